@@ -1,0 +1,30 @@
+# 'make help' lists the targets. scripts/bootstrap.sh does the building.
+.PHONY: help bootstrap demo test lint clean
+
+use = . ./.venv/bin/activate && . ./install/setup.sh
+# Jazzy is tested beside, and apart from, whatever is sourced.
+jazzy = env -u AMENT_PREFIX_PATH -u CMAKE_PREFIX_PATH -u COLCON_PREFIX_PATH -u PYTHONPATH -u LD_LIBRARY_PATH \
+	MBRL_ROS_DISTRO=jazzy sh -ec
+demo_flags = $(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT)) $(if $(PRIOR),--prior $(PRIOR)) \
+	$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS))
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1: /p' Makefile
+
+bootstrap: ## environment, ROS 2 and messages; quick when there is nothing to do
+	@scripts/bootstrap.sh
+
+demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= PRIOR= TARGETS= DATA_SECONDS=
+	@$(use) && ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$${ROS_DOMAIN_ID:-$$(($$$$ % 100 + 1))} \
+		python3 -m mbrl_ros.nodes.demo $(demo_flags)
+
+test: lint ## lint, all tests, and the tests with ROS on Jazzy as well
+	@$(use) && python3 -m pytest
+	@$(jazzy) 'scripts/bootstrap.sh; . ./.venv-jazzy/bin/activate; . ./install-jazzy/setup.sh; python3 -m pytest test/ros'
+
+lint: bootstrap ## ruff, and mypy on the part without ROS
+	@$(use) && ruff check . && mypy
+
+clean: ## delete environments, builds and caches, not recordings
+	rm -rf .venv .venv-jazzy build build-jazzy install install-jazzy log log-jazzy
+	rm -rf .pytest_cache .mypy_cache .ruff_cache

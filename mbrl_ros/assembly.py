@@ -1,0 +1,66 @@
+"""Settings -> parts: the one place that builds each part of the ring, for nodes, the plain loop and tests alike."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mbrl_ros import base_policy, controller, estimator, learner, plant, robot
+from mbrl_ros.config import Names, from_mapping, merge, section
+from mbrl_ros.loop import Ring
+from mbrl_ros.models.features import Features
+from mbrl_ros.models.prior import Prior, fit, load, prior_of
+from mbrl_ros.planners import PLANNERS, Planner
+from mbrl_ros.task import Task
+from mbrl_ros.types import Array
+
+Settings = Mapping[str, Any]
+
+
+def settings(names: Names, overrides: Settings | None = None) -> dict[str, Any]:
+    """All parameters of a robot, task, planner and prior, with `overrides` on top."""
+    return merge(names.settings(), overrides or {})
+
+
+def make_robot(s: Settings) -> robot.Robot:
+    """The robot; its effort history covers the controller's delay."""
+    delay = from_mapping(controller.Config, section(s, "controller"), "controller").delay_periods
+    config = from_mapping(robot.Config, merge({"effort_history": delay + 1}, section(s, "robot")), "robot")
+    return robot.Robot(config)
+
+
+def make_plant(s: Settings, r: robot.Robot) -> plant.MujocoPlant:
+    return plant.MujocoPlant(r, from_mapping(plant.Config, section(s, "plant"), "plant"))
+
+
+def make_estimator(s: Settings, r: robot.Robot) -> estimator.JointFilter:
+    return estimator.JointFilter(r, from_mapping(estimator.Config, section(s, "estimator"), "estimator"))
+
+
+def make_learner(s: Settings, r: robot.Robot) -> learner.OnlineLearner:
+    return learner.OnlineLearner(r, from_mapping(learner.Config, section(s, "learner"), "learner"))
+
+
+def make_planner(s: Settings, name: str) -> Planner:
+    kind = PLANNERS[name]
+    planner: Planner = kind(from_mapping(kind.Config, section(s, name), name))
+    return planner
+
+
+def make_controller(s: Settings, r: robot.Robot) -> controller.Controller:
+    config = from_mapping(controller.Config, section(s, "controller"), "controller")
+    return controller.Controller(r, Task(section(s, "task"), r), make_planner(s, config.planner), config,
+                                 from_mapping(base_policy.Config, section(s, "excitation"), "excitation"))
+
+
+def make_ring(s: Settings, seed: int) -> Ring:
+    """All parts in one loop; `seed` seeds plant, excitation, exploration and fitting."""
+    s = with_seed(s, seed)
+    r = make_robot(s)
+    p = make_plant(s, r)
+    return Ring(p, make_estimator(s, r), make_learner(s, r), make_controller(s, r), p.reset(seed))
+
+
+def with_seed(s: Settings, seed: int) -> dict[str, Any]:
+    """The same settings with every seed set."""
+    return merge(s, {part: {"seed": seed} for part in ("plant", "excitation", "controller", "learner")})

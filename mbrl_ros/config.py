@@ -1,0 +1,189 @@
+"""Settings: one frozen dataclass per component, filled from ROS parameter files.
+
+A field made with `param` carries its description, range or choices and unit; the same metadata declares the ROS
+parameter (nodes/parameters.py) and checks a value here. Files are ordinary ROS parameter files
+(`/**: {ros__parameters: {...}}`); later files win; an unknown key is an error that names the known ones.
+"""
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A setting, file or name that cannot be used; the message says what was expected."""
+
+
+def param(default: Any, description: str, low: float | None = None, high: float | None = None,
+          choices: tuple[str, ...] = (), live: bool = False) -> Any:
+    """A dataclass field with what a ROS parameter needs: description, range or choices, and whether it may change."""
+    metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live}
+    if isinstance(default, (list, dict)):
+        raise TypeError("defaults are immutable: use a tuple")
+    return field(default=default, metadata=metadata)
+
+
+def check(name: str, value: Any, f: dataclasses.Field[Any]) -> Any:
+    """The value as the field's type, or a ConfigError that names what was expected."""
+    expected = type(f.default)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if expected is tuple:
+        if not isinstance(value, (list, tuple)) and not hasattr(value, "tolist"):
+            raise ConfigError(f"{name}: expected a list, got {value!r}")
+        value = tuple(value.tolist() if hasattr(value, "tolist") else value)
+    elif not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise ConfigError(f"{name}: expected {expected.__name__}, got {type(value).__name__} {value!r}")
+    for item in value if expected is tuple else (value,):
+        _check_range(name, item, f.metadata)
+    return value
+
+
+def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    choices = metadata.get("choices") or ()
+    if choices and value not in choices:
+        raise ConfigError(f"{name}: unknown {value!r}; choose one of {', '.join(choices)}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    low, high = metadata.get("low"), metadata.get("high")
+    if not math.isfinite(value):
+        raise ConfigError(f"{name}: expected a finite number, got {value!r}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ConfigError(f"{name}: expected a value from {low} to {high}, got {value!r}")
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
+    """An instance of the dataclass `cls`; unknown keys and bad values raise ConfigError with their full name."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"{prefix}.{key}: unknown setting; {prefix} has {', '.join(fields)}")
+    try:
+        return cls(**{key: check(f"{prefix}.{key}", value, fields[key]) for key, value in values.items()})
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{prefix}: {error}") from error
+
+
+def share() -> Path:
+    """The folder that holds config/: the source tree, else the installed share folder."""
+    source = Path(__file__).resolve().parents[1]
+    if (source / "config" / "robots").is_dir():
+        return source
+    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        candidate = Path(prefix) / "share" / "mbrl_ros"
+        if prefix and (candidate / "config" / "robots").is_dir():
+            return candidate
+    raise ConfigError("config/ not found: source the workspace (install/setup.bash) or run from the source tree")
+
+
+def find(kind: str, name: str) -> Path:
+    """The file config/<kind>/<name>.yaml, or `name` itself where it is a path to an existing file.
+
+    kind is one of robots, tasks, planners, models. Raises ConfigError that lists the shipped names.
+    """
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path.resolve()
+        raise ConfigError(f"{kind[:-1]}: no file {name}")
+    folder = share() / "config" / kind
+    path = folder / f"{name}.yaml"
+    if path.is_file():
+        return path
+    known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+    raise ConfigError(f"unknown {kind[:-1]} {name!r}; choose one of {known}, or give the path of a .yaml file")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The nested parameters of one ROS parameter file."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read as YAML: {reason}") from error
+    if not isinstance(document, dict) or not all(
+            isinstance(node, dict) and isinstance(node.get("ros__parameters"), dict) for node in document.values()):
+        raise ConfigError(f"{path}: expected a ROS parameter file: '/**: {{ros__parameters: {{...}}}}'")
+    merged: dict[str, Any] = {}
+    for node in document.values():
+        merged = merge(merged, node["ros__parameters"])
+    return merged
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested union of two mappings in which `over` wins."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def read_all(paths: Iterable[Path]) -> dict[str, Any]:
+    """Several parameter files as one nested mapping; later ones win."""
+    settings: dict[str, Any] = {}
+    for path in paths:
+        settings = merge(settings, read(path))
+    return settings
+
+
+def section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The sub-mapping `name`, empty where absent."""
+    value = settings.get(name, {})
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: expected a group of settings, got {value!r}")
+    return value
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'a': {'b': 1}} -> {'a.b': 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{'a.b': 1} -> {'a': {'b': 1}}."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, key = name.split(".")
+        level = nested
+        for group in groups:
+            level = level.setdefault(group, {})
+        level[key] = value
+    return nested
+
+
+@dataclass(frozen=True)
+class Names:
+    """What to run: the four names a launch file or a command line gives."""
+
+    robot: str = "arm"
+    task: str = "reach"
+    planner: str = "ilqr"
+    prior: str = "ensemble"
+
+    def settings(self) -> dict[str, Any]:
+        """The parameters of the four files, with file paths inside them made absolute."""
+        robot = find("robots", self.robot)
+        settings = read_all([robot, find("tasks", self.task), find("planners", self.planner),
+                             find("models", self.prior)])
+        model = section(settings, "robot").get("model")
+        if isinstance(model, str):
+            settings["robot"] = {**settings["robot"], "model": str((robot.parent / model).resolve())}
+        return settings

@@ -1,0 +1,218 @@
+"""From states to efforts: modes, safety limits, and model-predictive control.
+
+`Controller.act` is called once per period with the newest state and local model. It is in one mode at a time: `idle`
+(zero effort), `hold` and `excite` (base policy), `reach` (model-predictive control), or `fault` (zero effort until asked
+for another mode), and whatever the mode asks for passes the limits on effort and its rate. The model-predictive part
+predicts the belief over the known delay, shifts the previous plan by one period as warm start, plans, and plays the
+first effort; on a failed plan it plays the previous plan's next step with its feedback gains.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mbrl_ros import base_policy
+from mbrl_ros.base_policy import BasePolicy
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LATE, LINE_SEARCH_FAILED, NOT_FINITE, Planner, Problem
+from mbrl_ros.robot import Robot
+from mbrl_ros.task import MinimumJerk, Task, Window
+from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
+
+MODES = IDLE, HOLD, EXCITE, REACH, FAULT = ("idle", "hold", "excite", "reach", "fault")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `controller.*`."""
+
+    planner: str = param("ilqr", "Which planner", choices=("ilqr", "lqr"))
+    device: str = param("auto", "Where to plan; auto takes the CPU for one problem, which is faster there",
+                        choices=("auto", "cpu", "cuda"))
+    delay_periods: int = param(0, "Periods between a measurement and the command planned from it taking effect", 0, 4)
+    exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2", 0.0, 10.0, live=True)
+    effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
+    speed_stop: float = param(2.0, "Protective stop above this multiple of robot.velocity_limit", 0.1, 20.0)
+    max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)
+    seed: int = param(0, "Seed of exploration noise", 0)
+
+
+class Controller:
+    """StateEstimate and LinearGaussianDynamics -> effort (m,) [N m or N], within limits, always finite."""
+
+    def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config, excitation: base_policy.Config):
+        self.robot, self.config, self.excitation = robot, config, excitation
+        self.base = BasePolicy(robot, excitation)
+        self.mpc = ModelPredictiveController(robot, task, planner, config)
+        self.mode, self.reason = IDLE, "not started"
+        self._requested: str | None = None
+        self._excite_until = 0
+        self._last_effort = np.zeros(robot.m)
+
+    def request(self, mode: str) -> None:
+        """Change to a mode at the next `act`. Raises ConfigError that names the modes."""
+        if mode not in MODES:
+            raise ConfigError(f"mode: unknown {mode!r}; choose one of {', '.join(MODES)}")
+        self._requested = mode
+
+    def set_target(self, target: Array) -> None:
+        """Move the tool to `target` (3,) [m, base frame] along a smooth path that begins at the next `act`."""
+        target = np.asarray(target, float)
+        if target.shape != (3,) or not np.isfinite(target).all():
+            raise ConfigError(f"target: expected 3 finite coordinates [m], got {target.tolist()}")
+        self.mpc.target = target
+
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
+        """The effort (m,) for the period that begins at the state's time (plus the delay)."""
+        mean = state.belief.mean
+        fault = self._fault(mean)
+        if fault and self.mode not in (IDLE, FAULT):
+            self._enter(FAULT, fault, state)
+        elif self._requested is not None and not fault:
+            self._enter(self._requested, "requested", state)
+        self._requested = None
+        if self.mode == EXCITE and state.time >= self._excite_until:
+            self._enter(HOLD, "excitation is over", state)
+        effort = self._effort(state, dynamics)
+        if not np.isfinite(effort).all():
+            self._enter(FAULT, "the planned effort is not finite", state)
+            effort = np.zeros(self.robot.m)
+        step = self.robot.effort_rate_limit * self.robot.period
+        limit = self.robot.effort_limit
+        effort = np.clip(np.clip(effort, self._last_effort - step, self._last_effort + step), -limit, limit)
+        self._last_effort = effort
+        self.mpc.record(effort)
+        return effort
+
+    def _effort(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
+        if self.mode in (IDLE, FAULT):
+            return np.zeros(self.robot.m)
+        if self.mode in (HOLD, EXCITE):
+            return self.base.act(state, self.mode == EXCITE)
+        effort = self.mpc.act(state, dynamics, self._last_effort)
+        if self.mpc.failures > self.config.max_failures:
+            self._enter(FAULT, f"{self.mpc.failures} plans in a row failed: {self.mpc.status}", state)
+            return np.zeros(self.robot.m)
+        return effort
+
+    def _enter(self, mode: str, reason: str, state: StateEstimate) -> None:
+        q = state.belief.mean[self.robot.slice("joint/position")]
+        if mode == EXCITE:
+            self.base.start(self.robot.home)
+            self._excite_until = state.time + round(self.excitation.duration * 1e9)
+        elif mode == HOLD and self.mode not in (EXCITE, HOLD):
+            self.base.start(q)
+        elif mode == REACH and self.mode != REACH:
+            self.mpc.start(state)
+        self.mode, self.reason = mode, reason
+
+    def _fault(self, x: Array) -> str:
+        """Why this state must not be acted on; empty where it may."""
+        if not np.isfinite(x).all():
+            return "the state is not finite"
+        speed = np.abs(x[self.robot.slice("joint/velocity")]) / self.robot.velocity_limit
+        fastest = int(np.argmax(speed))
+        if speed[fastest] > self.config.speed_stop:
+            return (f"protective stop: {self.robot.joints[fastest]} at {speed[fastest]:.1f} times its velocity limit")
+        return ""
+
+
+class ModelPredictiveController:
+    """Replans at every call; remembers the previous plan, the slow mean of the effort, and the path to the target."""
+
+    def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config):
+        self.robot, self.task, self.planner, self.config = robot, task, planner, config
+        self.device = torch.device("cuda" if config.device == "cuda" else "cpu")
+        if config.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("controller.device: cuda asked for, but torch finds no CUDA device; use auto or cpu")
+        self.target: Array | None = None
+        self._rng = np.random.default_rng(config.seed)
+        self._path: MinimumJerk | None = None
+        self._previous: Plan | None = None
+        self._mean = np.zeros(robot.m)
+        self._pending: list[Array] = []  # commands of the last `delay_periods` periods, oldest first
+        self.plan: Plan | None = None  # the newest, on the CPU as numpy
+        self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
+        self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
+
+    def start(self, state: StateEstimate) -> None:
+        """Begin anew from this state, without a warm start; without a target, the tool stays where it is."""
+        self._previous, self._path, self.failures = None, None, 0
+        if self.target is None:
+            self.target = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy()
+
+    def record(self, effort: Array) -> None:
+        """What was commanded in the end, whichever mode asked for it."""
+        gain = min(1.0, self.robot.period / self.config.effort_mean_time)
+        self._mean += gain * (effort - self._mean)
+        self._pending = [*self._pending, effort][len(self._pending) + 1 - max(1, self.config.delay_periods) :]
+
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array) -> Array:
+        """The effort (m,) to command now. Raises nothing; see `failures` and `status`."""
+        began = time.perf_counter()
+        x, start = self._over_the_delay(state, dynamics)
+        lower, upper = self._bounds(last_effort)
+        problem = self._problem(x, start, dynamics, lower, upper, state.time)
+        warm = _shift(self._previous) if self._previous is not None else None
+        plan = self.planner.plan(problem, warm)
+        self.status = plan.status
+        if plan.status == NOT_FINITE:
+            self.failures += 1
+            plan = warm if warm is not None else plan
+        else:
+            self.failures = 0
+        self._previous = plan
+        self.plan = plan
+        self.solve_time = time.perf_counter() - began
+        return self._play(plan, x, lower[0], upper[0])
+
+    def _over_the_delay(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> tuple[Array, int]:
+        """Mean of x when the next command takes effect, and that instant [ns]."""
+        x, when = state.belief.mean, state.time
+        for effort in self._pending[: self.config.delay_periods]:
+            x = dynamics.F @ np.concatenate([x, effort]) + dynamics.f
+            when += round(self.robot.period * 1e9)
+        return x, when
+
+    def _bounds(self, last_effort: Array) -> tuple[Array, Array]:
+        """Effort limits (T, m); at the first step also what the rate limit allows after the last effort."""
+        limit = np.tile(self.robot.effort_limit, (self.planner.horizon, 1))
+        lower, upper = -limit, limit.copy()
+        step = self.robot.effort_rate_limit * self.robot.period
+        lower[0] = np.maximum(lower[0], last_effort - step)
+        upper[0] = np.minimum(upper[0], last_effort + step)
+        return lower, upper
+
+    def _problem(self, x: Array, start: int, dynamics: LinearGaussianDynamics, lower: Array, upper: Array,
+                 state_time: int) -> Problem:
+        tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
+        target = tool if self.target is None else self.target
+        if self._path is None or not np.array_equal(self._path.goal, target):
+            self._path = self.task.path_to(target, tool, start)
+        position, velocity = self._path.at(start, self.robot.period, self.planner.horizon + 1)
+        self.reference = self._path.at(state_time, self.robot.period, 1)[0][0]
+        cost = self.task.cost(Window(position, velocity, self._mean), self.device)
+        on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
+        model = LinearGaussianDynamics(*(on_device(a) for a in (dynamics.F, dynamics.f, dynamics.Sigma)))
+        return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))
+
+    def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:
+        """First effort of the plan at x, with exploration noise of covariance proportional to Q_uu^-1."""
+        policy = plan.policy
+        u_hat, K, k, x_hat = (np.asarray(a[0].cpu()) for a in (policy.u_hat, policy.K, policy.k, policy.x_hat))
+        effort = u_hat + K @ (x - x_hat) + k
+        if self.config.exploration > 0:
+            L = np.linalg.cholesky(np.asarray(policy.Sigma[0].cpu()))
+            effort = effort + self.config.exploration * L @ self._rng.standard_normal(self.robot.m)
+        return np.clip(effort, lower, upper)
+
+
+def _shift(plan: Plan) -> Plan:
+    """The plan one period later; its last step is repeated."""
+    later = lambda a: torch.cat([a[1:], a[-1:]])  # noqa: E731
+    p = plan.policy
+    policy = LinearGaussianPolicy(later(p.x_hat), later(p.u_hat), later(p.K), later(p.k), later(p.Sigma))
+    return Plan(policy, later(plan.states), later(plan.efforts), plan.cost, plan.status, plan.iterations)

@@ -1,0 +1,109 @@
+"""State estimation: a Kalman filter on every joint, tool sites by kinematics, past efforts as a shift register.
+
+Each joint is a double integrator driven by white acceleration (it needs no learned dynamics, which keeps the ring
+one-directional): s = [q; qd], s' = [[1, h], [0, 1]] s + noise, measured position and velocity (Bar-Shalom, Li &
+Kirubarajan 2001, section 6.3.2). All joints share the arithmetic as one batch. Tool positions and velocities follow by
+forward kinematics; their covariance is J P J'.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mbrl_ros.config import param
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `estimator.*`."""
+
+    position_noise: float = param(1e-4, "Standard deviation of a position reading [rad or m]", 1e-9, 1.0)
+    velocity_noise: float = param(0.02, "Standard deviation of a velocity reading [rad/s or m/s]", 1e-9, 10.0)
+    acceleration_noise: float = param(10.0, "Standard deviation of joint acceleration [rad/s^2 or m/s^2]", 1e-6, 1e4)
+    effort_source: str = param("joint_states", "Where the effort that acted is read: joint_states, or commands "
+                               "for a robot that reports measured torque", choices=("joint_states", "commands"))
+
+
+class JointFilter:
+    """Observation -> StateEstimate. A gap other than one period (within a tenth) starts a new episode.
+
+    `update` returns None for an observation that is not newer than the last one, or closer than 0.9 periods to the
+    last estimate: those are filtered (when newer) but not published.
+    """
+
+    def __init__(self, robot: Robot, config: Config):
+        self.robot, self.config = robot, config
+        self.R = np.diag([config.position_noise**2, config.velocity_noise**2])
+        self.state: _Filter | None = None
+
+    def update(self, observation: Observation) -> StateEstimate | None:
+        """One measurement in, at most one estimate out; position and velocity are in the order of robot.joints."""
+        last = self.state
+        if last is not None and observation.time <= last.time:
+            return None
+        period = self.robot.period * 1e9
+        if last is None or observation.time - last.published > 1.1 * period:
+            self.state = self._start(observation, 0 if last is None else last.episode + 1)
+        else:
+            self.state = self._filter(last, observation)
+            if observation.time - last.published < 0.9 * period:
+                return None
+            self.state.publish(observation)
+        return self._estimate(self.state)
+
+    def _start(self, observation: Observation, episode: int) -> _Filter:
+        velocity = np.zeros(self.robot.m) if observation.velocity is None else observation.velocity
+        mean = np.stack([observation.position, velocity], -1)  # (m, 2)
+        cov = np.tile(self.R, (self.robot.m, 1, 1))  # (m, 2, 2)
+        efforts = np.zeros((self.robot.history, self.robot.m))
+        efforts[:] = observation.effort
+        return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts)
+
+    def _filter(self, last: _Filter, observation: Observation) -> _Filter:
+        h = (observation.time - last.time) * 1e-9
+        A = np.array([[1.0, h], [0.0, 1.0]])
+        G = np.array([0.5 * h * h, h]) * self.config.acceleration_noise
+        mean = last.mean @ A.T  # (m, 2)
+        cov = A @ last.cov @ A.T + np.outer(G, G)  # (m, 2, 2)
+        known = 2 if observation.velocity is not None else 1
+        measured = [observation.position, observation.velocity][:known]
+        S = cov[:, :known, :known] + self.R[:known, :known]
+        gain = np.linalg.solve(S, cov[:, :known, :]).transpose(0, 2, 1)  # (m, 2, known)
+        innovation = np.stack(measured, -1) - mean[:, :known]
+        mean = mean + (gain @ innovation[..., None])[..., 0]
+        cov = cov - gain @ cov[:, :known, :]
+        return _Filter(observation.time, last.published, last.episode, last.step, mean,
+                       0.5 * (cov + cov.transpose(0, 2, 1)), last.efforts)
+
+    def _estimate(self, s: _Filter) -> StateEstimate:
+        m, n, sites = self.robot.m, self.robot.n, len(self.robot.sites)
+        tools, jacobians = self.robot.tools(s.mean[:, 0], s.mean[:, 1])
+        mean = np.concatenate([s.mean[:, 0], s.mean[:, 1], tools, s.efforts.ravel()])
+        G = np.zeros((n, 2 * m))  # d x / d [q; qd]; the change of v with q is left out
+        G[: 2 * m] = np.eye(2 * m)
+        for i in range(sites):
+            at = 2 * m + 6 * i
+            G[at : at + 3, :m] = G[at + 3 : at + 6, m:] = jacobians[i]
+        P = np.zeros((2 * m, 2 * m))
+        joints = np.arange(m)
+        P[joints, joints], P[joints + m, joints + m] = s.cov[:, 0, 0], s.cov[:, 1, 1]
+        P[joints, joints + m] = P[joints + m, joints] = s.cov[:, 0, 1]
+        return StateEstimate(s.time, s.episode, s.step, Gaussian(mean, G @ P @ G.T), s.efforts[0].copy())
+
+
+@dataclass
+class _Filter:
+    time: int  # [ns] of the last measurement
+    published: int  # [ns] of the last estimate
+    episode: int
+    step: int
+    mean: Array  # (m, 2)
+    cov: Array  # (m, 2, 2)
+    efforts: Array  # (H, m), newest first
+
+    def publish(self, observation: Observation) -> None:
+        self.published, self.step = observation.time, self.step + 1
+        self.efforts = np.vstack([observation.effort, self.efforts[:-1]])

@@ -1,0 +1,212 @@
+"""The demonstration in the plain loop, over many seeds, and the oracle it is measured against.
+
+    python3 -m mbrl_ros.evaluate --seeds 0-9 --data-seconds 10 --prior ensemble [--variation 0.4] [--no-adapt]
+
+runs the scenario without ROS (the same core, faster than over DDS; one test shows that both give the same efforts),
+prints a row per seed and writes a JSON file. Seeds to tune on are those from 100 up.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mbrl_ros import assembly, scenario
+from mbrl_ros.config import ConfigError, Names, merge, section
+from mbrl_ros.controller import EXCITE, FAULT, HOLD, REACH
+from mbrl_ros.loop import Ring
+from mbrl_ros.models.features import Data, scale_of
+from mbrl_ros.models.physics import PhysicsModel
+from mbrl_ros.models.prior import FlatPrior, fit, prior_of
+from mbrl_ros.scenario import FAILED, TargetResult
+from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
+
+Settings = Mapping[str, Any]
+RESTING = 50  # periods of hold before the excitation and after the fit
+
+
+class Oracle:
+    """In place of the learner: the plant's own physics, payload included, linearised at every state."""
+
+    def __init__(self, ring: Ring):
+        self.physics = PhysicsModel(ring.plant.robot, ring.plant.model)  # type: ignore[attr-defined]
+        self.active = False
+        n, m = self.physics.robot.n, self.physics.robot.m
+        self._idle = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), np.eye(n))
+
+    def update(self, state: StateEstimate) -> LinearGaussianDynamics:
+        if not self.active:
+            return self._idle
+        x, u = state.belief.mean, state.effort
+        x_next, F = self.physics.linearize_numpy(x, u)
+        return LinearGaussianDynamics(F, x_next - F @ np.concatenate([x, u]), 1e-12 * np.eye(len(x)))
+
+
+class Run:
+    """One seed of the scenario in the plain loop."""
+
+    def __init__(self, settings: Settings, config: scenario.Config, seed: int, oracle: bool = False):
+        self.settings, self.config, self.seed = settings, config, seed
+        self.ring = assembly.make_ring(merge(settings, {"excitation": {"duration": config.data_seconds}}), seed)
+        if oracle:
+            self.ring.learner = Oracle(self.ring)
+        self.robot, self.plant, self.controller = self.ring.plant.robot, self.ring.plant, self.ring.controller
+        self.tick_ms: list[float] = []
+        self.fault = ""
+
+    def results(self) -> list[TargetResult]:
+        """Excite, fit, and reach every target; after a divergence the remaining targets have failed."""
+        self._run(HOLD, RESTING)
+        self._run(EXCITE, round(self.config.data_seconds / self.robot.period))
+        self._fit()
+        self._run(HOLD, RESTING)
+        results: list[TargetResult] = []
+        for i, target in enumerate(scenario.draw_targets(self.robot, self.config)):
+            if i == (self.config.targets + 1) // 2:
+                self.plant.set_payload(self.config.payload)
+            self.controller.set_target(target)
+            results.append(self._reach(target) if not self.fault else FAILED)
+        return results
+
+    def _run(self, mode: str, periods: int) -> None:
+        self.controller.request(mode)
+        for _ in range(periods):
+            self.ring.tick()
+
+    def _fit(self) -> None:
+        if isinstance(self.ring.learner, Oracle):
+            self.ring.learner.active = True
+            return
+        learner = self.ring.learner
+        data = Data.of(learner.transitions(self.config.data_seconds), learner.features, self.robot)
+        scale = scale_of(np.hstack([data.w, data.y]))[1]
+        kind = learner.config.prior
+        if kind == "none":
+            learner.set_prior(FlatPrior(scale), scale)
+        else:
+            learner.set_prior(prior_of(fit(kind, data, self.settings, learner.config.seed), self.settings), scale)
+
+    def _reach(self, target: Array) -> TargetResult:
+        self.controller.request(REACH)
+        tool, reference, efforts = [], [], []
+        for _ in range(round(self.config.seconds_per_target / self.robot.period)):
+            tool.append(self.plant.true_tool())
+            began = time.perf_counter()
+            _, effort = self.ring.tick()
+            self.tick_ms.append(1e3 * (time.perf_counter() - began))
+            if self.controller.mode == FAULT:
+                self.fault = self.controller.reason
+                return FAILED
+            reference.append(self.controller.mpc.reference)
+            efforts.append(effort)
+        return scenario.score(self.robot, np.array(tool), np.array(reference), target, np.array(efforts))
+
+
+def run_seed(settings: Settings, config: scenario.Config, seed: int) -> dict[str, Any]:
+    """The figures of one seed, with the oracle's cost."""
+    import torch
+
+    torch.set_num_threads(1)
+    config = scenario.Config(**{**vars(config), "seed": seed})
+    began = time.perf_counter()
+    run = Run(settings, config, seed)
+    results, took = run.results(), time.perf_counter() - began
+    best = Run(settings, config, seed, oracle=True).results()
+    figures = scenario.summarize(results, best)
+    oracle = scenario.summarize(best, best)
+    return {"seed": seed, **figures, "oracle_median_mm": oracle["median_error_mm"],
+            "oracle_worst_mm": oracle["worst_error_mm"], "fault": run.fault,
+            "tick_ms_p50": float(np.percentile(run.tick_ms, 50)), "seconds": took,
+            "medians_mm": [r.median_mm for r in results], "worsts_mm": [r.worst_mm for r in results],
+            "costs": [r.cost for r in results], "oracle_costs": [r.cost for r in best]}
+
+
+def run_oracle(settings: Settings, config: scenario.Config, seed: int) -> list[TargetResult]:
+    """The scenario by the same controller given the true dynamics."""
+    return Run(settings, config, seed, oracle=True).results()
+
+
+def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """All targets of all seeds together."""
+    medians, worsts = (np.concatenate([r[k] for r in rows]) for k in ("medians_mm", "worsts_mm"))
+    half = (len(rows[0]["worsts_mm"]) + 1) // 2
+    cost = lambda r, part: sum(r["costs"][part]) / max(sum(r["oracle_costs"][part]), 1e-12)  # noqa: E731
+    return {"targets": len(worsts), "success_5mm": float(np.mean(worsts <= 5)),
+            "success_20mm": float(np.mean(worsts <= 20)), "median_error_mm": float(np.median(medians)),
+            "worst_error_mm": float(worsts.max()), "diverged": sum(r["diverged"] for r in rows),
+            "cost_ratio_median": float(np.median([cost(r, slice(None)) for r in rows])),
+            "cost_ratio_worst": float(max(cost(r, slice(None)) for r in rows)),
+            "cost_ratio_before": float(np.median([cost(r, slice(None, half)) for r in rows])),
+            "cost_ratio_after": float(np.median([cost(r, slice(half, None)) for r in rows]))}
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-9`, `3`, or `1,4,7`."""
+    first, dash, last = text.partition("-")
+    try:
+        return list(range(int(first), int(last) + 1)) if dash else [int(s) for s in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds: expected a range such as 0-9 or a list such as 1,4,7, got {text!r}") from None
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate", description=__doc__.split("\n\n")[0])
+    p.add_argument("--robot", default="arm")
+    p.add_argument("--task", default="reach")
+    p.add_argument("--planner", default="ilqr")
+    p.add_argument("--prior", default="ensemble")
+    p.add_argument("--seeds", default="100-102")
+    p.add_argument("--targets", type=int, default=20)
+    p.add_argument("--data-seconds", type=float, default=30.0)
+    p.add_argument("--variation", type=float, default=0.0, help="scale the robot at random; each seed its own robot")
+    p.add_argument("--no-adapt", action="store_true", help="learning off after the excitation")
+    p.add_argument("--set", default="{}", help="more settings, as YAML: '{ilqr: {horizon: 15}}'")
+    p.add_argument("--jobs", type=int, default=2)
+    p.add_argument("--json", type=Path, help="where to write the rows")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    a = parser().parse_args(arguments)
+    try:
+        rows = _rows(a)
+    except ConfigError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    summary = totals(rows)
+    print("all   " + "  ".join(f"{k} {v:.4g}" for k, v in summary.items()))
+    if a.json:
+        a.json.write_text(json.dumps({"arguments": {k: str(v) for k, v in vars(a).items()}, "all": summary,
+                                      "seeds": rows}, indent=1, default=str))
+    return 0
+
+
+def _rows(a: argparse.Namespace) -> list[dict[str, Any]]:
+    base = assembly.settings(Names(a.robot, a.task, a.planner, a.prior), yaml.safe_load(a.set))
+    if a.no_adapt:
+        base = merge(base, {"learner": {"adapt": False}})
+    config = scenario.Config(targets=a.targets, data_seconds=a.data_seconds)
+    rows = []
+    with ProcessPoolExecutor(a.jobs) as pool:
+        futures = [pool.submit(run_seed, merge(base, {"robot": {"variation": a.variation, "variation_seed": seed}}),
+                               config, seed) for seed in parse_seeds(a.seeds)]
+        for future in futures:
+            row = future.result()
+            rows.append(row)
+            shown = ("seed", "success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio",
+                     "oracle_median_mm", "oracle_worst_mm", "tick_ms_p50", "seconds", "fault")
+            print("  ".join(f"{k} {row[k]:.3g}" if isinstance(row[k], (int, float)) else f"{k} {row[k]}"
+                            for k in shown if row[k] != ""), flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

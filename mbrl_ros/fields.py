@@ -1,0 +1,118 @@
+"""Fields of messages: arrays, numbers and stamps, written and read with every check (messages.py).
+
+Float arrays are written as array("d") filled from bytes, which the generated code copies as a block; lists of Python
+floats it converts one by one. Reading copies, so that a value outlives its message. Imports no ROS.
+"""
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+
+from mbrl_ros.types import Array
+
+Message = Any  # a ROS message, or a look-alike built from the same .msg file
+
+
+class MessageError(ValueError):
+    """A message or value that cannot be used; one line says which field, what was expected and what came."""
+
+
+def write_stamp(stamp: Message, time: int) -> None:
+    """time [ns] into a builtin_interfaces/Time, from 0 to what its int32 of seconds holds."""
+    seconds, nanoseconds = divmod(int(time), 1_000_000_000)
+    if not 0 <= seconds < 2**31:
+        raise MessageError(f"stamp: expected 0 to {2**31} s, got {time} ns")
+    stamp.sec, stamp.nanosec = seconds, nanoseconds
+
+
+def read_stamp(stamp: Message) -> int:
+    """[ns]"""
+    if stamp.sec < 0:
+        raise MessageError(f"stamp: expected 0 to {2**31} s, got {stamp.sec} s")
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def as_array(values: Any) -> Array:
+    """numpy float64 from numpy or torch, without importing torch."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+
+
+def write(message: Message, field: str, values: Any, shape: tuple[int, ...], labels: Sequence[str] = (),
+          check: bool = True) -> None:
+    what = f"{_name(message)}.{field}"
+    values = expect(what, as_array(values), shape)
+    if check:
+        finite(what, values, labels)
+    setattr(message, field, array("d", values.tobytes()))  # the generated code copies it as a block; a list it does not
+
+
+def read(message: Message, field: str, shape: tuple[int, ...], labels: Sequence[str] = (),
+         check: bool = True) -> Array:
+    what = f"{_name(message)}.{field}"
+    values = np.array(getattr(message, field), dtype=np.float64)
+    if values.shape != (prod(shape),):
+        raise MessageError(f"{what}: expected {' x '.join(map(str, shape))} values, got {values.size}")
+    values = values.reshape(shape)
+    return finite(what, values, labels) if check else values
+
+
+def pick(message: Message, field: str, index: Sequence[int], size: int, labels: Sequence[str]) -> Array:
+    """The entries `index` of a field that must have `size`; the others may be anything."""
+    what = f"{_name(message)}.{field}"
+    values = expect(what, np.asarray(getattr(message, field), dtype=np.float64), (size,))
+    return finite(what, values[index], labels)
+
+
+def expect(what: str, values: Array, shape: tuple[int, ...]) -> Array:
+    if values.shape != shape:
+        raise MessageError(f"{what}: expected shape {shape}, got {values.shape}")
+    return values
+
+
+def finite(what: str, values: Array, labels: Sequence[str] = ()) -> Array:
+    """values (k,) or (k, ...), with one label for each of the k; the error names the first that is NaN or infinite."""
+    if not np.isfinite(values).all():
+        at = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        of = f" of {labels[at[0]]}" if len(labels) else f"[{', '.join(map(str, at))}]"
+        raise MessageError(f"{what}{of} is {values[at]}; expected finite values")
+    return values
+
+
+def number(what: str, value: float, check: bool = True) -> float:
+    if check and not isfinite(value):
+        raise MessageError(f"{what}: expected a finite number, got {value}")
+    return float(value)
+
+
+def positive(what: str, value: float) -> float:
+    if not (isfinite(value) and value > 0):
+        raise MessageError(f"{what}: expected a finite number above 0, got {value}")
+    return float(value)
+
+
+def count(what: str, value: int, bits: int = 32) -> int:
+    if not 0 <= value < 2**bits:
+        raise MessageError(f"{what}: expected 0 to {2**bits - 1}, got {value}")
+    return int(value)
+
+
+def text(what: str, value: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise MessageError(f"{what}: expected a text that is not empty, got {value!r}")
+    return value
+
+
+def same(what: str, got: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    if got == tuple(expected):
+        return
+    missing, extra = ([x for x in a if x not in b] for a, b in ((expected, got), (got, expected)))
+    raise MessageError(f"{what}: not this robot's names; missing: {', '.join(missing) or 'none'}; "
+                       f"unknown: {', '.join(extra) or 'none'}{'' if missing or extra else '; the order differs'}")
+
+
+def _name(message: Message) -> str:
+    return type(message).__name__.rsplit("__", 1)[-1]  # rosbags puts the package in front

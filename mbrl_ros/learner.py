@@ -1,0 +1,125 @@
+"""Online system identification: a stream of states in, local linear-Gaussian dynamics out, every period.
+
+Transitions enter exponentially forgotten moments of z = [w; y], where w are the regressors [x_reg; u] and y the change
+of the fitted rows of x. A normal-inverse-Wishart prior, asked of a global model at the present point, completes them;
+the maximum a posteriori joint Gaussian, conditioned on w, gives y ~ N(F w + f, Sigma) (docs/design.md, section 3;
+Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The moments' mean lets f follow a constant disturbance at once: that is
+the integral action that leaves no steady-state error.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mbrl_ros.config import param
+from mbrl_ros.gaussian import condition, forget_and_add, mahalanobis2, niw_map
+from mbrl_ros.models.features import Features
+from mbrl_ros.models.prior import FlatPrior, Prior
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Moments, StateEstimate, Transitions
+
+# In units of the standard deviations of the excitation data; keeps directions no datum has moved finite.
+CONDITION_JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `learner.*`."""
+
+    prior: str = param("ensemble", "Global model behind the prior",
+                       choices=("ensemble", "mixture", "gaussian", "nominal", "none"))
+    forgetting: float = param(0.03, "Weight of the newest transition in the moments", 1e-4, 1.0)
+    effective_count: float = param(20.0, "How many transitions the moments are worth", 1.0, 1e4)
+    adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
+    fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0, live=True)
+    memory: float = param(600.0, "How much motion is kept for fitting [s]", 1.0, 36000.0)
+    seed: int = param(0, "Seed of the fit of global models", 0)
+
+
+class OnlineLearner:
+    """Keeps the moments, the latest transitions and the prior."""
+
+    def __init__(self, robot: Robot, config: Config):
+        self.robot, self.config = robot, config
+        self.features = features_of(robot)
+        self._scale = initial_scale(robot, self.features)
+        self.prior: Prior = FlatPrior(self._scale)
+        self.adapt = config.adapt
+        self._empty = Moments(np.zeros(len(self._scale)), np.zeros((len(self._scale),) * 2), 0.0)
+        self.moments = self._empty
+        self._last: StateEstimate | None = None
+        self._predicted: Gaussian | None = None
+        self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
+        capacity = max(1, round(config.memory / robot.period))
+        self._x, self._u, self._x_next = (np.empty((capacity, k)) for k in (robot.n, robot.m, robot.n))
+        self._stored = 0  # ever
+
+    def set_prior(self, prior: Prior, scale: Array) -> None:
+        """Use another prior from the next update on; scale (d,) is the spread of z in its training data."""
+        self.prior, self._scale = prior, scale
+        self._predicted = None
+
+    def update(self, state: StateEstimate) -> LinearGaussianDynamics:
+        """The newest state in, the model at that state out. A gap in the stream is no transition."""
+        last, self._last = self._last, state
+        if last is not None and state.episode == last.episode and state.step == last.step + 1:
+            self._learn(last.belief.mean, state.effort, state.belief.mean)
+        return self._model(state)
+
+    def _learn(self, x: Array, u: Array, x_next: Array) -> None:
+        slot = self._stored % len(self._x)
+        self._x[slot], self._u[slot], self._x_next[slot] = x, u, x_next
+        self._stored += 1
+        w, y = self.features.w(x, u), self.features.y(x, x_next)
+        if self._predicted is not None:
+            F, f = self._predicted.mean[:, :-1], self._predicted.mean[:, -1]
+            self.prediction_error = mahalanobis2(Gaussian(F @ w + f, self._predicted.cov), y) / len(y)
+        self.moments = forget_and_add(self.moments, np.concatenate([w, y]), self.config.forgetting,
+                                      self.config.effective_count)
+
+    def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
+        w = self.features.w(state.belief.mean, state.effort)
+        limit = self.config.effective_count
+        moments = self.moments if self.adapt else self._empty
+        moments = moments._replace(count=min(moments.count, limit))
+        joint = niw_map(moments, self.prior.at(w, moments))
+        s, known = self._scale, len(w)
+        F, f, Sigma = condition(Gaussian(joint.mean / s, joint.cov / np.outer(s, s)), known, CONDITION_JITTER)
+        F, f = s[known:, None] * F / s[:known], s[known:] * f
+        Sigma = Sigma * np.outer(s[known:], s[known:])
+        self._predicted = Gaussian(np.column_stack([F, f]), Sigma)
+        return self.features.dynamics(F, f, Sigma)
+
+    @property
+    def sample_weight(self) -> float:
+        """The effective number of transitions behind the model."""
+        return min(self.moments.count, self.config.effective_count) if self.adapt else 0.0
+
+    def transitions(self, seconds: float) -> Transitions:
+        """The latest transitions, oldest first, at most `seconds` of them."""
+        count = min(self._stored, len(self._x), round(seconds / self.robot.period))
+        index = (self._stored - count + np.arange(count)) % len(self._x)
+        return Transitions(self._x[index], self._u[index], self._x_next[index])
+
+
+def features_of(robot: Robot) -> Features:
+    """All motion is fitted and a regressor, redundant as the tool's is: its relation to the joints' holds in every
+    configuration. Past efforts are regressors only where a delay makes them act (effort_history > 1)."""
+    motion = tuple(range(robot.slice("motion").stop))
+    delayed = tuple(range(robot.n)) if robot.history > 1 else motion
+    return Features(delayed, motion, robot.n, robot.m)
+
+
+def initial_scale(robot: Robot, features: Features) -> Array:
+    """A spread of z (d,) before there are data: fractions of the robot's limits."""
+    x = np.ones(robot.n)
+    span = robot.position_high - robot.position_low
+    x[robot.slice("joint/position")] = np.where(np.isfinite(span), 0.1 * span, 0.3)
+    x[robot.slice("joint/velocity")] = 0.2 * robot.velocity_limit
+    x[robot.slice("effort")] = np.tile(0.1 * robot.effort_limit, robot.history)
+    for site in robot.sites:
+        x[robot.slice(f"site/{site}/position")], x[robot.slice(f"site/{site}/velocity")] = 0.1, 0.2
+    w = features.w(x, 0.1 * robot.effort_limit)
+    y = 0.1 * features.y(np.zeros(robot.n), x)
+    return np.concatenate([w, y])

@@ -1,0 +1,51 @@
+"""The ring as a plain loop: plant -> estimator -> learner -> controller -> plant, in lock-step, without ROS.
+
+The nodes contain no step that is not here; one test shows that both give the same efforts (test/ros).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mbrl_ros.estimator import JointFilter
+from mbrl_ros.types import Array, LinearGaussianDynamics, Observation, StateEstimate
+
+
+class Plant(Protocol):
+    """What moves: MujocoPlant, and the linear plants of the tests."""
+
+    def reset(self, seed: int) -> Observation: ...
+    def step(self, effort: Array) -> Observation: ...
+
+
+class Learner(Protocol):
+    """What gives a model at every state: OnlineLearner, and the oracle of the scenario."""
+
+    def update(self, state: StateEstimate) -> LinearGaussianDynamics: ...
+
+
+class Actor(Protocol):
+    """What turns a state and a model into an effort: Controller."""
+
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array: ...
+
+
+@dataclass
+class Ring:
+    """Four parts and the newest observation."""
+
+    plant: Plant
+    estimator: JointFilter
+    learner: Learner
+    controller: Actor
+    observation: Observation
+
+    def tick(self) -> tuple[StateEstimate, Array]:
+        """One control period; returns the state acted on and the effort."""
+        state = self.estimator.update(self.observation)
+        if state is None:
+            raise ValueError(f"the plant's clock stands still at {self.observation.time} ns")
+        dynamics = self.learner.update(state)
+        effort = self.controller.act(state, dynamics)
+        self.observation = self.plant.step(effort)
+        return state, effort

@@ -1,0 +1,293 @@
+"""Messages <-> values, the only such place; every message has one `to_` and one `from_` function.
+
+Imports no ROS: `to_` is given the message class, `from_` takes whatever has the fields (a received message, or one read
+from a recording). There and back is exact. Both directions check everything and raise MessageError with one line that
+names the field: sizes, ranges, and that nothing on the ring is NaN or infinite. Values own their arrays: received
+fields are copied, so a value outlives its message.
+"""
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from mbrl_ros import fields
+from mbrl_ros.fields import Message, MessageError, count, finite, number, read, read_stamp, write, write_stamp
+from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate
+from mbrl_ros.types import LinearGaussianPolicy as Policy
+
+STATUSES = ("converged", "iteration_limit", "line_search_failed", "not_finite", "late")  # in capitals: Plan's constants
+NOT_FINITE = STATUSES[3]
+
+MessageClass = Callable[[], Message]
+
+
+class Layout(Protocol):
+    """What the entries of x and u are called: a Robot."""
+
+    @property
+    def state_names(self) -> tuple[str, ...]: ...
+    @property
+    def joints(self) -> tuple[str, ...]: ...
+
+
+class Names(NamedTuple):
+    """The Layout that a StateEstimate message carries."""
+
+    state_names: tuple[str, ...]
+    joints: tuple[str, ...]
+
+
+class LocalModel(NamedTuple):
+    """What the learner tells the controller: a model, and the state it was fitted at."""
+
+    state: StateEstimate
+    dynamics: LinearGaussianDynamics  # F (n, n + m), f (n,), Sigma (n, n)
+    period: float  # [s]
+    sample_weight: float  # effective number of transitions
+    prediction_error: float  # squared Mahalanobis error over n; 1 when calibrated
+
+
+class PlanReport(NamedTuple):
+    """A plan, and the state it starts from."""
+
+    time: int  # [ns]
+    episode: int
+    step: int
+    plan: Plan
+    solve_time: float  # [s]
+
+
+class Checkpoint(NamedTuple):
+    """A learned model on disk."""
+
+    time: int  # [ns]
+    kind: str  # a key of MODELS
+    path: str
+    version: int
+    transitions: int
+    validation_loss: float  # [nats]
+
+
+class Command(NamedTuple):
+    """Efforts for the robot."""
+
+    effort: Array  # (m,) [N m or N]
+    answers: int | None  # [ns] stamp of the state it was computed from; None where the sender does not say
+
+
+class Target(NamedTuple):
+    """Where the tool shall go."""
+
+    position: Array  # (3,) [m]
+    frame: str  # as received; the ring works in the base frame
+    time: int  # [ns]
+
+
+# --- sensor_msgs/JointState <-> Observation
+
+
+def to_joint_state(cls: MessageClass, observation: Observation, joints: Sequence[str]) -> Message:
+    """joints: the names, in the order of the observation's entries."""
+    message, k = cls(), len(joints)
+    write_stamp(message.header.stamp, observation.time)
+    message.name = list(joints)
+    for field in ("position", "velocity", "effort"):
+        values = getattr(observation, field)
+        if values is None and field == "velocity":
+            message.velocity = array("d")
+        else:
+            write(message, field, values, (k,), joints)
+    return message
+
+
+def from_joint_state(message: Message, joints: Sequence[str], need_effort: bool = True) -> Observation:
+    """The observation of `joints`, picked by name and in their order; the message may hold others in any order.
+
+    An empty velocity gives None. With need_effort=False the effort field is not looked at, as for a robot that does not
+    report what acted, and the observation's effort is zero, to be replaced by what was commanded.
+    """
+    names = list(message.name)
+    missing = [joint for joint in joints if joint not in names]
+    if missing:
+        raise MessageError(f"JointState: no joint {', '.join(missing)}; it has {', '.join(names) or 'no joints'}")
+    doubled = [joint for joint in joints if names.count(joint) > 1]
+    if doubled:
+        raise MessageError(f"JointState: {', '.join(doubled)} is there more than once")
+    index = [names.index(joint) for joint in joints]
+    pick = lambda field: fields.pick(message, field, index, len(names), joints)  # noqa: E731
+    velocity = pick("velocity") if len(message.velocity) else None
+    effort = pick("effort") if need_effort else np.zeros(len(index))
+    return Observation(read_stamp(message.header.stamp), pick("position"), velocity, effort)
+
+
+# --- StateEstimate
+
+
+def to_state_estimate(cls: MessageClass, estimate: StateEstimate, layout: Layout) -> Message:
+    message = cls()
+    _fill_state(message, estimate, layout)
+    return message
+
+
+def _fill_state(message: Message, estimate: StateEstimate, layout: Layout) -> None:
+    names, joints = layout.state_names, layout.joints
+    n, m = len(names), len(joints)
+    write_stamp(message.header.stamp, estimate.time)
+    message.episode = count("StateEstimate.episode", estimate.episode)
+    message.step = count("StateEstimate.step", estimate.step)
+    message.state_names, message.joint_names = list(names), list(joints)
+    write(message, "mean", estimate.belief.mean, (n,), names)
+    write(message, "covariance", estimate.belief.cov, (n, n), names)
+    write(message, "effort", estimate.effort, (m,), joints)
+
+
+def from_state_estimate(message: Message, layout: Layout | None = None) -> StateEstimate:
+    """With a layout, its names must be the message's: then both sides mean the same robot."""
+    names, joints = names_of(message)
+    if layout is not None:
+        fields.same("StateEstimate.state_names", names, layout.state_names)
+        fields.same("StateEstimate.joint_names", joints, layout.joints)
+    n, m = len(names), len(joints)
+    belief = Gaussian(read(message, "mean", (n,), names), read(message, "covariance", (n, n), names))
+    return StateEstimate(read_stamp(message.header.stamp), int(message.episode), int(message.step), belief,
+                         read(message, "effort", (m,), joints))
+
+
+def names_of(message: Message) -> Names:
+    """The names inside a StateEstimate message."""
+    return Names(tuple(message.state_names), tuple(message.joint_names))
+
+
+# --- LocalDynamics
+
+
+def to_local_dynamics(cls: MessageClass, model: LocalModel, layout: Layout) -> Message:
+    message = cls()
+    n, m = len(layout.state_names), len(layout.joints)
+    _fill_state(message.state, model.state, layout)
+    F = fields.expect("LocalDynamics.F", fields.as_array(model.dynamics.F), (n, n + m))
+    write(message, "state_matrix", F[:, :n], (n, n))
+    write(message, "input_matrix", F[:, n:], (n, m))
+    write(message, "offset", model.dynamics.f, (n,), layout.state_names)
+    write(message, "covariance", model.dynamics.Sigma, (n, n))
+    message.period = fields.positive("LocalDynamics.period", model.period)
+    message.sample_weight = number("LocalDynamics.sample_weight", model.sample_weight)
+    message.prediction_error = number("LocalDynamics.prediction_error", model.prediction_error)
+    return message
+
+
+def from_local_dynamics(message: Message, layout: Layout | None = None) -> LocalModel:
+    state = from_state_estimate(message.state, layout)
+    n, m = len(state.belief.mean), len(state.effort)
+    F = np.hstack([read(message, "state_matrix", (n, n)), read(message, "input_matrix", (n, m))])
+    dynamics = LinearGaussianDynamics(F, read(message, "offset", (n,)), read(message, "covariance", (n, n)))
+    return LocalModel(state, dynamics, fields.positive("LocalDynamics.period", message.period),
+                      number("LocalDynamics.sample_weight", message.sample_weight),
+                      number("LocalDynamics.prediction_error", message.prediction_error))
+
+
+# --- Plan; it is not on the ring: one that says NOT_FINITE may hold what it says
+
+
+def to_plan(cls: MessageClass, report: PlanReport) -> Message:
+    message, plan = cls(), report.plan
+    efforts = fields.as_array(plan.efforts)
+    if plan.status not in STATUSES or efforts.ndim != 2:
+        raise MessageError(f"Plan: expected efforts (T, m) and a status of {', '.join(STATUSES)}, "
+                           f"got {efforts.shape} and {plan.status!r}")
+    (T, m), n, check = efforts.shape, fields.as_array(plan.states).shape[-1], plan.status != NOT_FINITE
+    write_stamp(message.header.stamp, report.time)
+    message.episode, message.step = count("Plan.episode", report.episode), count("Plan.step", report.step)
+    message.status = getattr(message, plan.status.upper())
+    message.iterations = count("Plan.iterations", plan.iterations)
+    message.cost = number("Plan.cost", plan.cost, check)
+    message.solve_time = number("Plan.solve_time", report.solve_time)
+    message.horizon = T
+    write(message, "states", plan.states, (T + 1, n), check=check)
+    write(message, "efforts", efforts, (T, m), check=check)
+    K = fields.expect("Plan.gains", fields.as_array(plan.policy.K), (T, m, n))
+    write(message, "gains", K if K.any() else K[:0], (T if K.any() else 0, m, n), check=check)
+    return message
+
+
+def from_plan(message: Message, layout: Layout) -> PlanReport:
+    """The plan's policy is the feedback on deviations from its states: x_hat = states, u_hat = efforts, k = 0."""
+    n, m, T = len(layout.state_names), len(layout.joints), int(message.horizon)
+    status = next((s for s in STATUSES if getattr(message, s.upper()) == message.status), None)
+    if status is None:
+        raise MessageError(f"Plan.status: expected one of the constants of Plan, got {message.status}")
+    check = status != NOT_FINITE
+    states = read(message, "states", (T + 1, n), check=check)
+    efforts = read(message, "efforts", (T, m), check=check)
+    K = read(message, "gains", (T, m, n), check=check) if len(message.gains) else np.zeros((T, m, n))
+    policy = Policy(states[:-1], efforts, K, np.zeros((T, m)), np.zeros((T, m, m)))
+    cost = number("Plan.cost", message.cost, check)
+    plan = Plan(policy, states, efforts, cost, status, int(message.iterations))
+    return PlanReport(read_stamp(message.header.stamp), int(message.episode), int(message.step), plan,
+                      number("Plan.solve_time", message.solve_time))
+
+
+# --- ModelCheckpoint
+
+
+def to_model_checkpoint(cls: MessageClass, checkpoint: Checkpoint) -> Message:
+    message = cls()
+    write_stamp(message.header.stamp, checkpoint.time)
+    message.kind, message.path = fields.text("ModelCheckpoint.kind", checkpoint.kind), fields.text("ModelCheckpoint.path", checkpoint.path)
+    message.version = count("ModelCheckpoint.version", checkpoint.version)
+    message.transitions = count("ModelCheckpoint.transitions", checkpoint.transitions, 64)
+    message.validation_loss = number("ModelCheckpoint.validation_loss", checkpoint.validation_loss)
+    return message
+
+
+def from_model_checkpoint(message: Message) -> Checkpoint:
+    return Checkpoint(read_stamp(message.header.stamp), fields.text("ModelCheckpoint.kind", message.kind), fields.text("ModelCheckpoint.path", message.path),
+                      int(message.version), int(message.transitions),
+                      number("ModelCheckpoint.validation_loss", message.validation_loss))
+
+
+# --- std_msgs/Float64MultiArray <-> Command
+
+
+def to_effort_command(cls: MessageClass, command: Command, dimension: MessageClass | None = None) -> Message:
+    """dimension: std_msgs MultiArrayDimension; its label carries `command.answers`; robots' controllers ignore it."""
+    message, effort = cls(), fields.as_array(command.effort)
+    write(message, "data", effort, (effort.size,))
+    if command.answers is not None and dimension is not None:
+        axis = dimension()
+        axis.label, axis.size, axis.stride = str(int(command.answers)), effort.size, effort.size
+        message.layout.dim = [axis]
+    return message
+
+
+def from_effort_command(message: Message, m: int) -> Command:
+    """m: number of joints. Raises MessageError for another size and for a value that is not finite."""
+    data = np.array(message.data, dtype=np.float64)
+    if data.shape != (m,):
+        raise MessageError(f"effort command: expected {m} values, one per joint, got {data.size}")
+    label = message.layout.dim[0].label if len(message.layout.dim) else ""
+    answers = int(label) if label.isascii() and label.isdigit() and len(label) < 20 else None
+    return Command(finite("effort command", data), answers)
+
+
+# --- geometry_msgs/PoseStamped <-> Target
+
+
+def to_target(cls: MessageClass, target: Target) -> Message:
+    message = cls()
+    write_stamp(message.header.stamp, target.time)
+    message.header.frame_id = target.frame
+    position = finite("target", fields.expect("target", fields.as_array(target.position), (3,)), "xyz")
+    message.pose.position.x, message.pose.position.y, message.pose.position.z = position.tolist()
+    message.pose.orientation.w = 1.0
+    return message
+
+
+def from_target(message: Message) -> Target:
+    """The orientation is not used, and the frame is passed on unchecked."""
+    p = message.pose.position
+    return Target(finite("target", np.array([p.x, p.y, p.z], dtype=np.float64), "xyz"), message.header.frame_id,
+                  read_stamp(message.header.stamp))

@@ -1,0 +1,171 @@
+"""What a model regresses on what, and how that becomes a model of x.
+
+x holds rows that are fitted (joint positions and velocities, tool positions and velocities) and a memory of past
+efforts, newest first in groups of m, which is a shift register and needs no learning. The regression is
+
+    w = [x_reg; u] (dw,)   ->   y = x'_fit - x_fit (dy,)
+
+and x' = x with y added to the fitted rows and u shifted into the memory. Regressing on the difference keeps the
+identity out of the fit; w and y are scaled by the training data wherever units would matter.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Transitions
+
+if TYPE_CHECKING:
+    from mbrl_ros.robot import Robot
+
+# A column whose deviation is below this part of its size (or this, in SI units) is taken as constant: rounding of
+# constants in float64 is 1e-16 of their size, and no sensor of a robot resolves 1e-8.
+CONSTANT = 1e-8
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which rows of x (n,) are regressors, which are fitted; works on numpy arrays and torch tensors alike."""
+
+    reg: tuple[int, ...]
+    fit: tuple[int, ...]
+    n: int  # dim x
+    m: int  # dim u
+
+    def __post_init__(self) -> None:
+        if len(self.memory) % self.m or not all(0 <= i < self.n for i in (*self.reg, *self.fit)):
+            raise ValueError(f"features: {len(self.memory)} rows of x are neither fitted nor whole groups of "
+                             f"{self.m} past efforts, or an index is outside 0..{self.n - 1}")
+
+    @cached_property
+    def memory(self) -> list[int]:
+        """The rows of x that hold past efforts, newest first in groups of m."""
+        return [i for i in range(self.n) if i not in self.fit]
+
+    @property
+    def dw(self) -> int:
+        return len(self.reg) + self.m
+
+    @property
+    def dy(self) -> int:
+        return len(self.fit)
+
+    def w(self, x: Array, u: Array) -> Array:
+        """[x_reg; u] (*b, dw)."""
+        return _concatenate(x[..., list(self.reg)], u)
+
+    def y(self, x: Array, x_next: Array) -> Array:
+        """x'_fit - x_fit (*b, dy)."""
+        rows = list(self.fit)
+        return x_next[..., rows] - x[..., rows]
+
+    def next_state(self, x: Array, u: Array, y: Array) -> Array:
+        """x' (*b, n) from x (*b, n), u (*b, m) and y (*b, dy)."""
+        rows, memory = list(self.fit), self.memory
+        x_next = _zeros(y, (*y.shape[:-1], self.n)) + x
+        x_next[..., rows] = x[..., rows] + y
+        if memory:
+            x_next[..., memory] = _concatenate(u, x[..., memory[: -self.m]])
+        return x_next
+
+    def lift_matrix(self, J: Array) -> Array:
+        """F = dx'/d[x; u] (*b, n, n + m) from J = dy/dw (*b, dy, dw)."""
+        rows, memory, k = list(self.fit), self.memory, len(self.reg)
+        F = _zeros(J, (*J.shape[:-2], self.n, self.n + self.m))
+        columns = [*self.reg, *range(self.n, self.n + self.m)]
+        F[..., np.ix_(rows, columns)[0], np.ix_(rows, columns)[1]] = J[..., :, : k + self.m]
+        F[..., rows, rows] += 1.0
+        if memory:
+            F[..., memory, [*range(self.n, self.n + self.m), *memory[: -self.m]]] = 1.0
+        return F
+
+    def lift_covariance(self, cov: Array) -> Array:
+        """Covariance (*b, n, n) of x' from that of y (*b, dy, dy); zero for the memory, which is exact."""
+        rows = list(self.fit)
+        Sigma = _zeros(cov, (*cov.shape[:-2], self.n, self.n))
+        Sigma[..., np.ix_(rows, rows)[0], np.ix_(rows, rows)[1]] = cov
+        return Sigma
+
+    def dynamics(self, F: Array, f: Array, Sigma: Array) -> LinearGaussianDynamics:
+        """x' ~ N(. [x; u] + ., .) from y ~ N(F w + f, Sigma)."""
+        offset = _zeros(f, (*f.shape[:-1], self.n))
+        offset[..., list(self.fit)] = f
+        return LinearGaussianDynamics(self.lift_matrix(F), offset, self.lift_covariance(Sigma))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a model is fitted to: N pairs in the order of time, and the robot for models that know one."""
+
+    features: Features
+    w: Array  # (N, dw)
+    y: Array  # (N, dy)
+    robot: Robot | None = None
+
+    @classmethod
+    def of(cls, transitions: Transitions, features: Features, robot: Robot | None = None) -> Data:
+        """The pairs of a set of transitions."""
+        t = transitions
+        return cls(features, features.w(t.x, t.u), features.y(t.x, t.x_next), robot)
+
+
+class Regression(Protocol):
+    """A fitted model y = g(w) + noise over torch tensors; `w_scale` is the deviation of the w it was fitted to."""
+
+    w_scale: Tensor  # (dw,)
+
+    def mean(self, w: Tensor) -> Tensor: ...  # (*b, dw) -> (*b, dy)
+
+    def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]: ...  # -> g (*b, dy), dg/dw (*b, dy, dw)
+
+    def predict(self, w: Tensor) -> Gaussian: ...  # over y
+
+
+@dataclass(frozen=True)
+class FeatureModel:
+    """A regression as a model of x': a DynamicsModel."""
+
+    features: Features
+    regression: Any  # Regression
+
+    def mean(self, x: Tensor, u: Tensor) -> Tensor:
+        """E[x'] (*b, n)."""
+        return self.features.next_state(x, u, self.regression.mean(self.features.w(x, u)))
+
+    def jacobian(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """E[x'] (*b, n) and its derivative F (*b, n, n + m) by [x; u]."""
+        y, J = self.regression.jacobian(self.features.w(x, u))
+        return self.features.next_state(x, u, y), self.features.lift_matrix(J)
+
+    def predict(self, x: Tensor, u: Tensor) -> Gaussian:
+        """Gaussian over x'; its covariance is zero on the memory rows."""
+        y = self.regression.predict(self.features.w(x, u))
+        return Gaussian(self.features.next_state(x, u, y.mean), self.features.lift_covariance(y.cov))
+
+
+def scale_of(z: Array) -> tuple[Array, Array]:
+    """Mean (d,) and deviation (d,) of z (N, d); the deviation of a constant column is 1, so that it stays harmless."""
+    mean, deviation = z.mean(0), z.std(0)
+    return mean, np.where(deviation > CONSTANT * np.maximum(1.0, np.abs(mean)), deviation, 1.0)
+
+
+def time_folds(N: int, folds: int) -> Array:
+    """The fold (N,) of every row: contiguous blocks in turn, about four per fold and at most 50 rows each.
+
+    Neighbours in time are nearly equal, so random rows would let a model be tested on what it was fitted to.
+    """
+    block = int(np.clip(N // (4 * folds), 1, 50))
+    return (np.arange(N) // block) % folds
+
+
+def _zeros(like: Array, shape: tuple[int, ...]) -> Array:
+    return like.new_zeros(shape) if isinstance(like, Tensor) else np.zeros(shape)
+
+
+def _concatenate(a: Array, b: Array) -> Array:
+    return torch.cat([a, b], -1) if isinstance(a, Tensor) else np.concatenate([a, b], -1)

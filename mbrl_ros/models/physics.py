@@ -1,0 +1,236 @@
+"""MuJoCo itself as a model: the oracle, and the physics of a data sheet as a prior.
+
+One control period holds the effort and integrates period / timestep substeps:
+    [q'; qd'] = phi(q, qd, u),   p' = site(q'),   v' = J(q') qd'.
+dphi is a one-sided difference over the whole period, all columns as one batch of rollouts. The kinematic rows follow by
+the chain rule, with dp'/dq' = dv'/dqd' = J and dv'/dq' = dJ/dt, which is exact because d2p/dq_i dq_j is symmetric.
+p and v of x are not used: they are functions of q and qd. Efforts act as generalized forces on the joints
+(qfrc_applied), so that any model file will do, with or without actuators.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import mujoco
+import numpy as np
+import torch
+from mujoco import rollout
+from torch import Tensor
+
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.models.features import Data, Features, scale_of
+from mbrl_ros.robot import Robot, load_model
+from mbrl_ros.types import Array, Gaussian
+
+# Truncation is of order EPS times curvature, rounding 1e-16 / EPS: both far below what a controller notices.
+EPS = 1e-6
+NOISE_FLOOR = 1e-3  # of the deviation of y, as in ensemble.py
+
+
+class PhysicsModel:
+    """x' of a robot by its MuJoCo model; a DynamicsModel, and the oracle where `model` is the plant's own.
+
+    `model` is used, not copied: change it (set_payload) and the next call sees it. `delay` counts the control periods
+    after which an effort acts: with delay d the effort of lag d in x acts now. The noise is zero unless given.
+    """
+
+    def __init__(self, robot: Robot, model: mujoco.MjModel, delay: int = 0, noise: Array | None = None):
+        self.robot, self.model, self.delay = robot, model, delay
+        self.substeps = round(robot.period / model.opt.timestep)
+        if self.substeps < 1 or abs(self.substeps * model.opt.timestep - robot.period) > 1e-9:
+            raise ConfigError(f"robot.period: expected a multiple of the timestep {model.opt.timestep} s")
+        if not 0 <= delay <= robot.history:
+            raise ConfigError(f"delay: expected 0 to {robot.history} (robot.effort_history), got {delay}")
+        self.noise = np.zeros((robot.n, robot.n)) if noise is None else noise  # (n, n)
+        self._sites = [model.site(name).id for name in robot.sites]
+        self._data = mujoco.MjData(model)
+        full = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        self._rest = np.empty(mujoco.mj_stateSize(model, full))
+        mujoco.mj_getState(model, self._data, self._rest, full)
+        self._effort_row = None if delay == 0 else robot.slice(f"effort/{delay}")
+        self._motion = robot.slice("motion").stop  # rows of x that are not past efforts
+
+    def step(self, q: Array, qd: Array, u: Array) -> tuple[Array, Array]:
+        """q', qd' (*b, m) after one period with the effort u (*b, m) held."""
+        shape, m = np.shape(q), self.robot.m
+        q, qd, u = (np.broadcast_to(a, shape).reshape(-1, m) for a in (q, qd, u))
+        start = np.tile(self._rest, (len(q), 1))  # [time, qpos, qvel, act]
+        qpos, qvel = 1 + self.robot.qpos, 1 + self.model.nq + self.robot.dofs
+        start[:, qpos], start[:, qvel] = q, qd
+        force = np.zeros((len(q), 1, self.model.nv))
+        force[:, 0, self.robot.dofs] = u
+        states, _ = rollout.rollout(self.model, self._data, start, force, nstep=self.substeps,
+                                    control_spec=int(mujoco.mjtState.mjSTATE_QFRC_APPLIED))
+        end = states[:, -1]
+        return end[:, qpos].reshape(shape), end[:, qvel].reshape(shape)
+
+    def linearize_step(self, q: Array, qd: Array, u: Array) -> tuple[Array, Array, Array]:
+        """q', qd' (m,) and their derivative (2m, 3m) by [q; qd; u], at one point."""
+        m, s = self.robot.m, np.concatenate([q, qd, u])
+        points = s + EPS * np.vstack([np.zeros(3 * m), np.eye(3 * m)])  # (3m + 1, 3m)
+        ends = np.hstack(self.step(points[:, :m], points[:, m : 2 * m], points[:, 2 * m :]))  # (3m + 1, 2m)
+        return ends[0, :m], ends[0, m:], (ends[1:] - ends[0]).T / EPS
+
+    def kinematics(self, q: Array, qd: Array) -> tuple[Array, Array]:
+        """[q; qd; p, v of every site] (k,) and its derivative (k, 2m) by [q; qd], at one point."""
+        model, data, m = self.model, self._data, self.robot.m
+        data.qpos[:], data.qvel[:] = self._rest[1 : 1 + model.nq], 0.0
+        data.qpos[self.robot.qpos], data.qvel[self.robot.dofs] = q, qd
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_comVel(model, data)
+        motion, G = np.concatenate([q, qd, np.empty(6 * len(self._sites))]), np.zeros((self._motion, 2 * m))
+        G[: 2 * m] = np.eye(2 * m)
+        J, Jdot = np.empty((3, model.nv)), np.empty((3, model.nv))
+        for i, site in enumerate(self._sites):
+            p = slice(2 * m + 6 * i, 2 * m + 6 * i + 3)
+            v = slice(p.stop, p.stop + 3)
+            mujoco.mj_jacSite(model, data, J, None, site)
+            mujoco.mj_jacDot(model, data, Jdot, None, data.site_xpos[site], model.site_bodyid[site])
+            motion[p], motion[v] = data.site_xpos[site], J @ data.qvel
+            G[p, :m] = G[v, m:] = J[:, self.robot.dofs]
+            G[v, :m] = Jdot[:, self.robot.dofs]
+        return motion, G
+
+    def linearize_numpy(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """x' (n,) and F = dx'/d[x; u] (n, n + m) at one point; the columns of p and v are zero."""
+        robot, m, n, k = self.robot, self.robot.m, self.robot.n, self._motion
+        acting, column = self._acting(x, u), n if self._effort_row is None else self._effort_row.start
+        q, qd, D = self.linearize_step(x[:m], x[m : 2 * m], acting)
+        motion, G = self.kinematics(q, qd)
+        F = np.zeros((n, n + m))
+        chain = G @ D  # (k, 3m)
+        F[:k, : 2 * m], F[:k, column : column + m] = chain[:, : 2 * m], chain[:, 2 * m :]
+        lags = np.arange(n - k)
+        F[k + lags, np.where(lags < m, n + lags, k + lags - m)] = 1.0
+        return np.concatenate([motion, u, x[robot.slice("effort")][:-m]]), F
+
+    def mean(self, x: Tensor, u: Tensor) -> Tensor:
+        """x' (*b, n); not differentiable by torch, see `jacobian`."""
+        m, states, efforts = self.robot.m, x.detach().cpu().numpy(), u.detach().cpu().numpy()
+        q, qd = self.step(states[..., :m], states[..., m : 2 * m], self._acting(states, efforts))
+        motions = [self.kinematics(*pair)[0] for pair in zip(q.reshape(-1, m), qd.reshape(-1, m), strict=True)]
+        memory = np.concatenate([efforts, states[..., self._motion : self.robot.n - m]], -1)
+        result = np.concatenate([np.reshape(motions, (*q.shape[:-1], -1)), memory], -1)
+        return torch.as_tensor(result, dtype=x.dtype, device=x.device)
+
+    def jacobian(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """x' (*b, n) and F (*b, n, n + m)."""
+        n, m, batch = self.robot.n, self.robot.m, x.shape[:-1]
+        states, efforts = x.detach().cpu().numpy().reshape(-1, n), u.detach().cpu().numpy().reshape(-1, m)
+        pairs = [self.linearize_numpy(*pair) for pair in zip(states, efforts, strict=True)]
+        means, matrices = (torch.as_tensor(np.stack(a), dtype=x.dtype, device=x.device)
+                           for a in zip(*pairs, strict=True))
+        return means.reshape(*batch, n), matrices.reshape(*batch, n, n + m)
+
+    def predict(self, x: Tensor, u: Tensor) -> Gaussian:
+        """Gaussian over x'."""
+        cov = torch.as_tensor(self.noise, dtype=x.dtype, device=x.device)
+        return Gaussian(self.mean(x, u), cov.expand(*x.shape[:-1], -1, -1))
+
+    def _acting(self, x: Array, u: Array) -> Array:
+        return u if self._effort_row is None else x[..., self._effort_row]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `nominal.*`: how wrong the data sheet is."""
+
+    error: float = param(0.3, "Link masses and joint damping are scaled by 1 - error to 1 + error at random", 0.0, 0.95)
+    seed: int = param(0, "Seed of the scaling", 0)
+    gravity_compensation: bool = param(True, "Keep the gravity compensation of the model file")
+    delay: int = param(0, "Control periods after which an effort acts", 0, 5)
+
+
+@dataclass(frozen=True)
+class Nominal:
+    """Wrong physics as a regression on w, which must hold joint positions and velocities; R is fitted."""
+
+    Config: ClassVar[type] = Config
+
+    features: Features
+    physics: PhysicsModel
+    config: Config
+    R: Tensor  # (dy, dy), diagonal
+    w_scale: Tensor  # (dw,)
+
+    @classmethod
+    def fit(cls, data: Data, config: Config, seed: int) -> Nominal:
+        """The physics are given; only the noise is fitted. `seed` is not used: config.seed belongs to the robot."""
+        physics = nominal_physics(data.robot, config)
+        w_scale = torch.as_tensor(scale_of(data.w)[1])
+        unit = torch.eye(data.features.dy, dtype=torch.float64)
+        model = cls(data.features, physics, config, unit, w_scale)
+        residual = data.y - model.mean(torch.as_tensor(data.w)).numpy()
+        R = np.diag(np.square(residual).mean(0) + (NOISE_FLOOR * scale_of(data.y)[1]) ** 2)
+        return cls(data.features, physics, config, torch.as_tensor(R), w_scale)
+
+    def mean(self, w: Tensor) -> Tensor:
+        """(*b, dw) -> (*b, dy)."""
+        x, u = self._state(w)
+        return self.features.y(x, self.physics.mean(x, u))
+
+    def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """(*b, dy) and (*b, dy, dw). Tool coordinates of w have no influence: y follows from the joints alone."""
+        (x, u), f = self._state(w), self.features
+        x_next, F = self.physics.jacobian(x, u)
+        F[..., : self.physics.robot.n] -= self._state_derivative(x)
+        columns = [*f.reg, *range(f.n, f.n + f.m)]
+        return f.y(x, x_next), F[..., list(f.fit), :][..., columns]
+
+    def predict(self, w: Tensor) -> Gaussian:
+        """Gaussian over y."""
+        mean = self.mean(w)
+        return Gaussian(mean, self.R.expand(*mean.shape[:-1], -1, -1))
+
+    def _state(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """x (*b, n) and u from w; tool coordinates by kinematics, so that y is their change by the physics."""
+        m, k = self.physics.robot.m, len(self.features.reg)
+        x = w.new_zeros(*w.shape[:-1], self.features.n)
+        x[..., list(self.features.reg)] = w[..., :k]
+        joints = x[..., : 2 * m].reshape(-1, 2, m).numpy()
+        motion = np.stack([self.physics.kinematics(*pair)[0] for pair in joints])
+        x[..., : motion.shape[-1]] = torch.as_tensor(motion).reshape(*w.shape[:-1], -1)
+        return x, w[..., k:]
+
+    def _state_derivative(self, x: Tensor) -> Tensor:
+        """d[q; qd; p; v]/d[q; qd] (*b, n, n), which y = x' - x subtracts."""
+        m, n = self.physics.robot.m, self.features.n
+        joints = x[..., : 2 * m].reshape(-1, 2, m).numpy()
+        G = np.stack([self.physics.kinematics(*pair)[1] for pair in joints])  # (B, k, 2m)
+        full = np.zeros((len(G), n, n))
+        full[:, : G.shape[1], : 2 * m] = G
+        return torch.as_tensor(full).reshape(*x.shape[:-1], n, n)
+
+    def arrays(self) -> dict[str, Array]:
+        """What load() needs beside the robot."""
+        f, c = self.features, self.config
+        return {"reg": np.array(f.reg), "fit": np.array(f.fit), "size": np.array([f.n, f.m]),
+                "R": self.R.numpy(), "w_scale": self.w_scale.numpy(), "error": np.array(c.error),
+                "integers": np.array([c.seed, c.gravity_compensation, c.delay])}
+
+    @classmethod
+    def from_arrays(cls, a: dict[str, Array], robot: Robot | None) -> Nominal:
+        """The inverse of `arrays`."""
+        seed, gravity_compensation, delay = (int(i) for i in a["integers"])
+        config = Config(float(a["error"]), seed, bool(gravity_compensation), delay)
+        features = Features(tuple(map(int, a["reg"])), tuple(map(int, a["fit"])), *map(int, a["size"]))
+        return cls(features, nominal_physics(robot, config), config, torch.as_tensor(a["R"]),
+                   torch.as_tensor(a["w_scale"]))
+
+
+def nominal_physics(robot: Robot | None, config: Any) -> PhysicsModel:
+    """The robot's model with scaled masses and damping."""
+    if robot is None:
+        raise ConfigError("nominal: this prior needs the robot's model file")
+    model = load_model(robot.config)
+    if not config.gravity_compensation:
+        model.body_gravcomp[:] = 0.0
+    rng = np.random.default_rng(config.seed)
+    mass = 1 + config.error * rng.uniform(-1, 1, model.nbody)
+    model.body_mass[:] *= mass
+    model.body_inertia[:] *= mass[:, None]
+    model.dof_damping[:] *= 1 + config.error * rng.uniform(-1, 1, model.nv)
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+    return PhysicsModel(robot, model, config.delay)

@@ -1,0 +1,230 @@
+"""Iterative LQR with effort limits, for one problem or a batch of them.
+
+Minimise the cost of x_0..x_T, u_0..u_{T-1} subject to x_{t+1} = E[x' | x_t, u_t], lower_t <= u_t <= upper_t: expand
+model and cost about the current rollout, solve the LQ problem in the deviations, roll the new policy out over a ladder
+of step lengths a, keep the best that delivers its promise -(a sum k'q_u + a^2/2 sum k'Q_uu k) (docs/design.md, section
+2). Limits: k minimises 1/2 k'Q_uu k + q_u'k over lower - u <= k <= upper - u by projected Newton, and the rows of K are
+zero where k is clamped (Tassa, Mansard & Todorov 2014); mu follows Tassa, Erez & Todorov 2012, section II-F.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mbrl_ros.config import param
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
+from mbrl_ros.planners.lqr import Backward, as_plan, backward, begin, expand, forward, is_finite, newton, warm_start
+from mbrl_ros.types import Plan
+
+RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
+BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets
+BOX_SLACK = 1e-10  # a gradient below this part of the largest is zero: its sign does not clamp
+
+
+class Solution(NamedTuple):
+    """The best trajectory found for every problem, and the gains of the last expansion about it that had any."""
+
+    x: Tensor  # (*b, T + 1, n), rollout of u
+    u: Tensor  # (*b, T, m)
+    K: Tensor  # (*b, T, m, n)
+    Sigma: Tensor  # (*b, T, m, m), inverse of the (regularised) Q_uu; zero where no backward pass succeeded
+    cost: Tensor  # (*b,)
+    status: Tensor  # (*b,) int, index into planners.STATUSES
+    iterations: Tensor  # (*b,) int, backward passes
+
+
+class BoxGain:
+    """Minimiser of 1/2 k'Q_uu k + q_u'k within bounds on k, one Cholesky factor where none of them acts."""
+
+    def __init__(self, low: Tensor, high: Tensor) -> None:
+        """Bounds on k, (*b, T, m)."""
+        self.bounds = list(zip(low.unbind(-2), high.unbind(-2), strict=True))
+        self.clamped: Tensor | None = None  # (*b,) bool: a bound acted at some step; None: nowhere
+
+    def __call__(self, t: int, Quu: Tensor, Qua: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See lqr.Gain."""
+        H, L, info = newton(t, Quu, Qua)
+        k = -H[..., 0]
+        inside = k.clamp(*self.bounds[t])
+        if torch.equal(inside, k):
+            return H, L, info
+        acts = (inside != k).any(-1)
+        self.clamped = acts if self.clamped is None else self.clamped | acts
+        k, free, L_free = box_newton(Quu, Qua[..., 0], *self.bounds[t], inside)
+        H = torch.cholesky_solve(Qua * free.unsqueeze(-1), L_free)
+        H[..., 0] = -k
+        return H, L, info
+
+
+def box_newton(H: Tensor, q: Tensor, low: Tensor, high: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Minimiser k (*b, m) of 1/2 k'Hk + q'k within low <= k <= high, from a feasible start.
+
+    Also returns which components are free (*b, m), and the Cholesky factor of H with the other rows and columns
+    replaced by the identity (*b, m, m).
+    """
+    eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
+    slack = BOX_SLACK * q.abs().amax(-1, keepdim=True)
+    g = q + _times(H, k)
+    free = _free(k, g, low, high, slack)
+    L, face = H, free
+    for _ in range(BOX_ITERATIONS):
+        face = free
+        L = torch.linalg.cholesky_ex(torch.where(face.unsqueeze(-1) & face.unsqueeze(-2), H, eye))[0]
+        target = k - torch.cholesky_solve((g * face).unsqueeze(-1), L).squeeze(-1)  # minimiser on the face
+        inside = target.clamp(low, high)
+        on_face = torch.equal(inside, target)
+        k = inside if on_face else _projected_search(H, g, low, high, k, target)
+        g = q + _times(H, k)
+        free = _free(k, g, low, high, slack)
+        if on_face and torch.equal(free, face):
+            break
+    return k, face, L
+
+
+def _times(H: Tensor, k: Tensor) -> Tensor:
+    return (H @ k.unsqueeze(-1)).squeeze(-1)
+
+
+def _free(k: Tensor, g: Tensor, low: Tensor, high: Tensor, slack: Tensor) -> Tensor:
+    """Components that are not held at a bound by their gradient."""
+    return ~(((k <= low) & (g > slack)) | ((k >= high) & (g < -slack)))
+
+
+def _projected_search(H: Tensor, g: Tensor, low: Tensor, high: Tensor, k: Tensor, target: Tensor) -> Tensor:
+    """The best of 16 points on the projected arc from k towards target; small steps decrease (Bertsekas 1982)."""
+    lengths = 0.5 ** torch.arange(16, dtype=k.dtype, device=k.device).reshape(-1, *[1] * k.ndim)
+    d = (k + lengths * (target - k)).clamp(low, high) - k  # (16, *b, m)
+    change = (d * (g + 0.5 * _times(H, d))).sum(-1, keepdim=True)
+    return k + torch.take_along_dim(d, change.argmin(0, keepdim=True), 0)[0]
+
+
+class _State(NamedTuple):
+    """What one iteration hands to the next."""
+
+    x: Tensor  # (*b, T + 1, n)
+    u: Tensor  # (*b, T, m)
+    K: Tensor  # (*b, T, m, n)
+    L: Tensor  # (*b, T, m, m), Cholesky factor of the (regularised) Q_uu
+    cost: Tensor  # (*b,)
+    mu: Tensor  # (*b,), state regularisation
+    rate: Tensor  # (*b,), the factor by which mu changed last
+    status: Tensor  # (*b,) int
+    solved: Tensor  # (*b,) bool: K and L come from a backward pass
+    iterations: Tensor  # (*b,) int
+
+
+class Ilqr:
+    """Settings only. `plan` serves the ring; `solve` takes problems x0 (*b, n) and decides for each of them apart."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of the planner."""
+
+        horizon: int = param(20, "control periods planned ahead", low=1)
+        iterations: int = param(5, "backward passes per plan at most; with linear dynamics and no active limit 1 is "
+                                   "enough and no more are made", low=1)
+        step_lengths: int = param(8, "rungs of the ladder of step lengths", low=1)
+        backtracking: float = param(0.5, "ratio of one step length to the one before", low=0.01, high=0.99)
+        accept_ratio: float = param(0.1, "part of the expected improvement that a step must deliver", low=0.0, high=1.0)
+        tolerance: float = param(1e-8, "converged when the expected improvement is below this times (1 + |cost|)",
+                                 low=0.0)
+        mu_start: float = param(0.0, "state regularisation of the first iteration", low=0.0)
+        mu_min: float = param(1e-6, "smallest regularisation that is not zero", low=1e-300)
+        mu_max: float = param(1e10, "regularisation above which the line search has failed", low=0.0)
+        mu_factor: float = param(1.6, "by which the rate of change of the regularisation itself changes", low=1.01)
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or self.Config()
+        self.horizon = self.config.horizon
+
+    def plan(self, problem: Problem, previous: Plan | None) -> Plan:
+        """See Planner. The policy is u_t + K_t (x - x_t) with k = 0 and Sigma = Q_uu^-1."""
+        s = self.solve(problem, warm_start(problem, previous))
+        return as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
+
+    @torch.no_grad()
+    def solve(self, problem: Problem, u: Tensor) -> Solution:
+        """Problems x0 (*b, n) from warm starts u (*b, T, m) that are finite and within the bounds."""
+        state = self._start(problem, u)
+        expansion = None
+        for _ in range(self.config.iterations):
+            if not bool((state.status == RUNNING).any()):
+                break
+            expansion = expand(problem.model, problem.cost, state.x, state.u) if expansion is None else expansion
+            box = BoxGain(problem.lower - state.u, problem.upper - state.u)
+            mu = state.mu if bool((state.mu > 0).any()) else None
+            step = backward(expansion[0].F, expansion[0].f, expansion[1], mu, box)
+            state, moved = self._advance(problem, state, step, box.clamped)
+            if not bool(step.success.all()):
+                bad = (state.status == RUNNING) & ~is_finite(expansion[0].F, expansion[1])
+                state = state._replace(status=torch.where(bad, STATUSES.index(NOT_FINITE), state.status))
+            expansion = None if moved else expansion
+        status = torch.where(state.status == RUNNING, STATUSES.index(ITERATION_LIMIT), state.status)
+        Sigma = torch.cholesky_inverse(state.L) * state.solved[..., None, None, None]
+        return Solution(state.x, state.u, state.K, Sigma, state.cost, status, state.iterations)
+
+    def _start(self, problem: Problem, u: Tensor) -> _State:
+        x, cost = begin(problem, u)
+        (*batch, T, m), n = u.shape, x.shape[-1]
+        zero = torch.zeros_like(cost)
+        status = torch.where(torch.isfinite(cost), RUNNING, STATUSES.index(NOT_FINITE))
+        L = torch.eye(m, dtype=u.dtype, device=u.device).expand(*batch, T, m, m)
+        return _State(x, u, u.new_zeros(*batch, T, m, n), L, cost, zero + self.config.mu_start, zero + 1.0,
+                      status, torch.zeros_like(status, dtype=torch.bool), torch.zeros_like(status))
+
+    def _advance(self, problem: Problem, s: _State, step: Backward, clamped: Tensor | None) -> tuple[_State, bool]:
+        """Line search, acceptance, regularisation and status of every problem; whether any trajectory changed."""
+        running = s.status == RUNNING
+        usable = running & step.success
+        K, L = _where(usable, step.K, s.K), _where(usable, step.L, s.L)
+        tolerance = self.config.tolerance * (1 + s.cost.abs())
+        expected = -(step.linear + 0.5 * step.quadratic)
+        converged = usable & (expected <= tolerance)
+        s = s._replace(K=K, L=L, solved=s.solved | usable, iterations=s.iterations + running)
+        search = usable & ~converged
+        accepted = torch.zeros_like(search)
+        if bool(search.any()):
+            x, u, cost, full = self._line_search(problem, s, step)
+            accepted = search & torch.isfinite(cost)
+            # Where the full step delivered exactly what it promised, the expansion is exact there: a second would
+            # only find the same minimiser. Not so with limits, whose active set follows the trajectory.
+            exact = full & ((s.cost - cost - expected).abs() <= tolerance) & (s.mu == 0)
+            converged = converged | (accepted & (exact if clamped is None else exact & ~clamped))
+            s = s._replace(x=_where(accepted, x, s.x), u=_where(accepted, u, s.u),
+                           cost=torch.where(accepted, cost, s.cost))
+        stuck = running & ~accepted & ~converged
+        s = self._regularise(s, accepted, stuck)
+        status = torch.where(converged, STATUSES.index(CONVERGED), s.status)
+        status = torch.where(stuck & (s.mu > self.config.mu_max), STATUSES.index(LINE_SEARCH_FAILED), status)
+        return s._replace(status=status), bool(accepted.any())
+
+    def _line_search(self, problem: Problem, s: _State, step: Backward) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The cheapest acceptable rollout (cost infinite where there is none), and whether it took the full step."""
+        lengths = self.config.backtracking ** torch.arange(
+            self.config.step_lengths, dtype=s.cost.dtype, device=s.cost.device)
+        x, u = forward(problem, s.x, s.u, step, lengths)  # (S, *b, T + 1, n), (S, *b, T, m)
+        cost = problem.cost.evaluate(x, u)
+        a = lengths.reshape(-1, *[1] * s.cost.ndim)
+        expected = -a * (step.linear + 0.5 * a * step.quadratic)
+        improvement = s.cost - cost
+        good = (improvement >= self.config.accept_ratio * expected) & (improvement > 0) & (expected > 0)
+        cost, best = torch.where(good, cost, torch.inf).min(0)
+        index = best[None, ..., None, None]
+        return torch.take_along_dim(x, index, 0)[0], torch.take_along_dim(u, index, 0)[0], cost, best == 0
+
+    def _regularise(self, s: _State, accepted: Tensor, stuck: Tensor) -> _State:
+        """Lower mu after an accepted step, raise it where there was none, faster and faster."""
+        factor = self.config.mu_factor
+        rate = torch.where(accepted, (s.rate / factor).clamp(max=1 / factor), s.rate)
+        rate = torch.where(stuck, (s.rate * factor).clamp(min=factor), rate)
+        mu = torch.where(stuck, (s.mu * rate).clamp(min=self.config.mu_min), s.mu * rate)
+        mu = torch.where(accepted & (mu < self.config.mu_min), 0.0, mu)
+        return s._replace(mu=torch.where(accepted | stuck, mu, s.mu), rate=rate)
+
+
+def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """torch.where with a condition over the leading axes."""
+    return torch.where(condition.reshape(*condition.shape, *[1] * (a.ndim - condition.ndim)), a, b)

@@ -1,0 +1,120 @@
+"""The simulated robot: what an arm behind joint_states and effort commands does, one control period at a time.
+
+The sensors are those of a real arm: an encoder with noise at every simulation step, and a velocity that is the filtered
+difference of encoder readings, hence noisy and late by some milliseconds. A low-pass disturbance torque acts on every
+joint. Stamps never run backwards: a reset advances the clock by two periods (docs/design.md, "Time").
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.robot import Robot, load_model, set_payload
+from mbrl_ros.types import Array, Observation
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `plant.*` of the simulation."""
+
+    seed: int = param(0, "Seed of sensor noise and disturbance", 0)
+    pace: str = param("realtime", "lockstep: step on each command; realtime: step on a timer",
+                      choices=("lockstep", "realtime"))
+    timeout: float = param(0.1, "Without a command for this long: re-send the state (lockstep), zero effort (realtime) "
+                           "[s]", 0.001, 10.0)
+    gravity_compensation: bool = param(True, "Keep the gravity compensation of the model file")
+    encoder_noise: float = param(1e-4, "Standard deviation of one encoder sample [rad or m]", 0.0, 0.1)
+    velocity_bandwidth: float = param(30.0, "Of the velocity filter of the robot [Hz]", 0.1, 1000.0)
+    disturbance: float = param(0.005, "Standard deviation of the disturbance, as a fraction of the effort limit", 0.0, 1.0)
+    disturbance_bandwidth: float = param(2.0, "[Hz]", 0.01, 100.0)
+    payload: float = param(0.0, "Mass in the hand [kg]", 0.0, 20.0, live=True)
+
+
+class MujocoPlant:
+    """MuJoCo behind `reset` and `step`. Raises ConfigError where the period is not a whole number of timesteps."""
+
+    def __init__(self, robot: Robot, config: Config):
+        self.robot, self.config = robot, config
+        self.model = load_model(robot.config)  # its own: the payload changes it
+        if not config.gravity_compensation:
+            self.model.body_gravcomp[:] = 0.0
+        timestep = self.model.opt.timestep
+        self.substeps = round(robot.period / timestep)
+        if self.substeps < 1 or abs(self.substeps * timestep - robot.period) > 1e-9:
+            raise ConfigError(f"robot.period: expected a multiple of the model's timestep {timestep} s, "
+                              f"got {robot.period} s")
+        self._data = mujoco.MjData(self.model)
+        self._time = 0
+        self.set_payload(config.payload)
+        self.reset(config.seed)
+
+    def set_payload(self, mass: float) -> None:
+        """Put a mass [kg] into the hand, from the next period on."""
+        set_payload(self.model, mass)
+
+    def reset(self, seed: int) -> Observation:
+        """At rest at home, two periods later than the last stamp."""
+        self._rng = np.random.default_rng(seed)
+        mujoco.mj_resetData(self.model, self._data)
+        self._data.qpos[self.robot.qpos] = self.robot.home
+        mujoco.mj_forward(self.model, self._data)
+        m = self.robot.m
+        self._disturbance = self._stationary_disturbance()
+        self._encoder = self._measure(self.robot.home[None])[0]
+        self._velocity = np.zeros(m)
+        self._time += 2 * round(self.robot.period * 1e9)
+        return Observation(self._time, self._encoder.copy(), np.zeros(m), np.zeros(m))
+
+    def step(self, effort: Array, fraction: float = 0.0, previous: Array | None = None) -> Observation:
+        """Hold `effort` (m,) [N m or N], clamped to the limits, for one control period.
+
+        With `fraction` > 0 the first part of the period still has the effort `previous` (a command that came late).
+        The observation reports the mean of what acted. Raises ValueError for a wrong size or a value not finite.
+        """
+        robot = self.robot
+        if np.shape(effort) != (robot.m,) or not np.isfinite(effort).all():
+            raise ValueError(f"effort: expected {robot.m} finite values, got {effort}")
+        command = np.clip(effort, -robot.effort_limit, robot.effort_limit)
+        early = round(fraction * self.substeps) if previous is not None else 0
+        positions, acted = np.empty((self.substeps, robot.m)), np.zeros(robot.m)
+        for i in range(self.substeps):
+            now = previous if i < early and previous is not None else command
+            acted += now
+            self._data.qfrc_applied[robot.dofs] = now + self._disturbance
+            mujoco.mj_step(self.model, self._data)
+            positions[i] = self._data.qpos[robot.qpos]
+            self._disturb()
+        self._sense(positions)
+        self._time += round(robot.period * 1e9)
+        return Observation(self._time, self._encoder.copy(), self._velocity.copy(), acted / self.substeps)
+
+    def true_state(self) -> tuple[Array, Array]:
+        """Joint positions and velocities without sensors, for evaluation only."""
+        return self._data.qpos[self.robot.qpos].copy(), self._data.qvel[self.robot.dofs].copy()
+
+    def true_tool(self) -> Array:
+        """Position (3,) of the first site [m], for evaluation only."""
+        return self.robot.tool_position(self._data.qpos[self.robot.qpos])
+
+    def _measure(self, positions: Array) -> Array:
+        return positions + self.config.encoder_noise * self._rng.standard_normal(positions.shape)
+
+    def _sense(self, positions: Array) -> None:
+        """Encoder and filtered difference over the timesteps of one period; positions (substeps, m)."""
+        dt = self.model.opt.timestep
+        gain = 1.0 - np.exp(-2 * np.pi * self.config.velocity_bandwidth * dt)
+        readings = self._measure(positions)
+        for difference in np.diff(np.vstack([self._encoder, readings]), axis=0) / dt:
+            self._velocity += gain * (difference - self._velocity)
+        self._encoder = readings[-1]
+
+    def _stationary_disturbance(self) -> Array:
+        return self.config.disturbance * self.robot.effort_limit * self._rng.standard_normal(self.robot.m)
+
+    def _disturb(self) -> None:
+        """First-order low-pass noise with the stated standard deviation."""
+        keep = np.exp(-2 * np.pi * self.config.disturbance_bandwidth * self.model.opt.timestep)
+        self._disturbance = keep * self._disturbance + np.sqrt(1 - keep**2) * self._stationary_disturbance()

@@ -1,0 +1,203 @@
+"""What is known of a robot: names, limits, control period, kinematics, and the layout of x.
+
+x = [joint positions, joint velocities, position and velocity of every tool site, the last H efforts (newest first)].
+The layout is decided here and nowhere else; everybody asks `robot.slice("site/tool/position")`. Tool coordinates make a
+cost on the tool quadratic in x; they come from forward kinematics of the measured joints, as tf does on a real robot.
+Nothing here tells the learner or the planner about masses, damping or friction.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.types import Array
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `robot.*`; lists have one entry per joint, in the order of `joints`."""
+
+    model: str = param("", "Path of the MJCF or URDF file")
+    joints: tuple[str, ...] = param((), "Names of the controlled joints (one degree of freedom each)")
+    sites: tuple[str, ...] = param(("tool",), "Names of the sites (or bodies) whose motion is part of x; first: tool")
+    period: float = param(0.02, "Control period [s]", 1e-4, 1.0)
+    home: tuple[float, ...] = param((), "Joint positions of the base policy [rad or m]")
+    effort_limit: tuple[float, ...] = param((), "Largest effort [N m or N]", 0.0)
+    effort_rate_limit: tuple[float, ...] = param((), "Largest change of effort [N m/s or N/s]", 0.0)
+    velocity_limit: tuple[float, ...] = param((), "Largest joint speed [rad/s or m/s]", 0.0)
+    stiffness: tuple[float, ...] = param((), "Of the hold [N m/rad or N/m]", 0.0)
+    damping: tuple[float, ...] = param((), "Of the hold [N m s/rad or N s/m]", 0.0)
+    effort_history: int = param(1, "Past efforts in x: delay in periods + 1", 1, 5)
+    variation: float = param(0.0, "Scale lengths, masses and damping at random by up to this fraction (a held-back arm)",
+                             0.0, 0.9)
+    variation_seed: int = param(0, "Seed of the variation", 0)
+
+
+class Robot:
+    """A robot from its settings.
+
+    Raises ConfigError for a missing or malformed model file, an unknown joint or site name (naming the valid ones),
+    and lists whose length is not the number of joints.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.model = load_model(config)
+        self.joints, self.sites, self.period = config.joints, config.sites, config.period
+        self.m = m = len(config.joints)
+        if m == 0:
+            raise ConfigError(f"robot.joints: name at least one of {', '.join(_names(self.model, 'joint'))}")
+        joint_ids = [_id(self.model, "joint", name) for name in config.joints]
+        self.qpos = self.model.jnt_qposadr[joint_ids]  # (m,) index of the joints in MuJoCo's qpos
+        self.dofs = self.model.jnt_dofadr[joint_ids]  # (m,) and in qvel
+        self.position_low, self.position_high = self._position_limits(joint_ids)
+        self.effort_limit = self._per_joint("effort_limit")  # (m,)
+        self.effort_rate_limit = self._per_joint("effort_rate_limit")
+        self.velocity_limit = self._per_joint("velocity_limit")
+        self.home = self._per_joint("home")
+        self.stiffness, self.damping = self._per_joint("stiffness"), self._per_joint("damping")
+        self._site_ids = [_id(self.model, "site", name) for name in config.sites]
+        self._data = mujoco.MjData(self.model)
+        self.history = config.effort_history
+
+    def _per_joint(self, name: str) -> Array:
+        values = getattr(self.config, name)
+        if len(values) != self.m:
+            raise ConfigError(f"robot.{name}: expected {self.m} values, one per joint, got {len(values)}")
+        return np.array(values, dtype=float)
+
+    def _position_limits(self, joint_ids: list[int]) -> tuple[Array, Array]:
+        limited = self.model.jnt_limited[joint_ids].astype(bool)
+        low, high = self.model.jnt_range[joint_ids].T
+        return np.where(limited, low, -np.inf), np.where(limited, high, np.inf)
+
+    @cached_property
+    def state_names(self) -> tuple[str, ...]:
+        """The name of every coordinate of x, in order."""
+        names = [f"joint/{j}/position" for j in self.joints] + [f"joint/{j}/velocity" for j in self.joints]
+        for site in self.sites:
+            names += [f"site/{site}/{kind}/{axis}" for kind in ("position", "velocity") for axis in "xyz"]
+        names += [f"effort/{lag}/{j}" for lag in range(1, self.history + 1) for j in self.joints]
+        return tuple(names)
+
+    @property
+    def n(self) -> int:
+        """dim x."""
+        return len(self.state_names)
+
+    def slice(self, name: str) -> slice:
+        """Where a block of x lies: `joint/position`, `joint/velocity`, `site/<name>/position|velocity`,
+        `effort/<lag>` (lag 1 is the newest), `effort` (all lags), `motion` (all but the efforts)."""
+        m, motion = self.m, 2 * self.m + 6 * len(self.sites)
+        blocks = {"joint/position": slice(0, m), "joint/velocity": slice(m, 2 * m), "motion": slice(0, motion),
+                  "effort": slice(motion, self.n)}
+        for i, site in enumerate(self.sites):
+            at = 2 * m + 6 * i
+            blocks[f"site/{site}/position"] = slice(at, at + 3)
+            blocks[f"site/{site}/velocity"] = slice(at + 3, at + 6)
+        for lag in range(1, self.history + 1):
+            blocks[f"effort/{lag}"] = slice(motion + (lag - 1) * m, motion + lag * m)
+        if name not in blocks:
+            raise ConfigError(f"no block {name!r} in the state; it has {', '.join(blocks)}")
+        return blocks[name]
+
+    def tools(self, q: Array, qd: Array) -> tuple[Array, Array]:
+        """Forward kinematics: q, qd (m,) -> [p, v] of all sites (6 S,) and its derivative by q for p (= by qd for v),
+        stacked per site as (S, 3, m). [m, m/s]"""
+        data, model = self._data, self.model
+        data.qpos[self.qpos], data.qvel[self.dofs] = q, qd
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        motion, jacobians = np.empty(6 * len(self._site_ids)), np.empty((len(self._site_ids), 3, self.m))
+        full = np.empty((3, model.nv))
+        for i, site in enumerate(self._site_ids):
+            mujoco.mj_jacSite(model, data, full, None, site)
+            jacobians[i] = full[:, self.dofs]
+            motion[6 * i : 6 * i + 3] = data.site_xpos[site]
+            motion[6 * i + 3 : 6 * i + 6] = jacobians[i] @ qd
+        return motion, jacobians
+
+    def tool_position(self, q: Array) -> Array:
+        """Position (3,) [m] of the first site in the base frame."""
+        return self.tools(q, np.zeros(self.m))[0][:3]
+
+
+def load_model(config: Config) -> mujoco.MjModel:
+    """The MuJoCo model of the settings: named sites that are bodies become sites, a weightless body `payload` is put
+    at the first site, and lengths, masses and damping are varied where asked for."""
+    path = Path(config.model).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"robot.model: no file {config.model!r}; expected an MJCF or URDF file")
+    try:
+        spec = mujoco.MjSpec.from_file(str(path))
+        if config.variation > 0:
+            vary(spec, config.variation, config.variation_seed)
+        for name in config.sites:
+            _as_site(spec, name)
+        _add_payload(spec, config.sites[0])
+        return spec.compile()
+    except ConfigError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"robot.model: {path}: {reason}") from error
+
+
+def vary(spec: mujoco.MjSpec, fraction: float, seed: int) -> None:
+    """Scale every link's length, mass and joint damping by independent factors from 1 - fraction to 1 + fraction."""
+    rng = np.random.default_rng(seed)
+    for body in spec.bodies[1:]:
+        length, mass, damping = 1 + fraction * rng.uniform(-1, 1, 3)
+        for geom in body.geoms:
+            geom.pos, geom.fromto, geom.mass = geom.pos * length, geom.fromto * length, geom.mass * mass
+        if body.explicitinertial:
+            body.mass, body.ipos = body.mass * mass, body.ipos * length
+            body.inertia = body.inertia * mass * length**2
+        for part in (*body.bodies, *body.sites):
+            part.pos = part.pos * length
+        for joint in body.joints:
+            joint.damping = joint.damping * damping
+
+
+def set_payload(model: mujoco.MjModel, mass: float) -> None:
+    """Put a point-like mass [kg] into the hand, or take it out (0)."""
+    body = model.body("payload").id
+    model.body_mass[body] = max(mass, 1e-9)
+    model.body_inertia[body] = max(mass, 1e-9) * 0.4 * 0.03**2  # a ball of 3 cm radius
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+
+
+def _as_site(spec: mujoco.MjSpec, name: str) -> None:
+    if spec.site(name) is not None:
+        return
+    body = spec.body(name)
+    if body is None:
+        known = [s.name for s in spec.sites] + [b.name for b in spec.bodies[1:]]
+        raise ConfigError(f"robot.sites: no site or body {name!r} in the model; it has {', '.join(known)}")
+    body.add_site(name=name)
+
+
+def _add_payload(spec: mujoco.MjSpec, site_name: str) -> None:
+    site = spec.site(site_name)
+    site.parent.add_body(name="payload", pos=site.pos, mass=1e-9, inertia=[1e-12] * 3, explicitinertial=True)
+
+
+def _names(model: mujoco.MjModel, kind: str) -> list[str]:
+    count, get = {"joint": (model.njnt, model.joint), "site": (model.nsite, model.site)}[kind]
+    return [get(i).name for i in range(count)]
+
+
+def _id(model: mujoco.MjModel, kind: str, name: str) -> int:
+    names = _names(model, kind)
+    if name not in names:
+        raise ConfigError(f"robot.{kind}s: no {kind} {name!r} in the model; it has {', '.join(names)}")
+    index: int = names.index(name)
+    one_degree = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+    if kind == "joint" and mujoco.mjtJoint(model.jnt_type[index]) not in one_degree:
+        raise ConfigError(f"robot.joints: {name!r} is neither a hinge nor a slide")
+    return index

@@ -1,0 +1,101 @@
+"""The demonstration as a procedure: excite, fit, reach random targets, with a payload put into the hand half-way.
+
+Everything is counted here, for the plain loop, for the demo over ROS, and for the same run by a controller that is given
+the true dynamics (the oracle). Success at d means that the tool is within d of the target during all of the last half
+second. Errors are those of the true tool, without sensor noise.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array
+
+SETTLED = 0.5  # [s] at the end of the time for a target
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `scenario.*`."""
+
+    targets: int = param(20, "How many targets", 1, 10000)
+    data_seconds: float = param(30.0, "Excitation before the first target [s]", 0.1, 600.0)
+    seconds_per_target: float = param(3.0, "[s]", 0.6, 60.0)
+    spread: float = param(0.6, "Targets are the tool's positions at home +- this much on every joint [rad or m]", 0.01, 3.0)
+    nearest: float = param(0.12, "Least distance between targets in a row, as long as one is found [m]", 0.0, 2.0)
+    farthest: float = param(0.6, "Largest distance between targets in a row [m]", 0.01, 5.0)
+    payload: float = param(1.0, "Mass put into the hand half-way [kg]", 0.0, 20.0)
+    seed: int = param(0, "Seed of the targets", 0)
+
+
+def draw_targets(robot: Robot, config: Config) -> list[Array]:
+    """Reachable targets (3,) [m], each at an allowed distance from the one before."""
+    rng = np.random.default_rng([config.seed, 1])
+    margin = np.where(np.isfinite(robot.position_high), 0.08, 0.0)
+    last, targets = robot.tool_position(robot.home), []
+    for _ in range(config.targets):
+        for _attempt in range(200):
+            q = robot.home + rng.uniform(-config.spread, config.spread, robot.m)
+            target = robot.tool_position(np.clip(q, robot.position_low + margin, robot.position_high - margin))
+            if config.nearest <= np.linalg.norm(target - last) <= config.farthest:
+                break
+        targets.append(target)
+        last = target
+    return targets
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """What became of one target."""
+
+    median_mm: float  # of the error in the last half second; infinite after a divergence
+    worst_mm: float  # likewise
+    cost: float  # integral of tracking error and effort, see `running_cost`
+
+    def within(self, mm: float) -> bool:
+        return self.worst_mm <= mm
+
+
+def running_cost(error: Array, effort: Array, limit: Array) -> Array:
+    """1e3 min(|error|, 0.3 m)^2 + 0.01 |u / limit|^2 per second; error (T, 3) to the path, effort (T, m)."""
+    distance = np.minimum(np.linalg.norm(error, axis=-1), 0.3)
+    return 1e3 * distance**2 + 0.01 * ((effort / limit) ** 2).sum(-1)
+
+
+def score(robot: Robot, tool: Array, reference: Array, target: Array, effort: Array) -> TargetResult:
+    """One target from the true tool, the path, and the efforts of its periods (T, 3), (T, 3), (T, m)."""
+    settled = round(SETTLED / robot.period)
+    final = 1e3 * np.linalg.norm(tool[-settled:] - target, axis=-1)
+    cost = robot.period * running_cost(tool - reference, effort, robot.effort_limit).sum()
+    return TargetResult(float(np.median(final)), float(final.max()), float(cost))
+
+
+FAILED = TargetResult(np.inf, np.inf, np.inf)
+
+
+def summarize(results: list[TargetResult], oracle: list[TargetResult]) -> dict[str, Any]:
+    """The figures of a run; infinite values (divergence) are given as None, as JSON has none."""
+    half = (len(results) + 1) // 2
+    figures = _figures(results, oracle)
+    figures["before_payload"] = _figures(results[:half], oracle[:half])
+    figures["after_payload"] = _figures(results[half:], oracle[half:])
+    figures["diverged"] = any(np.isinf(r.cost) for r in results)
+    return figures
+
+
+def _figures(results: list[TargetResult], oracle: list[TargetResult]) -> dict[str, Any]:
+    if not results:
+        return {}
+    cost, best = sum(r.cost for r in results), sum(r.cost for r in oracle)
+    finite = lambda value: float(value) if np.isfinite(value) else None  # noqa: E731
+    return {
+        "success_5mm": float(np.mean([r.within(5) for r in results])),
+        "success_20mm": float(np.mean([r.within(20) for r in results])),
+        "median_error_mm": finite(np.median([r.median_mm for r in results])),
+        "worst_error_mm": finite(max(r.worst_mm for r in results)),
+        "oracle_cost_ratio": finite(cost / best) if oracle and best > 0 else None,
+    }

@@ -1,0 +1,210 @@
+"""What the robot shall do: a cost as weighted norms of residuals, along a smooth path to a target.
+
+Cost of one horizon = sum over steps t and terms i of scale_t w_i norm_i(r_i), with residuals r_i = R_i xu_t - ref_i,t
+that are affine in xu = [x; u]. The path to the target is a straight line in space with a minimum-jerk profile in time
+(Flash & Hogan 1985). Norms supply gradient and curvature, so the quadratic expansion is Gauss-Newton and positive
+semidefinite. A task is data (config/tasks/); only a new kind of residual is code.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_ros.config import ConfigError, from_mapping, param
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array, QuadraticCost
+
+
+@dataclass(frozen=True)
+class Term:
+    """Parameters `task.<term>.*`: one weighted norm of one residual."""
+
+    residual: str = param("site_position", "Which residual")
+    site: str = param("", "For residuals of a site: its name; empty for the first")
+    norm: str = param("quadratic", "quadratic: r^2 / 2; smooth_abs: sqrt(r^2 + width^2) - width",
+                      choices=("quadratic", "smooth_abs"))
+    width: float = param(0.01, "Of smooth_abs, in the unit of the residual", 1e-6, 10.0)
+    weight: float = param(1.0, "Weight of the term", 0.0, 1e9, live=True)
+    terminal: float = param(1.0, "Factor on the weight at the end of the horizon", 0.0, 1e6)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Parameters `task.path.*`."""
+
+    speed: float = param(0.4, "Mean speed along the path [m/s]", 0.01, 5.0, live=True)
+    shortest: float = param(0.7, "Least duration of a motion [s]", 0.05, 60.0)
+    longest: float = param(1.6, "Largest duration of a motion [s]", 0.05, 60.0)
+
+
+class Window(NamedTuple):
+    """What a cost refers to over one horizon of T steps."""
+
+    position: Array  # (T + 1, 3) [m] of the tool
+    velocity: Array  # (T + 1, 3) [m/s]
+    effort_mean: Array  # (m,) [N m or N], the slow mean of what was commanded
+
+
+class MinimumJerk(NamedTuple):
+    """The path start -> goal (3,) [m] from `begin` [ns] on, over `duration` [s]."""
+
+    start: Array
+    goal: Array
+    begin: int
+    duration: float
+
+    def at(self, time: int, period: float, count: int) -> tuple[Array, Array]:
+        """Position and velocity (count, 3) at time, time + period, ..."""
+        s = ((time - self.begin) * 1e-9 + period * np.arange(count)) / self.duration
+        s = np.clip(s, 0.0, 1.0)[:, None]
+        way = s**3 * (10 - 15 * s + 6 * s**2)
+        speed = 30 * s**2 * (1 - s) ** 2 / self.duration
+        delta = self.goal - self.start
+        return self.start + way * delta, speed * delta
+
+
+class Residual(NamedTuple):
+    """r_t = R xu_t - reference(window)_t."""
+
+    R: Array  # (k, n + m)
+    reference: Callable[[Window], Array]  # -> (T + 1, k) or (k,)
+    uses_effort: bool  # then it does not count at the end of the horizon
+
+
+def _selector(robot: Robot, block: str, size: int) -> Array:
+    R = np.zeros((size, robot.n + robot.m))
+    R[:, robot.slice(block)] = np.eye(size)
+    return R
+
+
+def _site_position(robot: Robot, term: Term) -> Residual:
+    return Residual(_selector(robot, f"site/{term.site or robot.sites[0]}/position", 3), lambda w: w.position, False)
+
+
+def _site_velocity(robot: Robot, term: Term) -> Residual:
+    return Residual(_selector(robot, f"site/{term.site or robot.sites[0]}/velocity", 3), lambda w: w.velocity, False)
+
+
+def _joint_position(robot: Robot, term: Term) -> Residual:
+    return Residual(_selector(robot, "joint/position", robot.m), lambda w: robot.home, False)
+
+
+def _joint_velocity(robot: Robot, term: Term) -> Residual:
+    return Residual(_selector(robot, "joint/velocity", robot.m), lambda w: np.zeros(robot.m), False)
+
+
+def _effort(robot: Robot, term: Term) -> Residual:
+    """Effort about its slow mean, in units of the limit: without gravity compensation |u|^2 would cause an offset."""
+    R = np.zeros((robot.m, robot.n + robot.m))
+    R[:, robot.n :] = np.diag(1.0 / robot.effort_limit)
+    return Residual(R, lambda w: w.effort_mean / robot.effort_limit, True)
+
+
+def _effort_change(robot: Robot, term: Term) -> Residual:
+    """Effort minus the effort before, in units of the limit."""
+    R = _effort(robot, term).R.copy()
+    R[:, robot.slice("effort/1")] = -np.diag(1.0 / robot.effort_limit)
+    return Residual(R, lambda w: np.zeros(robot.m), True)
+
+
+RESIDUALS: dict[str, Callable[[Robot, Term], Residual]] = {
+    "site_position": _site_position, "site_velocity": _site_velocity, "joint_position": _joint_position,
+    "joint_velocity": _joint_velocity, "effort": _effort, "effort_change": _effort_change,
+}
+
+
+class Task:
+    """Named terms on one robot. Raises ConfigError for unknown residuals, sites and settings.
+
+    settings: the group `task` of a parameter file: `terms: [names]`, one group per name, `path`.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], robot: Robot):
+        self.robot = robot
+        names = settings.get("terms", [])
+        if not isinstance(names, (list, tuple)) or not names:
+            raise ConfigError("task.terms: expected a list of the names of cost terms")
+        unknown = sorted(set(settings) - {"terms", "path", "target", *names})
+        if unknown:
+            raise ConfigError(f"task.{unknown[0]}: unknown setting; task has terms, path, target, {', '.join(names)}")
+        self.terms = {name: from_mapping(Term, settings.get(name, {}), f"task.{name}") for name in names}
+        self.path = from_mapping(Path, settings.get("path", {}), "task.path")
+        self.residuals = [self._residual(name, term) for name, term in self.terms.items()]
+        self.R = np.concatenate([r.R for r in self.residuals])  # (k, n + m)
+
+    def _residual(self, name: str, term: Term) -> Residual:
+        if term.residual not in RESIDUALS:
+            raise ConfigError(f"task.{name}.residual: unknown {term.residual!r}; choose one of {', '.join(RESIDUALS)}")
+        return RESIDUALS[term.residual](self.robot, term)
+
+    def path_to(self, goal: Array, start: Array, time: int) -> MinimumJerk:
+        """The motion from `start` to `goal` (3,) [m] that begins at `time` [ns]."""
+        duration = np.clip(np.linalg.norm(goal - start) / self.path.speed, self.path.shortest, self.path.longest)
+        return MinimumJerk(np.array(start, float), np.array(goal, float), time, float(duration))
+
+    def cost(self, window: Window, device: torch.device) -> ResidualCost:
+        """The cost over one horizon, as torch tensors on `device`."""
+        steps = len(window.position)
+        references, scales, widths = [], [], []
+        for residual, term in zip(self.residuals, self.terms.values(), strict=True):
+            k = len(residual.R)
+            references.append(np.broadcast_to(residual.reference(window), (steps, k)))
+            scale = np.full((steps, k), term.weight)
+            scale[-1] *= 0.0 if residual.uses_effort else term.terminal
+            scales.append(scale)
+            widths.append(np.full(k, term.width if term.norm == "smooth_abs" else np.inf))
+        tensor = lambda arrays, axis: torch.as_tensor(np.concatenate(arrays, axis), device=device)  # noqa: E731
+        return ResidualCost(torch.as_tensor(self.R, device=device), tensor(references, 1), tensor(scales, 1),
+                            tensor(widths, 0))
+
+
+@dataclass(frozen=True)
+class ResidualCost:
+    """sum_t sum_j scale_tj norm_j(R_j xu_t - reference_tj); width_j = inf marks the quadratic norm r^2 / 2."""
+
+    R: Tensor  # (k, n + m)
+    reference: Tensor  # (T + 1, k)
+    scale: Tensor  # (T + 1, k)
+    width: Tensor  # (k,)
+
+    def _norm(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Value, derivative and curvature of the norms at r (*b, T + 1, k)."""
+        quadratic = torch.isinf(self.width)
+        if bool(quadratic.all()):
+            return 0.5 * r * r, r, torch.ones_like(r)
+        width = torch.where(quadratic, 1.0, self.width)
+        root = torch.sqrt(r * r + width * width)
+        return (torch.where(quadratic, 0.5 * r * r, root - width), torch.where(quadratic, r, r / root),
+                torch.where(quadratic, torch.ones_like(r), 1.0 / root))  # 1 / root bounds the true curvature
+
+    def _residuals(self, x: Tensor, u: Tensor) -> Tensor:
+        last = torch.zeros_like(u[..., :1, :])  # terms in u have no weight at the last step
+        xu = torch.cat([x, torch.cat([u, last], -2)], -1)
+        return xu @ self.R.T - self.reference
+
+    def evaluate(self, x: Tensor, u: Tensor) -> Tensor:
+        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,)."""
+        value, _, _ = self._norm(self._residuals(x, u))
+        return (self.scale * value).sum((-2, -1))
+
+    def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
+        """Expansion about x, u: C (*b, T + 1, n + m, n + m), c and const in absolute coordinates."""
+        r = self._residuals(x, u)
+        value, slope, curvature = self._norm(r)
+        weight = self.scale * curvature  # (*b, T + 1, k)
+        C = self.R.T @ (weight.unsqueeze(-1) * self.R)
+        # norm(r + R d) ~ value + slope R d + curvature (R d)^2 / 2, rewritten around xu = 0 where r = -reference
+        origin = r + self.reference
+        c = (self.scale * slope - weight * origin) @ self.R
+        const = (self.scale * (value - slope * origin + 0.5 * curvature * origin**2)).sum(-1)
+        return QuadraticCost(C, c, const)
+
+
+def live_settings() -> list[str]:
+    """Names of the fields of a term and of the path that may change while the robot runs."""
+    return [f.name for f in (*fields(Term), *fields(Path)) if f.metadata["live"]]

@@ -1,0 +1,131 @@
+"""The values that travel round the ring: names, shapes, units.
+
+Notation (docs/design.md): n = dim x, m = dim u, T = horizon, xu = [x; u]. A leading `*b` is a batch of any shape.
+Values are numpy float64 between the parts of the ring; inside planners and models the same records hold torch tensors,
+so that they can be batched, differentiated and put on a GPU. Records are frozen: a part that remembers keeps one field.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Array = Any  # numpy.ndarray on the ring, torch.Tensor inside planners and models
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One measurement of k joints."""
+
+    time: int  # [ns], the instant of measurement
+    position: Array  # (k,) [rad or m]
+    velocity: Array | None  # (k,) [rad/s or m/s]
+    effort: Array  # (k,) [N m or N], the mean of what acted over the period that ended at `time`
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(mean, cov); cov is full and symmetric."""
+
+    mean: Array  # (*b, n)
+    cov: Array  # (*b, n, n)
+
+
+@dataclass(frozen=True)
+class StateEstimate:
+    """The belief about x at `time`, and the effort that led there."""
+
+    time: int  # [ns]
+    episode: int  # counts resets of the estimator
+    step: int  # control periods since the episode began
+    belief: Gaussian  # over x (n,)
+    effort: Array  # (m,) [N m or N], acted over the period that ended at `time`
+
+
+class Moments(NamedTuple):
+    """Sufficient statistics of vectors z: mean, covariance and their (effective) number."""
+
+    mean: Array  # (*b, d)
+    cov: Array  # (*b, d, d)
+    count: float
+
+
+class NormalInverseWishart(NamedTuple):
+    """Prior over the mean and covariance of a Gaussian over z, as in docs/design.md, section 3."""
+
+    mu0: Array  # (d,)
+    Phi: Array  # (d, d), n0 times the prior covariance
+    m0: float  # how many observations the prior mean is worth
+    n0: float  # how many observations the prior covariance is worth
+
+
+@dataclass(frozen=True)
+class LinearGaussianDynamics:
+    """x' ~ N(F xu + f, Sigma)."""
+
+    F: Array  # (*b, n, n + m)
+    f: Array  # (*b, n)
+    Sigma: Array  # (*b, n, n)
+
+    @property
+    def A(self) -> Array:  # (*b, n, n)
+        return self.F[..., : self.F.shape[-2]]
+
+    @property
+    def B(self) -> Array:  # (*b, n, m)
+        return self.F[..., self.F.shape[-2] :]
+
+
+@dataclass(frozen=True)
+class QuadraticCost:
+    """Step t costs 1/2 xu' C_t xu + c_t' xu + const_t; of the last step only the x part counts."""
+
+    C: Array  # (*b, T + 1, n + m, n + m)
+    c: Array  # (*b, T + 1, n + m)
+    const: Array  # (*b, T + 1)
+
+
+@dataclass(frozen=True)
+class LinearGaussianPolicy:
+    """u_t ~ N(u_hat_t + K_t (x - x_hat_t) + k_t, Sigma_t); the accepted step length is already inside k."""
+
+    x_hat: Array  # (T, n)
+    u_hat: Array  # (T, m)
+    K: Array  # (T, m, n)
+    k: Array  # (T, m)
+    Sigma: Array  # (T, m, m)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a planner returns: `states` is the rollout of `efforts`, `cost` the cost of that rollout."""
+
+    policy: LinearGaussianPolicy
+    states: Array  # (T + 1, n)
+    efforts: Array  # (T, m)
+    cost: float
+    status: str  # one of planners.STATUSES
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """An unordered set of N transitions: what models are fitted to."""
+
+    x: Array  # (N, n)
+    u: Array  # (N, m)
+    x_next: Array  # (N, n)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recorded run without gaps: x[t + 1] followed from x[t] under u[t]."""
+
+    x: Array  # (T + 1, n)
+    u: Array  # (T, m)
+    time: Array  # (T + 1,) [ns]
+    state_names: tuple[str, ...]
+    joint_names: tuple[str, ...]
+
+    def transitions(self) -> Transitions:
+        """The T transitions of this run."""
+        return Transitions(self.x[:-1], self.u, self.x[1:])

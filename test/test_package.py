@@ -1,0 +1,114 @@
+"""The package agrees with itself: build files, executables, messages, and which module may import which."""
+import ast
+import re
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CMAKE = (ROOT / 'CMakeLists.txt').read_text()
+MODULES = sorted((ROOT / 'mbrl_ros').rglob('*.py'))
+EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, module in mbrl_ros.nodes)
+
+# Files and folders of mbrl_ros. Each imports from its own layer or an earlier one.
+LAYERS = [
+    {'types', 'gaussian'},
+    {'config', 'robot', 'base_policy', 'task', 'models', 'policy', 'messages'},
+    {'planners'},
+    {'plant', 'estimator', 'learner', 'controller', 'replay'},
+    {'loop', 'recording', 'report', 'scenario'},
+    {'nodes'},
+]
+LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
+GENERATED = re.compile(r'(\w+_(msgs|srvs|interfaces)|mbrl_ros\.(msg|srv|action))(\.|$)')
+
+
+def imports(path):
+    """Return the dotted names that a file imports, anywhere in it; `from a import b` gives a.b."""
+    package = path.relative_to(ROOT).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[:len(package) - node.level + 1] if node.level else ()
+            source = '.'.join([*start, *filter(None, [node.module])])
+            found.update(f'{source}.{alias.name}' for alias in node.names)
+    return found
+
+
+def part(dotted):
+    """Return the file or folder of mbrl_ros that a dotted name belongs to, or None."""
+    names = dotted.split('.')
+    return names[1] if names[0] == 'mbrl_ros' and names[1:] else None
+
+
+def part_of(path):
+    return path.relative_to(ROOT / 'mbrl_ros').parts[0].removesuffix('.py')
+
+
+def named(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize('path', [path for path in MODULES if part_of(path) != '__init__'], ids=named)
+def test_imports_go_downward(path):
+    mine = part_of(path)
+    assert mine in LEVEL, f'{mine} has no place in LAYERS'
+    for name in imports(path):
+        other = part(name)
+        assert other is None or other in LEVEL, f'{name}: {other} has no place in LAYERS'
+        assert other is None or LEVEL[other] <= LEVEL[mine], f'{mine} must not import {name}'
+
+
+def test_no_import_cycles():
+    graph = {}
+    for path in MODULES:
+        others = {part(name) for name in imports(path)} - {None, part_of(path)}
+        graph.setdefault(part_of(path), set()).update(others)
+    TopologicalSorter(graph).prepare()  # raises CycleError and names the cycle
+
+
+@pytest.mark.parametrize('path', [path for path in MODULES if part_of(path) != 'nodes'], ids=named)
+def test_core_is_free_of_ros(path):
+    for name in imports(path):
+        assert not name.startswith('rclpy') and not GENERATED.match(name), f'{named(path)} imports {name}'
+
+
+def test_nothing_hides_the_generated_interfaces():
+    names = {path.stem for path in (ROOT / 'mbrl_ros').iterdir()}
+    assert not names & {'msg', 'srv', 'action'}
+
+
+@pytest.mark.parametrize(('name', 'module'), EXECUTABLES)
+def test_executable_has_its_module(name, module):
+    path = ROOT / 'mbrl_ros' / 'nodes' / f'{module}.py'
+    assert path.is_file(), f'{name} in CMakeLists.txt calls {named(path)}'
+    assert 'main' in {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_node_is_an_executable():
+    nodes = {path.stem for path in (ROOT / 'mbrl_ros' / 'nodes').glob('*_node.py')}
+    assert nodes <= {module for _, module in EXECUTABLES}
+
+
+def test_every_message_is_generated():
+    listed = re.findall(r'"(msg/\w+\.msg)"', CMAKE)
+    assert sorted(listed) == sorted(named(path) for path in (ROOT / 'msg').glob('*.msg'))
+
+
+def test_message_packages_are_declared():
+    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    declared = {entry.text for tag in ('depend', 'exec_depend') for entry in package.findall(tag)}
+    used = {name.split('.')[0] for path in MODULES for name in imports(path)}
+    used = {name for name in used if name == 'rclpy' or GENERATED.match(name)}
+    assert used <= declared
+
+
+def test_versions_agree():
+    output = subprocess.check_output([sys.executable, 'setup.py', '--version'], cwd=ROOT, text=True)
+    assert output.split()[-1] == ElementTree.parse(ROOT / 'package.xml').findtext('version')

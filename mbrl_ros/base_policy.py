@@ -22,7 +22,7 @@ class Config:
     """Parameters `excitation.*`."""
 
     duration: float = param(30.0, "How long to excite [s]", 0.1, 600.0, live=True)
-    amplitude: float = param(0.35, "Of the wandering posture [rad or m]", 0.0, 3.0, live=True)
+    amplitude: float = param(0.25, "Of the wandering posture; standard deviation is 0.7 of it [rad or m]", 0.0, 3.0, live=True)
     low_frequency: float = param(0.08, "Slowest sinusoid [Hz]", 0.001, 10.0)
     high_frequency: float = param(0.35, "Fastest sinusoid [Hz]", 0.001, 10.0)
     effort_noise: float = param(0.05, "Low-pass effort noise, as a fraction of the limit", 0.0, 1.0, live=True)
@@ -33,18 +33,18 @@ class Config:
 
 
 class BasePolicy:
-    """Hold and excite. `start(posture)` resets it; `act` gives the effort (m,) [N m or N], not yet clamped."""
+    """Hold and excite. `start` resets it; `act` gives the effort (m,) [N m or N], not yet clamped."""
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
-        self.start(robot.home)
+        self.start(robot.home, np.zeros(robot.m))
 
-    def start(self, posture: Array) -> None:
-        """From now on about `posture` (m,)."""
+    def start(self, posture: Array, effort: Array) -> None:
+        """From now on about `posture` (m,), with `effort` (m,) as what rest takes until the integral knows better."""
         self._rng = rng = np.random.default_rng(self.config.seed)
         m = self.robot.m
         self.posture = np.array(posture, float)
-        self._integral, self._noise = np.zeros(m), np.zeros(m)
+        self._integral, self._noise = np.array(effort, float), np.zeros(m)
         self._frequency = rng.uniform(self.config.low_frequency, self.config.high_frequency, (SINUSOIDS, m))  # [Hz]
         self._phase = rng.uniform(0, 2 * np.pi, (SINUSOIDS, m))
         self._elapsed = 0.0
@@ -65,12 +65,10 @@ class BasePolicy:
     def _wander(self) -> tuple[Array, Array]:
         """Offset and speed of the posture; it fades in over a second so that the start is smooth."""
         self._elapsed += self.robot.period
-        angle = 2 * np.pi * self._frequency * self._elapsed + self._phase
-        scale = self.config.amplitude / SINUSOIDS * min(1.0, self._elapsed) * 1.5
-        offset = scale * (np.sin(angle) - np.sin(self._phase)).clip(-2, 2).sum(0)
-        limit = self.config.amplitude
-        speed = scale * (2 * np.pi * self._frequency * np.cos(angle)).sum(0)
-        return limit * np.tanh(offset / limit), speed * (1 - np.tanh(offset / limit) ** 2)
+        rate = 2 * np.pi * self._frequency  # [rad/s]
+        angle = rate * self._elapsed + self._phase
+        scale = self.config.amplitude / np.sqrt(SINUSOIDS) * min(1.0, self._elapsed)
+        return scale * np.sin(angle).sum(0), scale * (rate * np.cos(angle)).sum(0)
 
     def _effort_noise(self) -> Array:
         config, robot = self.config, self.robot

@@ -101,10 +101,10 @@ class Controller:
     def _enter(self, mode: str, reason: str, state: StateEstimate) -> None:
         q = state.belief.mean[self.robot.slice("joint/position")]
         if mode == EXCITE:
-            self.base.start(self.robot.home)
+            self.base.start(self.robot.home, self.mpc.effort_mean)
             self._excite_until = state.time + round(self.excitation.duration * 1e9)
-        elif mode == HOLD and self.mode not in (EXCITE, HOLD):
-            self.base.start(q)
+        elif mode == HOLD and self.mode != HOLD:
+            self.base.start(q, self.mpc.effort_mean)
         elif mode == REACH and self.mode != REACH:
             self.mpc.start(state)
         self.mode, self.reason = mode, reason
@@ -132,7 +132,7 @@ class ModelPredictiveController:
         self._rng = np.random.default_rng(config.seed)
         self._path: MinimumJerk | None = None
         self._previous: Plan | None = None
-        self._mean = np.zeros(robot.m)
+        self.effort_mean = np.zeros(robot.m)
         self._pending: list[Array] = []  # commands of the last `delay_periods` periods, oldest first
         self.plan: Plan | None = None  # the newest, on the CPU as numpy
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
@@ -147,7 +147,7 @@ class ModelPredictiveController:
     def record(self, effort: Array) -> None:
         """What was commanded in the end, whichever mode asked for it."""
         gain = min(1.0, self.robot.period / self.config.effort_mean_time)
-        self._mean += gain * (effort - self._mean)
+        self.effort_mean += gain * (effort - self.effort_mean)
         self._pending = [*self._pending, effort][len(self._pending) + 1 - max(1, self.config.delay_periods) :]
 
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array) -> Array:
@@ -194,7 +194,7 @@ class ModelPredictiveController:
             self._path = self.task.path_to(target, tool, start)
         position, velocity = self._path.at(start, self.robot.period, self.planner.horizon + 1)
         self.reference = self._path.at(state_time, self.robot.period, 1)[0][0]
-        cost = self.task.cost(Window(position, velocity, self._mean), self.device)
+        cost = self.task.cost(Window(position, velocity, self.effort_mean), self.device)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
         model = LinearGaussianDynamics(*(on_device(a) for a in (dynamics.F, dynamics.f, dynamics.Sigma)))
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))

@@ -28,10 +28,10 @@ class Config:
 
 
 class JointFilter:
-    """Observation -> StateEstimate. A gap other than one period (within a tenth) starts a new episode.
+    """Observation -> StateEstimate, one per control period however fast the observations come.
 
-    `update` returns None for an observation that is not newer than the last one, or closer than 0.9 periods to the
-    last estimate: those are filtered (when newer) but not published.
+    A gap of more than 1.1 periods, or a stamp that jumps back by more than a period (a simulator that was restarted),
+    starts a new episode.
     """
 
     def __init__(self, robot: Robot, config: Config):
@@ -40,27 +40,29 @@ class JointFilter:
         self.state: _Filter | None = None
 
     def update(self, observation: Observation) -> StateEstimate | None:
-        """One measurement in, at most one estimate out; position and velocity are in the order of robot.joints."""
-        last = self.state
-        if last is not None and observation.time <= last.time:
+        """One measurement in, at most one estimate out; position and velocity are in the order of robot.joints.
+
+        None for an observation that is not newer than the last one, and for one that is closer than 0.9 periods to
+        the last estimate, which is filtered but not published.
+        """
+        last, period = self.state, self.robot.period * 1e9
+        if last is not None and 0 <= last.time - observation.time <= period:
             return None
-        period = self.robot.period * 1e9
-        if last is None or observation.time - last.published > 1.1 * period:
+        if last is None or not 0 < observation.time - last.published <= 1.1 * period:
             self.state = self._start(observation, 0 if last is None else last.episode + 1)
         else:
             self.state = self._filter(last, observation)
             if observation.time - last.published < 0.9 * period:
                 return None
-            self.state.publish(observation)
+            self.state.publish()
         return self._estimate(self.state)
 
     def _start(self, observation: Observation, episode: int) -> _Filter:
         velocity = np.zeros(self.robot.m) if observation.velocity is None else observation.velocity
         mean = np.stack([observation.position, velocity], -1)  # (m, 2)
         cov = np.tile(self.R, (self.robot.m, 1, 1))  # (m, 2, 2)
-        efforts = np.zeros((self.robot.history, self.robot.m))
-        efforts[:] = observation.effort
-        return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts)
+        efforts = np.tile(observation.effort, (self.robot.history, 1))
+        return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts, np.zeros(self.robot.m))
 
     def _filter(self, last: _Filter, observation: Observation) -> _Filter:
         h = (observation.time - last.time) * 1e-9
@@ -76,7 +78,7 @@ class JointFilter:
         mean = mean + (gain @ innovation[..., None])[..., 0]
         cov = cov - gain @ cov[:, :known, :]
         return _Filter(observation.time, last.published, last.episode, last.step, mean,
-                       0.5 * (cov + cov.transpose(0, 2, 1)), last.efforts)
+                       0.5 * (cov + cov.transpose(0, 2, 1)), last.efforts, last.impulse + h * observation.effort)
 
     def _estimate(self, s: _Filter) -> StateEstimate:
         m, n, sites = self.robot.m, self.robot.n, len(self.robot.sites)
@@ -102,8 +104,11 @@ class _Filter:
     step: int
     mean: Array  # (m, 2)
     cov: Array  # (m, 2, 2)
-    efforts: Array  # (H, m), newest first
+    efforts: Array  # (H, m), newest first, means over a period
+    impulse: Array  # (m,) [N m s or N s] since the last estimate
 
-    def publish(self, observation: Observation) -> None:
-        self.published, self.step = observation.time, self.step + 1
-        self.efforts = np.vstack([observation.effort, self.efforts[:-1]])
+    def publish(self) -> None:
+        """Close the period: what acted since the last estimate becomes the newest effort."""
+        effort = self.impulse / ((self.time - self.published) * 1e-9)
+        self.efforts = np.vstack([effort, self.efforts[:-1]])
+        self.published, self.step, self.impulse = self.time, self.step + 1, np.zeros_like(effort)

@@ -63,7 +63,9 @@ def read(message: Message, field: str, shape: tuple[int, ...], labels: Sequence[
 def pick(message: Message, field: str, index: Sequence[int], size: int, labels: Sequence[str]) -> Array:
     """The entries `index` of a field that must have `size`; the others may be anything."""
     what = f"{_name(message)}.{field}"
-    values = expect(what, np.asarray(getattr(message, field), dtype=np.float64), (size,))
+    values = np.asarray(getattr(message, field), dtype=np.float64)
+    if values.shape != (size,):
+        raise MessageError(f"{what}: expected {size} values, one per name, got {values.size}")
     return finite(what, values[index], labels)
 
 

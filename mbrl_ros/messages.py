@@ -236,7 +236,8 @@ def from_plan(message: Message, layout: Layout) -> PlanReport:
 def to_model_checkpoint(cls: MessageClass, checkpoint: Checkpoint) -> Message:
     message = cls()
     write_stamp(message.header.stamp, checkpoint.time)
-    message.kind, message.path = fields.text("ModelCheckpoint.kind", checkpoint.kind), fields.text("ModelCheckpoint.path", checkpoint.path)
+    message.kind = fields.text("ModelCheckpoint.kind", checkpoint.kind)
+    message.path = fields.text("ModelCheckpoint.path", checkpoint.path)
     message.version = count("ModelCheckpoint.version", checkpoint.version)
     message.transitions = count("ModelCheckpoint.transitions", checkpoint.transitions, 64)
     message.validation_loss = number("ModelCheckpoint.validation_loss", checkpoint.validation_loss)
@@ -244,8 +245,9 @@ def to_model_checkpoint(cls: MessageClass, checkpoint: Checkpoint) -> Message:
 
 
 def from_model_checkpoint(message: Message) -> Checkpoint:
-    return Checkpoint(read_stamp(message.header.stamp), fields.text("ModelCheckpoint.kind", message.kind), fields.text("ModelCheckpoint.path", message.path),
-                      int(message.version), int(message.transitions),
+    kind = fields.text("ModelCheckpoint.kind", message.kind)
+    path = fields.text("ModelCheckpoint.path", message.path)
+    return Checkpoint(read_stamp(message.header.stamp), kind, path, int(message.version), int(message.transitions),
                       number("ModelCheckpoint.validation_loss", message.validation_loss))
 
 

@@ -28,7 +28,8 @@ step() {
   say "$1"
   shift
   (while sleep 5 >/dev/null; do
-    say "  $(grep -E '^ *(Collecting|Downloading|Installing|Starting)' "$out" | tail -n 1 | cut -c 1-70)"
+    at=$(grep -E '^ *(Collecting|Downloading|Installing|Starting)' "$out" | tail -n 1 | cut -c 1-70)
+    say "  ${at:-...}"
   done) 2>/dev/null &
   ticker=$!
   "$@" >"$out" 2>&1 || { tail -n 60 "$out"; say "failed ('make clean' and try again to start afresh)"; exit 1; } >&2
@@ -60,7 +61,7 @@ bad = [text for good, text in [
     (shutil.which('c++') or shutil.which('g++'), 'a C++ compiler is missing (g++)'),
     (sys.argv[1] == 'wheels' or importlib.util.find_spec('rclpy'),
      'the sourced ROS 2 has no rclpy for Python ' + version)] if not good]
-print(version, getattr(sys, '_base_executable', sys.executable))
+print(version, os.path.realpath(getattr(sys, '_base_executable', sys.executable)))
 sys.exit('bootstrap: ' + '; '.join(bad) if bad else 0)
 PY
 )

@@ -1,13 +1,17 @@
 """Plants and problems with known answers, shared by the tests of planners."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
 from mbrl_ros.planners import Problem
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
 @dataclass(frozen=True)
@@ -17,13 +21,10 @@ class QuadraticTask:
     quadratic: QuadraticCost
 
     def evaluate(self, x: Tensor, u: Tensor) -> Tensor:
-        """x (*b, T + 1, n), u (*b, T, m) -> (*b,)."""
+        """x (*b, T + 1, n), u (*b, T, m) -> (*b,); the last step has u = 0, so that only its x part counts."""
         z = torch.cat([x, torch.nn.functional.pad(u, (0, 0, 0, 1))], -1)
         q = self.quadratic
-        C = q.C.clone()
-        n = x.shape[-1]
-        C[..., -1, n:, :], C[..., -1, :, n:] = 0.0, 0.0
-        steps = 0.5 * (z * (C @ z.unsqueeze(-1)).squeeze(-1)).sum(-1) + (q.c * z).sum(-1) + q.const
+        steps = 0.5 * (z * (q.C @ z.unsqueeze(-1)).squeeze(-1)).sum(-1) + (q.c * z).sum(-1) + q.const
         return steps.sum(-1)
 
     def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
@@ -65,3 +66,76 @@ def lq_problem(n: int, m: int, T: int, seed: int, limit: float = float("inf"), r
     bound = torch.full((T, m), limit, dtype=torch.float64)
     return Problem(x0, random_dynamics(n, m, seed, radius=radius), QuadraticTask(random_cost(n, m, T, seed)),
                    -bound, bound)
+
+
+class Pendulum:
+    """A point mass on a rod: x = [angle from upright, rate], u = [torque]; semi-implicit Euler steps."""
+
+    def __init__(self, period: float = 0.1, damping: float = 0.1) -> None:
+        self.period, self.damping = period, damping
+
+    def predict(self, x: Tensor, u: Tensor) -> Gaussian:
+        """See DynamicsModel."""
+        angle, rate = x[..., 0], x[..., 1]
+        rate = rate + self.period * (9.81 * torch.sin(angle) + u[..., 0] - self.damping * rate)
+        mean = torch.stack([angle + self.period * rate, rate], -1)
+        return Gaussian(mean, torch.zeros(*mean.shape, 2, dtype=x.dtype, device=x.device))
+
+
+class Unicycle:
+    """A planar car: x = [px, py, heading, speed], u = [acceleration, turning rate]."""
+
+    def __init__(self, period: float = 0.2) -> None:
+        self.period = period
+
+    def predict(self, x: Tensor, u: Tensor) -> Gaussian:
+        """See DynamicsModel."""
+        heading, speed = x[..., 2], x[..., 3]
+        rate = torch.stack([speed * torch.cos(heading), speed * torch.sin(heading), u[..., 1], u[..., 0]], -1)
+        mean = x + self.period * rate
+        return Gaussian(mean, torch.zeros(*mean.shape, 4, dtype=x.dtype, device=x.device))
+
+
+def quadratic_task(running: list[float], effort: list[float], terminal: list[float], target: list[float],
+                   T: int) -> QuadraticTask:
+    """Diagonal weights on x - target and on u; the same target throughout."""
+    n, m = len(running), len(effort)
+    C = torch.zeros(T + 1, n + m, n + m, dtype=torch.float64)
+    C[:-1] = torch.diag(torch.tensor(running + effort, dtype=torch.float64))
+    C[-1, :n, :n] = torch.diag(torch.tensor(terminal, dtype=torch.float64))
+    goal = torch.tensor(target + [0.0] * m, dtype=torch.float64)
+    return QuadraticTask(QuadraticCost(C, -C @ goal, 0.5 * (C @ goal) @ goal))
+
+
+def swing_up(T: int = 30, limit: float = 5.0) -> Problem:
+    """The pendulum from hanging to upright, with less torque than would lift it at once."""
+    bound = torch.full((T, 1), limit, dtype=torch.float64)
+    task = quadratic_task([0.1, 0.01], [0.01], [100.0, 10.0], [0.0, 0.0], T)
+    return Problem(torch.tensor([torch.pi, 0.0], dtype=torch.float64), Pendulum(), task, -bound, bound)
+
+
+def parking(T: int = 20, limit: float = 1.0) -> Problem:
+    """The car to a place beside it, facing where it faced before."""
+    bound = torch.full((T, 2), limit, dtype=torch.float64)
+    task = quadratic_task([0.01, 0.01, 0.01, 0.01], [0.1, 0.1], [50.0, 50.0, 10.0, 10.0], [1.0, 1.0, 0.0, 0.0], T)
+    return Problem(torch.zeros(4, dtype=torch.float64), Unicycle(), task, -bound, bound)
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "lq": lambda: lq_problem(4, 2, 12, seed=0),
+    "lq_limited": lambda: lq_problem(4, 2, 12, seed=0, limit=0.4),
+    "lq_unstable": lambda: lq_problem(3, 3, 10, seed=1, limit=1.0, radius=1.3),
+    "swing_up": swing_up,
+    "parking": parking,
+}
+
+
+def to(problem: Problem, device: str) -> Problem:
+    """The problem on another device."""
+    def move(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        return type(value)(*(move(part) for part in vars(value).values())) if is_dataclass(value) else value
+    moved = move(problem)
+    assert isinstance(moved, Problem)
+    return moved

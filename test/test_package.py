@@ -17,10 +17,12 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 # Files and folders of mbrl_ros. Each imports from its own layer or an earlier one.
 LAYERS = [
     {'types', 'gaussian'},
-    {'config', 'robot', 'base_policy', 'task', 'models', 'policy', 'messages'},
+    {'config', 'robot', 'base_policy', 'task', 'models', 'policy', 'fields', 'messages'},
     {'planners'},
     {'plant', 'estimator', 'learner', 'controller', 'replay'},
-    {'loop', 'recording', 'report', 'scenario'},
+    {'loop', 'mcap_file', 'recording', 'report', 'scenario'},
+    {'assembly'},
+    {'fit', 'evaluate'},
     {'nodes'},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
@@ -42,9 +44,9 @@ def imports(path):
 
 
 def part(dotted):
-    """Return the file or folder of mbrl_ros that a dotted name belongs to, or None."""
+    """Return the hand-written file or folder of mbrl_ros that a dotted name belongs to, or None."""
     names = dotted.split('.')
-    return names[1] if names[0] == 'mbrl_ros' and names[1:] else None
+    return names[1] if names[0] == 'mbrl_ros' and names[1:] and not GENERATED.match(dotted) else None
 
 
 def part_of(path):

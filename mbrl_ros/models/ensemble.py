@@ -12,7 +12,6 @@ float64.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,24 +27,21 @@ NOISE_FLOOR = 1e-3  # of the deviation of y: no row of R is smaller, constant ro
 
 
 @dataclass(frozen=True)
-class Config:
-    """Parameters `ensemble.*`."""
-
-    members: int = param(5, "Networks in the ensemble", 1, 20)
-    hidden: int = param(64, "Units in each of the two hidden layers", 1, 1024)
-    steps: int = param(2000, "Most training steps", 0, 1_000_000)
-    batch: int = param(128, "Transitions per step and member", 1, 100_000)
-    learning_rate: float = param(2e-3, "Of Adam, at the start; it falls to zero as a cosine", 0.0, 1.0)
-    weight_decay: float = param(0.1, "Decoupled, relative to the learning rate", 0.0, 100.0)
-    bootstrap: bool = param(True, "Resample the data of every member with replacement")
-    patience: int = param(8, "Evaluations without a better held-out error before training ends", 1, 100_000)
-
-
-@dataclass(frozen=True)
 class Ensemble:
     """The fitted weights in raw units, last axes (out, in); a Regression."""
 
-    Config: ClassVar[type] = Config
+    @dataclass(frozen=True)
+    class Config:
+        """Parameters `ensemble.*`."""
+
+        members: int = param(5, "Networks in the ensemble", 1, 20)
+        hidden: int = param(64, "Units in each of the two hidden layers", 1, 1024)
+        steps: int = param(2000, "Most training steps", 0, 1_000_000)
+        batch: int = param(128, "Transitions per step and member", 1, 100_000)
+        learning_rate: float = param(2e-3, "Of Adam, at the start; it falls to zero as a cosine", 0.0, 1.0)
+        weight_decay: float = param(0.1, "Decoupled, relative to the learning rate", 0.0, 100.0)
+        bootstrap: bool = param(True, "Resample the data of every member with replacement")
+        patience: int = param(8, "Evaluations without a better held-out error before training ends", 1, 100_000)
 
     A: Tensor  # (E, dy, dw)
     b: Tensor  # (E, dy)
@@ -145,7 +141,7 @@ class _Units:
                 "W2": p["W2"], "b2": p["b2"], "W3": r_scale[:, None] * p["W3"]}
 
 
-def _fit(data: Data, config: Config, seed: int) -> Ensemble:
+def _fit(data: Data, config: Ensemble.Config, seed: int) -> Ensemble:
     w, y = np.asarray(data.w, float), np.asarray(data.y, float)
     folds = max(FOLDS, config.members)
     if len(w) < 2 * folds:
@@ -173,7 +169,7 @@ def _network(p: dict[str, Tensor], w: Tensor) -> Tensor:
     return torch.baddbmm(p["l"][:, None], w, p["L"].mT) + h2 @ p["W3"].mT
 
 
-def _train(w: Tensor, y: Tensor, fold: Array, config: Config, seed: int) -> dict[str, Tensor]:
+def _train(w: Tensor, y: Tensor, fold: Array, config: Ensemble.Config, seed: int) -> dict[str, Tensor]:
     """Every member at its least held-out error; w (N, dw), y (N, dy) scaled."""
     E, generator = config.members, torch.Generator().manual_seed(seed)
     p = _initial(E, w.shape[-1], y.shape[-1], config.hidden, generator)

@@ -5,10 +5,14 @@ are redundant (tool coordinates beside joint coordinates), so lambda is chosen b
 """
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from mbrl_ros.models.features import scale_of, time_folds
-from mbrl_ros.types import Array
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_ros.models.features import Data, scale_of, time_folds
+from mbrl_ros.types import Array, Gaussian
 
 STRENGTHS = 10.0 ** np.arange(-6, 0)  # of lambda; from collinear regressors to very few data
 FOLDS = 5
@@ -40,3 +44,35 @@ def _path(w: Array, y: Array, strengths: Array) -> tuple[Array, Array]:
     gains = 1.0 / (np.maximum(values, 0.0)[None] + strengths[:, None])  # (s, dw)
     A = np.einsum("ij,sj,jk->ski", V, gains, projected) * y_scale[:, None] / w_scale
     return A, y_mean - A @ w_mean
+
+
+@dataclass(frozen=True)
+class NoModel:
+    """No global model: no change is expected, with the spread of the data; as a prior it is flat."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Parameters `none.*`: there are none."""
+
+    y_mean: Tensor  # (dy,)
+    y_scale: Tensor  # (dy,)
+    w_scale: Tensor  # (dw,)
+
+    @classmethod
+    def fit(cls, data: Data, config: Config, seed: int) -> NoModel:
+        """Only mean and deviation of the data."""
+        y_mean, y_scale = scale_of(data.y)
+        return cls(*(torch.as_tensor(a) for a in (y_mean, y_scale, scale_of(data.w)[1])))
+
+    def mean(self, w: Tensor) -> Tensor:
+        """(*b, dw) -> (*b, dy)."""
+        return self.y_mean.expand(*w.shape[:-1], -1)
+
+    def predict(self, w: Tensor) -> Gaussian:
+        """Gaussian over y."""
+        cov = self.y_scale.square().diag()
+        return Gaussian(self.mean(w), cov.expand(*w.shape[:-1], -1, -1))
+
+    def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """(*b, dy) and zeros (*b, dy, dw)."""
+        return self.mean(w), w.new_zeros(*w.shape[:-1], len(self.y_mean), w.shape[-1])

@@ -10,7 +10,6 @@ p and v of x are not used: they are functions of q and qd. Efforts act as genera
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
@@ -134,20 +133,18 @@ class PhysicsModel:
 
 
 @dataclass(frozen=True)
-class Config:
-    """Parameters `nominal.*`: how wrong the data sheet is."""
-
-    error: float = param(0.3, "Link masses and joint damping are scaled by 1 - error to 1 + error at random", 0.0, 0.95)
-    seed: int = param(0, "Seed of the scaling", 0)
-    gravity_compensation: bool = param(True, "Keep the gravity compensation of the model file")
-    delay: int = param(0, "Control periods after which an effort acts", 0, 5)
-
-
-@dataclass(frozen=True)
 class Nominal:
     """Wrong physics as a regression on w, which must hold joint positions and velocities; R is fitted."""
 
-    Config: ClassVar[type] = Config
+    @dataclass(frozen=True)
+    class Config:
+        """Parameters `nominal.*`: how wrong the data sheet is."""
+
+        error: float = param(0.3, "Link masses and joint damping are scaled by 1 - error to 1 + error at random",
+                             0.0, 0.95)
+        seed: int = param(0, "Seed of the scaling", 0)
+        gravity_compensation: bool = param(True, "Keep the gravity compensation of the model file")
+        delay: int = param(0, "Control periods after which an effort acts", 0, 5)
 
     features: Features
     physics: PhysicsModel
@@ -214,13 +211,13 @@ class Nominal:
     def from_arrays(cls, a: dict[str, Array], robot: Robot | None) -> Nominal:
         """The inverse of `arrays`."""
         seed, gravity_compensation, delay = (int(i) for i in a["integers"])
-        config = Config(float(a["error"]), seed, bool(gravity_compensation), delay)
+        config = cls.Config(float(a["error"]), seed, bool(gravity_compensation), delay)
         features = Features(tuple(map(int, a["reg"])), tuple(map(int, a["fit"])), *map(int, a["size"]))
         return cls(features, nominal_physics(robot, config), config, torch.as_tensor(a["R"]),
                    torch.as_tensor(a["w_scale"]))
 
 
-def nominal_physics(robot: Robot | None, config: Any) -> PhysicsModel:
+def nominal_physics(robot: Robot | None, config: Nominal.Config) -> PhysicsModel:
     """The robot's model with scaled masses and damping."""
     if robot is None:
         raise ConfigError("nominal: this prior needs the robot's model file")

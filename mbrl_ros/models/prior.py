@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from mbrl_ros.config import ConfigError, from_mapping, param, section
 from mbrl_ros.models import MODELS
 from mbrl_ros.models.features import Data
+from mbrl_ros.models.linear import NoModel
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Moments, NormalInverseWishart
 
@@ -39,3 +41,115 @@ class Prior(Protocol):
     """What the local fit is pulled towards at w (dw,), given the recent moments over z = [w; y]."""
 
     def at(self, w: Array, recent: Moments) -> NormalInverseWishart: ...
+
+
+class FlatPrior:
+    """No prior: recursive ridge regression towards no change. scale (d,) is the spread of z that sets the units."""
+
+    STRENGTH = 1e-3  # transitions of size `scale`: enough to keep unexcited directions finite, no more
+
+    def __init__(self, scale: Array):
+        self._Phi = self.STRENGTH * np.diag(np.square(scale))
+
+    def at(self, w: Array, recent: Moments) -> NormalInverseWishart:
+        """Centred on the recent mean, so that the offset is free."""
+        mu0 = recent.mean if recent.count > 0 else np.concatenate([w, np.zeros(len(self._Phi) - len(w))])
+        return NormalInverseWishart(mu0, self._Phi, self.STRENGTH, self.STRENGTH)
+
+
+class LinearizedPrior:
+    """Any Regression, expanded to first order about w."""
+
+    def __init__(self, model: Any, config: Config):
+        self.model, self.config = model, config
+        self._D = np.square(model.w_scale.numpy())  # (dw,), a diagonal
+
+    def at(self, w: Array, recent: Moments) -> NormalInverseWishart:
+        """mu0 = [w; g(w)] and S0 from J; `recent` is not needed."""
+        y, J = _expand(self.model, torch.as_tensor(w))
+        J_numpy, n0 = J.numpy(), self.config.n0
+        mu0 = np.concatenate([w, y.mean.numpy()])
+        return NormalInverseWishart(mu0, n0 * joint_covariance(self._D, J_numpy, y.cov.numpy()), self.config.m0, n0)
+
+
+def joint_covariance(D: Array, J: Array, R: Array) -> Array:
+    """[[D, D J'], [J D, J D J' + R]] (d, d) for a diagonal D (dw,), J (dy, dw), R (dy, dy)."""
+    JD, k = J * D, len(D)
+    S = np.zeros((k + len(J), k + len(J)))
+    S[np.arange(k), np.arange(k)] = D
+    S[k:, :k], S[:k, k:] = JD, JD.T
+    S[k:, k:] = JD @ J.T + R
+    return S
+
+
+def _expand(model: Any, w: Tensor) -> tuple[Any, Tensor]:
+    """Gaussian over y and dy/dw at one w; in one pass where the model has one."""
+    if hasattr(model, "expand"):
+        y, J = model.expand(w)
+        return y, J
+    return model.predict(w), model.jacobian(w)[1]
+
+
+def fit(kind: str, data: Data, settings: Mapping[str, Any], seed: int) -> Any:
+    """A model of MODELS fitted with the parameters `<kind>.*`.
+
+    Raises ConfigError for an unknown kind or setting, ValueError for too few or non-finite data.
+    """
+    model = _kind(kind)
+    if not (np.isfinite(data.w).all() and np.isfinite(data.y).all()):
+        raise ValueError(f"{kind}: the data are not finite")
+    return model.fit(data, from_mapping(model.Config, section(settings, kind), kind), seed)
+
+
+def prior_of(model: Any, settings: Mapping[str, Any]) -> Prior:
+    """The model as a prior, with the parameters `prior.*`; a model that has one of its own gives that."""
+    config = from_mapping(Config, section(settings, "prior"), "prior")
+    if isinstance(model, NoModel):
+        return FlatPrior(torch.cat([model.w_scale, model.y_scale]).numpy())
+    return model.prior(config) if hasattr(model, "prior") else LinearizedPrior(model, config)
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write a model as numbers and the name of its kind (.npz); a reader sees the old file or the new one, whole."""
+    kind = next(name for name, cls in MODELS.items() if cls is type(model))
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez(file, kind=np.array(kind), format=np.array(FORMAT), **arrays_of(model))
+    temporary.replace(target)
+
+
+def load(path: str | os.PathLike[str], robot: Robot | None = None) -> Any:
+    """The inverse of `save`. The file holds numbers only and nothing in it is executed; `robot` is for `nominal`.
+
+    Raises ConfigError for a file that is not such a model.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        kind, version = str(arrays.pop("kind")), int(arrays.pop("format"))
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path}: not a model file: {error}") from error
+    if version != FORMAT or not all(np.isfinite(a).all() for a in arrays.values()):
+        raise ConfigError(f"{path}: expected format {FORMAT} and finite numbers, got format {version}")
+    cls = _kind(kind)
+    if hasattr(cls, "from_arrays"):
+        return cls.from_arrays(arrays, robot)
+    try:
+        return cls(**{name: torch.as_tensor(a) for name, a in arrays.items()})
+    except TypeError as error:
+        raise ConfigError(f"{path}: not a model of kind {kind}: {error}") from error
+
+
+def arrays_of(model: Any) -> dict[str, Array]:
+    """The numbers that are the model."""
+    if hasattr(model, "arrays"):
+        arrays: dict[str, Array] = model.arrays()
+        return arrays
+    return {f.name: getattr(model, f.name).numpy() for f in dataclasses.fields(model)}
+
+
+def _kind(kind: str) -> Any:
+    if kind not in MODELS:
+        raise ConfigError(f"unknown model {kind!r}; choose one of {', '.join(MODELS)}")
+    return MODELS[kind]

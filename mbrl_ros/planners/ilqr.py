@@ -16,7 +16,18 @@ from torch import Tensor
 
 from mbrl_ros.config import param
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
-from mbrl_ros.planners.lqr import Backward, as_plan, backward, begin, expand, forward, is_finite, newton, warm_start
+from mbrl_ros.planners.lqr import (
+    Backward,
+    as_plan,
+    backward,
+    begin,
+    expand,
+    forward,
+    is_finite,
+    newton,
+    rounding,
+    warm_start,
+)
 from mbrl_ros.types import Plan
 
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
@@ -113,6 +124,7 @@ class _State(NamedTuple):
     rate: Tensor  # (*b,), the factor by which mu changed last
     status: Tensor  # (*b,) int
     solved: Tensor  # (*b,) bool: K and L come from a backward pass
+    retry: Tensor  # (*b,) bool: mu was set to zero because nothing was left to gain with it
     iterations: Tensor  # (*b,) int
 
 
@@ -169,22 +181,23 @@ class Ilqr:
     def _start(self, problem: Problem, u: Tensor) -> _State:
         x, cost = begin(problem, u)
         (*batch, T, m), n = u.shape, x.shape[-1]
-        zero = torch.zeros_like(cost)
+        zero, no = torch.zeros_like(cost), torch.zeros_like(cost, dtype=torch.bool)
         status = torch.where(torch.isfinite(cost), RUNNING, STATUSES.index(NOT_FINITE))
         L = torch.eye(m, dtype=u.dtype, device=u.device).expand(*batch, T, m, m)
         return _State(x, u, u.new_zeros(*batch, T, m, n), L, cost, zero + self.config.mu_start, zero + 1.0,
-                      status, torch.zeros_like(status, dtype=torch.bool), torch.zeros_like(status))
+                      status, no, no, torch.zeros_like(status))
 
     def _advance(self, problem: Problem, s: _State, step: Backward, clamped: Tensor | None) -> tuple[_State, bool]:
         """Line search, acceptance, regularisation and status of every problem; whether any trajectory changed."""
         running = s.status == RUNNING
         usable = running & step.success
         K, L = _where(usable, step.K, s.K), _where(usable, step.L, s.L)
-        tolerance = self.config.tolerance * (1 + s.cost.abs())
+        tolerance = torch.maximum(self.config.tolerance * (1 + s.cost.abs()), rounding(s.cost))
         expected = -(step.linear + 0.5 * step.quadratic)
-        converged = usable & (expected <= tolerance)
+        flat = usable & (expected <= tolerance)
         s = s._replace(K=K, L=L, solved=s.solved | usable, iterations=s.iterations + running)
-        search = usable & ~converged
+        converged = flat & (s.mu == 0)
+        search = usable & ~flat
         accepted = torch.zeros_like(search)
         if bool(search.any()):
             x, u, cost, full = self._line_search(problem, s, step)
@@ -195,11 +208,8 @@ class Ilqr:
             converged = converged | (accepted & (exact if clamped is None else exact & ~clamped))
             s = s._replace(x=_where(accepted, x, s.x), u=_where(accepted, u, s.u),
                            cost=torch.where(accepted, cost, s.cost))
-        stuck = running & ~accepted & ~converged
-        s = self._regularise(s, accepted, stuck)
-        status = torch.where(converged, STATUSES.index(CONVERGED), s.status)
-        status = torch.where(stuck & (s.mu > self.config.mu_max), STATUSES.index(LINE_SEARCH_FAILED), status)
-        return s._replace(status=status), bool(accepted.any())
+        s = self._regularise(s, accepted, flat, running & ~accepted & ~flat)
+        return s._replace(status=torch.where(converged, STATUSES.index(CONVERGED), s.status)), bool(accepted.any())
 
     def _line_search(self, problem: Problem, s: _State, step: Backward) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The cheapest acceptable rollout (cost infinite where there is none), and whether it took the full step."""
@@ -215,14 +225,21 @@ class Ilqr:
         index = best[None, ..., None, None]
         return torch.take_along_dim(x, index, 0)[0], torch.take_along_dim(u, index, 0)[0], cost, best == 0
 
-    def _regularise(self, s: _State, accepted: Tensor, stuck: Tensor) -> _State:
-        """Lower mu after an accepted step, raise it where there was none, faster and faster."""
+    def _regularise(self, s: _State, accepted: Tensor, flat: Tensor, stuck: Tensor) -> _State:
+        """Lower mu after an accepted step, raise it where there was none, faster and faster, up to failure.
+
+        A large mu promises little because its steps are small: where nothing is left to gain with mu, try without.
+        """
         factor = self.config.mu_factor
         rate = torch.where(accepted, (s.rate / factor).clamp(max=1 / factor), s.rate)
         rate = torch.where(stuck, (s.rate * factor).clamp(min=factor), rate)
         mu = torch.where(stuck, (s.mu * rate).clamp(min=self.config.mu_min), s.mu * rate)
         mu = torch.where(accepted & (mu < self.config.mu_min), 0.0, mu)
-        return s._replace(mu=torch.where(accepted | stuck, mu, s.mu), rate=rate)
+        mu = torch.where(accepted | stuck, mu, torch.where(flat, 0.0, s.mu))
+        failed = stuck & (s.retry | (mu > self.config.mu_max))
+        status = torch.where(failed, STATUSES.index(LINE_SEARCH_FAILED), s.status)
+        return s._replace(mu=mu, rate=torch.where(flat, 1.0, rate), status=status,
+                          retry=flat | (s.retry & ~accepted))
 
 
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -61,34 +61,34 @@ def backward(F: Tensor, f: Tensor, cost: QuadraticCost, mu: Tensor | None = None
     mu / 2 |x'|^2 is added where the gains are computed, not to the values. Never raises: see `success`.
     """
     n, m, T = F.shape[-2], F.shape[-1] - F.shape[-2], cost.c.shape[-2] - 1
-    sizes = (1 + n, m)
+    a = 1 + n
     C = _homogeneous_cost(cost).unbind(-3)  # T + 1 of (*b, 1 + n + m, 1 + n + m)
     G = _homogeneous_dynamics(F, f)
     Gs, GTs = _per_step(G, T), _per_step(G.mT, T)
     ridges = None if mu is None else _per_step(mu[..., None, None, None] * (F[..., n:].mT @ G[..., 1:, :]), T)
     single = Gs[0].ndim == C[0].ndim == 2 and (ridges is None or ridges[0].ndim == 2)
     fma = torch.addmm if single else _fma
-    values = [2 * C[T][..., : 1 + n, : 1 + n]]  # twice the matrix, so that symmetrising is one addition
+    values = [2 * C[T][..., :a, :a]]  # twice the matrix, so that symmetrising is one addition
     solutions, factors, rows, infos = [], [], [], []
     for t in range(T - 1, -1, -1):
         Q = fma(C[t], GTs[t], values[-1] @ Gs[t], alpha=0.5)
-        Qa, Qu = Q.split(sizes, -2)
-        Qua, Quu = Qu.split(sizes, -1)
+        Qu = Q.narrow(-2, a, m)
+        Qua, Quu = Qu.narrow(-1, 0, a), Qu.narrow(-1, a, m)
         if ridges is None:
             H, L, info = gain(t, Quu, Qua)
         else:
-            ridged_a, ridged_u = (Qu + ridges[t]).split(sizes, -1)
-            H, L, info = gain(t, ridged_u, ridged_a)
+            ridged = Qu + ridges[t]
+            H, L, info = gain(t, ridged[..., a:], ridged[..., :a])
         # 2 V = S + S' with S = Q_aa + 2 Q_au G + G' Q_uu G for any gain G = -H, optimal or not. Without this the
         # antisymmetric rounding error would grow with the open-loop dynamics, A' E A per step.
-        S = fma(Qa[..., : 1 + n], fma(Qua, Quu, H, beta=2.0, alpha=-1.0).mT, H, alpha=-1.0)
+        S = fma(Q.narrow(-2, 0, a).narrow(-1, 0, a), fma(Qua, Quu, H, beta=2.0, alpha=-1.0).mT, H, alpha=-1.0)
         values.append(S + S.mT)
         solutions.append(H)
         factors.append(L)
         rows.append(Qu)
         infos.append(info)
     H, L, Qu = (torch.stack(steps[::-1], -3) for steps in (solutions, factors, rows))
-    k, Quu = -H[..., 0], Qu[..., 1 + n:]
+    k, Quu = -H[..., 0], Qu[..., a:]
     linear = (k * Qu[..., 0]).sum((-2, -1))
     quadratic = (k * (Quu @ k.unsqueeze(-1)).squeeze(-1)).sum((-2, -1))
     success = (torch.stack(infos, -1) == 0).all(-1) & torch.isfinite(linear + quadratic)
@@ -235,6 +235,11 @@ def _finite(values: Tensor) -> Tensor:
     return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def rounding(cost: Tensor) -> Tensor:
+    """By how much two equal costs may differ (*b,): a sum over steps loses a few of the last bits."""
+    return 10 * torch.finfo(cost.dtype).eps * (1 + cost.abs())
+
+
 def marginals(dynamics: LinearGaussianDynamics, policy: LinearGaussianPolicy, start: Gaussian) -> Gaussian:
     """Marginals over x_0..x_T, mean (*b, T + 1, n), under the policy; dynamics as in `backward`."""
     T, means, covs = policy.K.shape[-3], [start.mean], [start.cov]
@@ -290,10 +295,9 @@ class Lqr:
             return self._stay(x, u, cost, LINE_SEARCH_FAILED if finite else NOT_FINITE)
         xs, us = forward(problem, x, u, step, cost.new_ones(1))
         better = problem.cost.evaluate(xs, us)[0]
-        Sigma = torch.cholesky_inverse(step.L)
-        if bool(better <= cost):
-            return as_plan(xs[0], us[0], step.K, Sigma, float(better), CONVERGED, 1)
-        return as_plan(x, u, step.K, Sigma, float(cost), LINE_SEARCH_FAILED, 1)
+        status = CONVERGED if bool(better <= cost + rounding(cost)) else LINE_SEARCH_FAILED
+        x, u, cost = (xs[0], us[0], better) if bool(better <= cost) else (x, u, cost)
+        return as_plan(x, u, step.K, torch.cholesky_inverse(step.L), float(cost), status, 1)
 
     @staticmethod
     def _stay(x: Tensor, u: Tensor, cost: Tensor, status: str) -> Plan:

@@ -1,0 +1,127 @@
+"""The ring as processes, one per node: what launch/bringup.launch.py does, for where there is no launch_ros.
+
+    python3 -m mbrl_ros.nodes.bringup robot:=arm task:=reach planner:=ilqr prior:=ensemble plant:=true log:=false
+
+Ends, with all processes, on SIGINT or SIGTERM, or when one of them ends.
+"""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from mbrl_ros.config import ConfigError
+from mbrl_ros.nodes.spin import USER_ERROR, Stop
+
+ARGUMENTS = {  # name: (default, description)
+    "robot": ("arm", "name of a file in config/robots or path of a .yaml file"),
+    "task": ("reach", "name of a file in config/tasks or path of a .yaml file"),
+    "planner": ("ilqr", "name of a file in config/planners or path of a .yaml file"),
+    "prior": ("ensemble", "name of a file in config/models or path of a .yaml file"),
+    "plant": ("true", "true: a simulated robot; false: whatever publishes joint_states and takes "
+                      "effort_controller/commands"),
+    "pace": ("realtime", "of the simulated robot: realtime or lockstep"),
+    "log": ("", "folder to record into; empty: no recording"),
+    "params_file": ("", "one more ROS parameter file, for all nodes; it wins over the files above"),
+    "namespace": ("", "in front of all relative names, for a second robot"),
+}
+GRACE = 2.0  # [s] for a process to end before it is killed
+
+
+def parse(arguments: list[str]) -> dict[str, str]:
+    """`name:=value` pairs over the defaults. Raises ConfigError."""
+    values = {name: default for name, (default, _) in ARGUMENTS.items()}
+    for argument in arguments:
+        name, assigned, value = argument.partition(":=")
+        if not assigned or name not in values:
+            raise ConfigError(f"{argument!r}: expected NAME:=VALUE; the names are {', '.join(values)}")
+        values[name] = value
+    if values["plant"] not in ("true", "false"):
+        raise ConfigError(f"plant: expected true or false, got {values['plant']!r}")
+    return values
+
+
+def node_arguments(values: dict[str, str]) -> list[str]:
+    """The ROS arguments that every node gets."""
+    arguments = ["--ros-args"]
+    for name in ("robot", "task", "planner", "prior"):
+        arguments += ["-p", f"{name}:={values[name]}"]
+    arguments += ["-p", f"plant.pace:={values['pace']}"]
+    if values["log"]:
+        arguments += ["-p", f"logger.folder:={values['log']}"]
+    if values["params_file"]:
+        arguments += ["--params-file", values["params_file"]]
+    if values["namespace"]:
+        arguments += ["-r", f"__ns:=/{values['namespace'].lstrip('/')}"]
+    return arguments
+
+
+def node_names(values: dict[str, str]) -> list[str]:
+    """Which nodes run; the plant last, so that the others miss little of it."""
+    names = ["estimator", "learner", "controller"]
+    return [*(["logger"] if values["log"] else []), *names, *(["plant"] if values["plant"] == "true" else [])]
+
+
+class Processes:
+    """The nodes, each in a session of its own: Ctrl-C reaches them through `stop`, in order."""
+
+    def __init__(self, values: dict[str, str], extra: list[str] | None = None):
+        arguments = [*node_arguments(values), *(extra or [])]
+        self._all = {name: subprocess.Popen([sys.executable, "-m", f"mbrl_ros.nodes.{name}_node", *arguments],
+                                            start_new_session=True, env=dict(os.environ))
+                     for name in node_names(values)}
+
+    def ended(self) -> tuple[str, int] | None:
+        """Name and exit code of a process that has ended."""
+        for name, process in self._all.items():
+            code = process.poll()
+            if code is not None:
+                return name, code
+        return None
+
+    def stop(self) -> None:
+        """SIGINT to all, the controller first: its last command is zero effort."""
+        running = sorted(((n, p) for n, p in self._all.items() if p.poll() is None), key=lambda item: item[0])
+        for _, process in running:
+            process.send_signal(signal.SIGINT)
+        end = time.monotonic() + GRACE
+        for name, process in running:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                print(f"bringup: {name} did not end within {GRACE:g} s: killed", file=sys.stderr)
+                process.kill()
+                process.wait()
+
+
+def main(args: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if args is None else args
+    if {"-h", "--help"} & set(arguments):
+        print((__doc__ or "").strip())
+        for name, (default, description) in ARGUMENTS.items():
+            print(f"  {name + ':=' + default:22} {description}")
+        return 0
+    stop = Stop()
+    try:
+        values = parse(arguments)
+    except ConfigError as error:
+        print(f"bringup: {error}", file=sys.stderr)
+        return USER_ERROR
+    stop.calm = True
+    processes = Processes(values)
+    try:
+        while not stop:
+            ended = processes.ended()
+            if ended is not None:
+                print(f"bringup: {ended[0]} ended with exit code {ended[1]}; ending the others", file=sys.stderr)
+                return ended[1] or 1
+            time.sleep(0.05)
+    finally:
+        processes.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,188 @@
+"""local_dynamics -> effort_controller/commands; excites, reaches, holds and stops when asked by services."""
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.duration import Duration
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import Trigger
+
+from mbrl_ros import assembly, base_policy, controller, messages
+from mbrl_ros.config import ConfigError
+from mbrl_ros.controller import EXCITE, FAULT, HOLD, IDLE, REACH
+from mbrl_ros.messages import LocalModel, MessageError, PlanReport
+from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
+from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes.parameters import PARTS, PartNode
+from mbrl_ros.nodes.spin import run
+from mbrl_ros.nodes.task_parameters import TaskParameters
+from mbrl_ros.nodes.warm_up import warm_up
+
+SERVICES = {"excite": EXCITE, "reach": REACH, "hold": HOLD, "stop": IDLE}
+RECENT = 3000  # ticks that the statistics cover
+
+
+class ControllerNode(PartNode):
+    """Runs Controller on every new state. Zero effort when it stops, when states stop coming, and when it ends."""
+
+    def __init__(self, **arguments: Any):
+        super().__init__("controller", **arguments)
+        self.robot = assembly.make_robot(self.settings)
+        warm_up(assembly.make_controller(self.settings, self.robot), self.robot)
+        self.controller = assembly.make_controller(self.settings, self.robot)
+        config = self.controller.config
+        self.declare("robot", self.robot.config)
+        self.declare("controller", config, self._configure)
+        self._own = self.declare("controller", self.option(options.Controller, "controller"))
+        self.declare("excitation", self.controller.excitation, self._excitation)
+        self.declare(config.planner, self.component(PARTS[config.planner], config.planner))
+        self._task = TaskParameters(self, self.controller, self.settings["task"])
+        self._lockstep = self.component(PARTS["plant"], "plant").pace == "lockstep"
+        self._has_model = not self._own.require_model
+        self._newest, self._seen = -1, time.monotonic()  # stamp [ns] of the newest state; when it came
+        self._last: Float64MultiArray | None = None
+        self._said = ("", "")  # mode and reason last published
+        self._ticks, self._missed, self._tick_ms = 0, 0, deque[float](maxlen=RECENT)
+        self._commands = self.create_publisher(Float64MultiArray, topics.COMMANDS, topics.RING)
+        self._plans = self.create_publisher(Plan, "plan", topics.RING)
+        self._reference = self.create_publisher(PoseStamped, "reference", topics.KEEP)
+        self._mode = self.create_publisher(String, "mode", topics.LATCHED)
+        self._diagnostics = topics.Diagnostics(self)
+        self.create_subscription(PoseStamped, "target", self._target, topics.RING)
+        self.create_subscription(ModelCheckpoint, "model_checkpoint", self._checkpoint, topics.LATCHED)
+        self.create_subscription(LocalDynamics, "local_dynamics", self._modelled, topics.RING)
+        for name, mode in SERVICES.items():
+            self.create_service(Trigger, f"controller/{name}", partial(self._request, mode))
+        if self._own.watchdog > 0 and not self._lockstep:
+            self.create_timer(self._own.watchdog / 4, self._watch)
+        self.create_timer(1.0, self._report)
+        self._announce()
+
+    def _configure(self, config: controller.Config) -> None:
+        self.controller.config = self.controller.mpc.config = config
+
+    def _excitation(self, config: base_policy.Config) -> None:
+        self.controller.excitation = self.controller.base.config = config
+
+    def _modelled(self, message: LocalDynamics) -> None:
+        arrived = time.monotonic()
+        try:
+            model = messages.from_local_dynamics(message, self.robot)
+        except MessageError as error:
+            self.get_logger().error(f"local_dynamics dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            return
+        if model.state.time == self._newest and self._last is not None:
+            self._commands.publish(self._last)
+            return
+        self._count(model.state.time, arrived)
+        try:
+            effort = self.controller.act(model.state, model.dynamics)
+        except Exception as error:  # whatever it is, the robot must not keep the last effort
+            self._fault(f"{type(error).__name__}: {error}")
+            return
+        self._command(effort)
+        took = time.monotonic() - arrived
+        self._ticks += 1
+        self._missed += took > self.robot.period
+        self._tick_ms.append(1e3 * took)
+        self._announce()
+        self._show(model)
+
+    def _count(self, stamp: int, arrived: float) -> None:
+        """Periods for which no state came were deadlines missed; a longer break is an interruption."""
+        periods = round((stamp - self._newest) * 1e-9 / self.robot.period)
+        if not self._lockstep and self._newest >= 0 and 1 < periods <= 10 and self._active():
+            self._missed += periods - 1
+        self._newest, self._seen, self._last = stamp, arrived, None
+
+    def _command(self, effort: Any) -> None:
+        self._last = topics.command(effort, self._newest if self._newest >= 0 else None)
+        self._commands.publish(self._last)
+
+    def _active(self) -> bool:
+        return self.controller.mode not in (IDLE, FAULT)
+
+    def _show(self, model: LocalModel) -> None:
+        """The plan and the point of the path, to those who listen."""
+        mpc = self.controller.mpc
+        if self.controller.mode != REACH:
+            return
+        if mpc.reference is not None and topics.wanted(self._reference):
+            self._reference.publish(topics.pose(mpc.reference, model.state.time, self._own.base_frame))
+        if mpc.plan is not None and topics.wanted(self._plans):
+            state = model.state
+            report = PlanReport(state.time, state.episode, state.step, mpc.plan, mpc.solve_time)
+            self._plans.publish(messages.to_plan(Plan, report))
+
+    def _target(self, message: PoseStamped) -> None:
+        try:
+            target = messages.from_target(message)
+            if target.frame not in ("", self._own.base_frame):
+                raise MessageError(f"frame {target.frame!r}; expected {self._own.base_frame!r} or none")
+            self.controller.set_target(target.position)
+        except (MessageError, ConfigError) as error:
+            self.get_logger().warning(f"target ignored: {error}", throttle_duration_sec=topics.THROTTLE)
+
+    def _checkpoint(self, _message: ModelCheckpoint) -> None:
+        self._has_model = True
+
+    def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if mode == REACH and not self._has_model:
+            return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit first, "
+                                                  "or start with controller.require_model:=false")
+        self.controller.request(mode)
+        if mode == IDLE:  # at once, whether or not states come
+            self._stop(IDLE, "requested")
+        return topics.answer(response, True, f"{mode} from the next state on" if mode != IDLE else "zero effort")
+
+    def _watch(self) -> None:
+        silent = time.monotonic() - self._seen
+        if self._active() and silent > self._own.watchdog:
+            self._fault(f"no state for {silent:.2f} s")
+
+    def _fault(self, reason: str) -> None:
+        self._stop(FAULT, reason)
+        self.get_logger().error(f"zero effort: {' '.join(reason.split())}")
+
+    def _stop(self, mode: str, reason: str) -> None:
+        """Zero effort, now."""
+        self.controller.mode, self.controller.reason = mode, reason
+        self.controller._last_effort = np.zeros(self.robot.m)  # where the limit on its rate of change begins
+        self._command(np.zeros(self.robot.m))
+        self._announce()
+
+    def _announce(self) -> None:
+        """Mode and reason, when they change."""
+        said = (self.controller.mode, self.controller.reason)
+        if said != self._said:
+            if said[0] != self._said[0]:
+                self._mode.publish(String(data=said[0]))
+            self._said = said
+            self._report()
+
+    def _report(self) -> None:
+        mode, reason = self.controller.mode, self.controller.reason
+        p50, p99 = np.percentile(self._tick_ms, (50, 99)) if self._tick_ms else (0.0, 0.0)
+        config = self.controller.config
+        self._diagnostics.send(topics.ERROR if mode == FAULT else topics.OK, f"{mode}: {reason}", {
+            "mode": mode, "reason": reason, "ticks": self._ticks, "tick_ms_p50": p50, "tick_ms_p99": p99,
+            "missed_deadlines": self._missed, "plan_status": self.controller.mpc.status, "solver": config.planner,
+            "has_model": self._has_model})
+
+    def close(self) -> None:
+        """The last command is zero effort, and it arrives."""
+        self._stop(IDLE, "the controller ends")
+        self._commands.wait_for_all_acked(Duration(seconds=0.5))
+
+
+def main(args: list[str] | None = None) -> int:
+    return run(ControllerNode, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

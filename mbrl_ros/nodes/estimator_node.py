@@ -1,0 +1,104 @@
+"""joint_states -> state_estimate."""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from mbrl_ros import assembly, messages
+from mbrl_ros.messages import MessageError
+from mbrl_ros.msg import StateEstimate
+from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes.parameters import PartNode
+from mbrl_ros.nodes.spin import run
+from mbrl_ros.types import Observation
+
+STANDSTILL = 20  # equal stamps in a row before it is said; a lock-step plant repeats one while it waits
+
+
+class EstimatorNode(PartNode):
+    """Runs JointFilter on every measurement; a repeated one gets the same answer again, and is not counted twice."""
+
+    def __init__(self, **arguments: Any):
+        super().__init__("estimator", **arguments)
+        self.robot = assembly.make_robot(self.settings)
+        self.estimator = assembly.make_estimator(self.settings, self.robot)
+        self.declare("robot", self.robot.config)
+        self.declare("estimator", self.estimator.config)
+        self._max_age = self.declare("estimator", self.option(options.Estimator, "estimator")).max_age
+        self._by_command = self.estimator.config.effort_source == "commands"
+        self._effort = np.zeros(self.robot.m)
+        self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came
+        self._last: StateEstimate | None = None
+        self._estimates = self.create_publisher(StateEstimate, "state_estimate", topics.RING)
+        if self._by_command:  # before the states: where both wait, the command is the older one
+            self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
+        self.create_subscription(JointState, "joint_states", self._measured, topics.RING)
+
+    def _commanded(self, message: Float64MultiArray) -> None:
+        try:
+            effort = messages.from_effort_command(message, self.robot.m).effort
+        except MessageError as error:
+            self.get_logger().warning(str(error), throttle_duration_sec=topics.THROTTLE)
+            return
+        self._effort = np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit)
+
+    def _measured(self, message: JointState) -> None:
+        try:
+            observation = messages.from_joint_state(message, self.robot.joints, not self._by_command)
+        except MessageError as error:
+            self.get_logger().error(f"joint_states dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            return
+        if self._by_command:
+            observation = dataclasses.replace(observation, effort=self._effort)
+        if self._stale(observation) or self._again(observation):
+            return
+        estimate = self.estimator.update(observation)
+        if estimate is None:
+            return
+        try:
+            self._last = messages.to_state_estimate(StateEstimate, estimate, self.robot)
+        except MessageError as error:
+            self.get_logger().error(f"no estimate: {error}", throttle_duration_sec=topics.THROTTLE)
+            return
+        self._estimates.publish(self._last)
+
+    def _stale(self, observation: Observation) -> bool:
+        if self._max_age == 0:
+            return False
+        age = 1e-9 * (self.get_clock().now().nanoseconds - observation.time)
+        if abs(age) <= self._max_age:
+            return False
+        self.get_logger().error(f"joint_states dropped: the stamp is {age:.3g} s old; expected at most "
+                                f"{self._max_age:g} s (estimator.max_age)", throttle_duration_sec=topics.THROTTLE)
+        return True
+
+    def _again(self, observation: Observation) -> bool:
+        """A stamp that is not new: the answer to the newest is repeated; a small step back is dropped."""
+        back = self._newest - observation.time
+        if back == 0:
+            self._repeated += 1
+            if self._repeated == STANDSTILL:
+                self.get_logger().error(f"joint_states: the stamp stands still at {observation.time} ns; "
+                                        "expected one period more with every message")
+            if self._last is not None:
+                self._estimates.publish(self._last)
+            return True
+        if back > 0:
+            self.get_logger().error(f"joint_states: the stamp went back by {1e-9 * back:.3g} s; "
+                                    "expected stamps that only grow", throttle_duration_sec=topics.THROTTLE)
+            if back <= 1e9 * self.robot.period:
+                return True
+        self._newest, self._repeated = observation.time, 0
+        return False
+
+
+def main(args: list[str] | None = None) -> int:
+    return run(EstimatorNode, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,119 @@
+"""state_estimate -> local_dynamics; global models are fitted beside it, in a process of their own."""
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from std_srvs.srv import Trigger
+
+from mbrl_ros import assembly, learner, messages
+from mbrl_ros.messages import Checkpoint, LocalModel, MessageError
+from mbrl_ros.models.features import Data
+from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
+from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes.parameters import PARTS, PartNode
+from mbrl_ros.nodes.spin import run
+from mbrl_ros.nodes.training import Training, TrainingFailed
+
+POLL = 0.1  # [s] between looks at a fit
+FEWEST = 20  # transitions for a fit to make any sense
+
+
+class LearnerNode(PartNode):
+    """Runs OnlineLearner on every new state; the same state again gets the same model again, and teaches nothing."""
+
+    def __init__(self, **arguments: Any):
+        super().__init__("learner", **arguments)
+        self.robot = assembly.make_robot(self.settings)
+        self.learner = assembly.make_learner(self.settings, self.robot)
+        config = self.learner.config
+        self._seconds = config.fit_seconds
+        self.declare("robot", self.robot.config)
+        self.declare("learner", config, self._configure)
+        self._training = Training(self.declare("learner", self.option(options.Learner, "learner")).folder)
+        for prefix in ("prior", config.prior):
+            self.declare(prefix, self.component(PARTS[prefix], prefix))
+        self._newest = -1  # stamp [ns]
+        self._last: LocalDynamics | None = None
+        self._fit_said = "not fitted"
+        self._failed = False
+        self._models = self.create_publisher(LocalDynamics, "local_dynamics", topics.RING)
+        self._checkpoints = self.create_publisher(ModelCheckpoint, "model_checkpoint", topics.LATCHED)
+        self._diagnostics = topics.Diagnostics(self)
+        self.create_subscription(StateEstimate, "state_estimate", self._estimated, topics.RING)
+        self.create_service(Trigger, "learner/fit", self._fit)
+        self.create_timer(POLL, self._poll)
+        self.create_timer(1.0, self._report)
+
+    def _configure(self, config: learner.Config) -> None:
+        self.learner.adapt, self._seconds = config.adapt, config.fit_seconds
+
+    def _estimated(self, message: StateEstimate) -> None:
+        try:
+            state = messages.from_state_estimate(message, self.robot)
+        except MessageError as error:
+            self.get_logger().error(f"state_estimate dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            return
+        if state.time == self._newest and self._last is not None:
+            self._models.publish(self._last)
+            return
+        self._newest, self._last = state.time, None
+        try:
+            dynamics = self.learner.update(state)
+            model = LocalModel(state, dynamics, self.robot.period, self.learner.sample_weight,
+                               self.learner.prediction_error)
+            self._last = messages.to_local_dynamics(LocalDynamics, model, self.robot)
+        except ValueError as error:  # LinAlgError is one too
+            self.get_logger().error(f"no model at this state: {error}", throttle_duration_sec=topics.THROTTLE)
+            return
+        self._models.publish(self._last)
+
+    def _fit(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._training.running:
+            return topics.answer(response, False, "a fit is running; its end is announced on model_checkpoint")
+        transitions = self.learner.transitions(self._seconds)
+        if len(transitions.x) < FEWEST:
+            return topics.answer(response, False, f"{len(transitions.x)} transitions so far; expected at least {FEWEST}: "
+                                                  "call controller/excite first")
+        data = Data.of(transitions, self.learner.features, self.robot)
+        try:
+            self._training.start(data, transitions, self.settings)
+        except OSError as error:
+            return topics.answer(response, False, f"learner.folder: {error}")
+        self._fit_said, self._failed = "fitting", False
+        return topics.answer(response, True, f"fitting {self.learner.config.prior} to {len(transitions.x)} transitions")
+
+    def _poll(self) -> None:
+        try:
+            fitted = self._training.poll(self.settings, self.robot)
+        except TrainingFailed as error:
+            self._fit_said, self._failed = f"the fit failed: {error}", True
+            self.get_logger().error(f"{self._fit_said}; the ring goes on with the model before")
+            self._report()
+            return
+        if fitted is None:
+            return
+        self.learner.set_prior(fitted.prior, fitted.scale)
+        kind = self.learner.config.prior
+        self._fit_said = f"{kind}, fitted to {fitted.transitions} transitions"
+        self.get_logger().info(f"new global model: {self._fit_said}, loss {fitted.loss:.2f} nats")
+        checkpoint = Checkpoint(time.time_ns(), kind, str(fitted.path), self._training.version, fitted.transitions,
+                                fitted.loss)
+        self._checkpoints.publish(messages.to_model_checkpoint(ModelCheckpoint, checkpoint))
+
+    def _report(self) -> None:
+        self._diagnostics.send(topics.ERROR if self._failed else topics.OK, self._fit_said, {
+            "version": self._training.version, "sample_weight": self.learner.sample_weight,
+            "prediction_error": float(self.learner.prediction_error)})
+
+    def close(self) -> None:
+        """End a fit that still runs."""
+        self._training.close()
+
+
+def main(args: list[str] | None = None) -> int:
+    return run(LearnerNode, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,71 @@
+"""Parameters of the nodes themselves, beside those of the parts they run."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mbrl_ros.config import ConfigError, param
+
+EXECUTORS = ("single", "events")
+
+
+@dataclass(frozen=True)
+class Process:
+    """Parameters `process.*` of every node: how its process runs."""
+
+    executor: str = param("single", "single: rclpy's single-threaded executor; events: its experimental, faster one",
+                          choices=EXECUTORS)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Parameters `plant.*` that only the node has."""
+
+    hold_after: int = param(-1, "Lock-step: hold the state back after this many more periods, counted from when this is "
+                            "set; -1: never. plant/run goes on without limit", -1, 10**9, live=True)
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """Parameters `estimator.*` that only the node has."""
+
+    max_age: float = param(0.0, "Drop measurements whose stamp is further than this from now [s]; 0: any stamp will do, "
+                           "for a robot on another clock or in lock-step", 0.0, 3600.0)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Parameters `learner.*` that only the node has."""
+
+    folder: str = param("", "Where fitted models are written; empty: a temporary folder")
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Parameters `controller.*` that only the node has."""
+
+    watchdog: float = param(0.2, "Zero effort and a fault when no new state came for this long [s]; 0: never. Does not "
+                            "act in lock-step, where time stands still between commands", 0.0, 10.0)
+    require_model: bool = param(True, "Refuse to reach before a model has been fitted")
+    base_frame: str = param("base", "Name of the frame of targets; an empty frame in a message means the same")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Parameters `task.*` beside those of the terms and the path."""
+
+    terms: tuple[str, ...] = param((), "Names of the terms of the cost")
+    target: tuple[float, ...] = param((), "Where the tool shall go, in the base frame [m]: x, y, z; empty: where it is",
+                                      live=True)
+
+    def __post_init__(self) -> None:
+        if len(self.target) not in (0, 3):
+            raise ConfigError(f"task.target: expected 3 coordinates [m], got {len(self.target)}")
+
+
+@dataclass(frozen=True)
+class Logger:
+    """Parameters `logger.*`."""
+
+    folder: str = param("runs/recording", "Where the recording is written; it must not exist yet")
+    plan: bool = param(False, "Record plans too, which makes the controller send them")
+    queue: int = param(20000, "Messages that may wait for the disk; more are counted and dropped", 100, 10_000_000)

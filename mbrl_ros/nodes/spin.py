@@ -1,0 +1,98 @@
+"""Run a node until SIGINT or SIGTERM, leave without a traceback, and say a user's mistake in one line."""
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from mbrl_ros.config import ConfigError
+
+USER_ERROR = 2  # exit code
+
+
+class Stop:
+    """True once SIGINT or SIGTERM came. Until `calm` is set, a signal ends the program where it is."""
+
+    def __init__(self) -> None:
+        self.asked, self.calm = False, False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._signal)
+
+    def _signal(self, _number: int, _frame: Any) -> None:
+        self.asked = True
+        if not self.calm:
+            raise SystemExit(0)
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+
+def init(args: list[str] | None = None) -> None:
+    """rclpy.init without its signal handlers, which would invalidate publishers before the last command is sent."""
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy has no common class for what a command line or parameter file can have wrong
+        raise ConfigError(f"ROS arguments: {' '.join(str(error).split())}") from error
+
+
+def make_executor(kind: str) -> Executor:
+    """The executor of that name."""
+    if kind == "single":
+        return SingleThreadedExecutor()
+    from rclpy.experimental import EventsExecutor  # not in every release
+
+    return EventsExecutor()
+
+
+def freeze() -> None:
+    """Take all that exists now out of garbage collection: a full collection over torch's modules takes tens of ms."""
+    gc.collect()
+    gc.freeze()
+
+
+def close(nodes: list[Node]) -> None:
+    """Let nodes say their last word while they can still publish, then destroy them."""
+    for node in nodes:
+        if hasattr(node, "close"):
+            node.close()
+    for node in nodes:
+        node.destroy_node()
+
+
+def guarded(main: Callable[[Stop], int], args: list[str] | None) -> int:
+    """main(stop) within rclpy's lifetime; a ConfigError becomes one line on stderr and exit code 2."""
+    stop = Stop()
+    try:
+        init(args)
+        return main(stop)
+    except ConfigError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr, flush=True)
+        return USER_ERROR
+    finally:
+        stop.calm = True
+        rclpy.try_shutdown()
+
+
+def run(factory: Callable[[], Node], args: list[str] | None = None) -> int:
+    """Spin factory()'s node."""
+    return guarded(lambda stop: _spin(factory, stop), args)
+
+
+def _spin(factory: Callable[[], Node], stop: Stop) -> int:
+    node = factory()
+    executor = make_executor(getattr(node, "executor_kind", "single"))
+    executor.add_node(node)
+    freeze()
+    stop.calm = True
+    while not stop and rclpy.ok():
+        executor.spin_once(timeout_sec=0.1)
+    close([node])
+    return 0

@@ -1,0 +1,64 @@
+"""What the nodes say to each other: names are relative, so that a namespace holds a second robot."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Float64MultiArray, MultiArrayDimension
+from std_srvs.srv import Trigger
+
+from mbrl_ros import messages
+from mbrl_ros.messages import Command, Target
+from mbrl_ros.types import Array
+
+RING = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # a stale state is worthless
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+KEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # for those who must see every message
+
+COMMANDS = "effort_controller/commands"
+DIAGNOSTICS = "/diagnostics"
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+THROTTLE = 5.0  # [s] between lines about the same kind of bad input
+
+
+def command(effort: Array, answers: int | None) -> Float64MultiArray:
+    """An effort command as a message."""
+    return messages.to_effort_command(Float64MultiArray, Command(effort, answers), MultiArrayDimension)
+
+
+def pose(position: Array, time: int, frame: str = "") -> PoseStamped:
+    """A point in space as a message."""
+    return messages.to_target(PoseStamped, Target(position, frame, time))
+
+
+def answer(response: Trigger.Response, success: bool, message: str) -> Trigger.Response:
+    """Fill a Trigger or SetBool response."""
+    response.success, response.message = success, message
+    return response
+
+
+def wanted(publisher: Any) -> bool:
+    """Somebody listens."""
+    return publisher.get_subscription_count() > 0
+
+
+class Diagnostics:
+    """Says on /diagnostics how a node is."""
+
+    def __init__(self, node: Node):
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, DIAGNOSTICS, 10)
+
+    def send(self, level: bytes, message: str, values: dict[str, Any]) -> None:
+        """One status of this node; `values` become text."""
+        name = self._node.get_fully_qualified_name().lstrip("/")
+        pairs = [KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value))
+                 for key, value in values.items()]
+        status = DiagnosticStatus(level=level, name=name, message=message, values=pairs)
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(array)

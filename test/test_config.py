@@ -1,0 +1,66 @@
+"""Settings: types, ranges and names are checked, and the message says what was expected."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from mbrl_ros import config
+from mbrl_ros.config import ConfigError, param
+
+
+@dataclass(frozen=True)
+class Sample:
+    gain: float = param(1.0, "a gain", 0.0, 10.0)
+    count: int = param(3, "a count", 1)
+    kind: str = param("a", "a kind", choices=("a", "b"))
+    limits: tuple[float, ...] = param((), "limits", 0.0)
+    on: bool = param(False, "a switch")
+
+
+def test_values_are_taken_and_defaults_kept():
+    sample = config.from_mapping(Sample, {"gain": 2, "limits": [1.0, 2.0], "kind": "b"}, "sample")
+    assert sample == Sample(gain=2.0, limits=(1.0, 2.0), kind="b")
+
+
+@pytest.mark.parametrize("values, expected", [
+    ({"gain": "x"}, "sample.gain: expected float"),
+    ({"gain": 11.0}, "sample.gain: expected a value from 0.0 to 10.0"),
+    ({"gain": float("nan")}, "sample.gain: expected a finite number"),
+    ({"count": 2.5}, "sample.count: expected int"),
+    ({"count": True}, "sample.count: expected int"),
+    ({"kind": "c"}, "sample.kind: unknown 'c'; choose one of a, b"),
+    ({"limits": 3.0}, "sample.limits: expected a list"),
+    ({"limits": [1.0, -1.0]}, "sample.limits: expected a value from 0.0"),
+    ({"on": 1}, "sample.on: expected bool"),
+    ({"gian": 1.0}, "sample.gian: unknown setting; sample has gain, count, kind, limits, on"),
+])
+def test_bad_values_are_refused_with_the_reason(values, expected):
+    with pytest.raises(ConfigError) as error:
+        config.from_mapping(Sample, values, "sample")
+    assert str(error.value).startswith(expected)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind, known", [("robots", "arm"), ("tasks", "reach"), ("planners", "ilqr"),
+                                         ("models", "ensemble")])
+def test_unknown_names_list_the_known_ones(kind, known):
+    with pytest.raises(ConfigError, match=f"unknown {kind[:-1]} 'nothing'; choose one of .*{known}"):
+        config.find(kind, "nothing")
+
+
+@pytest.mark.parametrize("text", ["", "a: [1", "a: 1", "/**: {parameters: {}}", "- 1"])
+def test_malformed_files_are_one_line(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml") as error:
+        config.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_flatten_and_back():
+    nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": "x"}
+    assert config.unflatten(config.flatten(nested)) == nested
+
+
+def test_later_files_win():
+    assert config.merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}

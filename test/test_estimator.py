@@ -1,0 +1,82 @@
+"""The filter against a dense Kalman filter, and what it does about gaps, repeats and jumps of the clock."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from arms import make
+from mbrl_ros.estimator import Config, JointFilter
+from mbrl_ros.types import Observation
+
+PERIOD = 20_000_000  # [ns]
+
+
+def observe(step: float, q=(0.1, 0.2), qd=(0.0, 0.0), effort=(0.0, 0.0)) -> Observation:
+    return Observation(round(step * PERIOD), np.array(q), None if qd is None else np.array(qd), np.array(effort))
+
+
+def test_equals_a_dense_kalman_filter():
+    robot, config, rng = make(), Config(), np.random.default_rng(0)
+    estimator = JointFilter(robot, config)
+    readings = rng.standard_normal((30, 2, 2))  # step, joint, [q, qd]
+    h = robot.period
+    A, G = np.array([[1, h], [0, 1]]), config.acceleration_noise * np.array([h * h / 2, h])
+    R = np.diag([config.position_noise, config.velocity_noise]) ** 2
+    for joint in range(2):
+        mean, cov = readings[0, joint], R
+        for z in readings[1:, joint]:
+            mean, cov = A @ mean, A @ cov @ A.T + np.outer(G, G)
+            K = cov @ np.linalg.inv(cov + R)
+            mean, cov = mean + K @ (z - mean), (np.eye(2) - K) @ cov
+        estimator.state = None
+        for k, z in enumerate(readings):
+            state = estimator.update(observe(k + 1, z[:, 0], z[:, 1]))
+        assert np.allclose(state.belief.mean[[joint, 2 + joint]], mean, atol=1e-9)
+        assert np.allclose(state.belief.cov[np.ix_([joint, 2 + joint], [joint, 2 + joint])], cov, atol=1e-9)
+
+
+def test_tool_covariance_is_that_of_sampled_joints():
+    robot = make()
+    state = JointFilter(robot, Config(position_noise=1e-3)).update(observe(1))
+    rng, count = np.random.default_rng(0), 4000
+    q = state.belief.mean[:2] + 1e-3 * rng.standard_normal((count, 2))
+    sampled = np.cov(np.array([robot.tool_position(x) for x in q]).T)
+    block = state.belief.cov[4:7, 4:7]
+    assert np.allclose(sampled, block, atol=6 * np.sqrt(2 / count) * block.max())  # six standard errors
+    assert np.allclose(state.belief.cov, state.belief.cov.T)
+
+
+def test_periods_count_and_the_effort_is_the_mean_over_the_period():
+    estimator = JointFilter(make(), Config())
+    estimator.update(observe(1))
+    quick = [estimator.update(observe(1 + i / 4, effort=(float(i), 0.0))) for i in range(1, 5)]
+    assert [s is None for s in quick] == [True, True, True, False]
+    assert quick[-1].step == 1 and quick[-1].effort[0] == pytest.approx(2.5)
+
+
+def test_past_efforts_shift():
+    robot = make(effort_history=3)
+    estimator = JointFilter(robot, Config())
+    for k in range(1, 6):
+        state = estimator.update(observe(k, effort=(float(k), -float(k))))
+    lags = [state.belief.mean[robot.slice(f"effort/{lag}")][0] for lag in (1, 2, 3)]
+    assert lags == pytest.approx([5.0, 4.0, 3.0])
+
+
+@pytest.mark.parametrize("stamps, episodes", [
+    ([1, 2, 3], [0, 0, 0]),
+    ([1, 1, 2], [0, None, 0]),  # a repeat is not counted twice
+    ([1, 2, 1.5, 3], [0, 0, None, 0]),  # a late message is dropped
+    ([1, 2, 5, 6], [0, 0, 1, 1]),  # a gap starts anew
+    ([100, 101, 1, 2], [0, 0, 1, 1]),  # so does a clock that jumped back
+])
+def test_stamps(stamps, episodes):
+    estimator = JointFilter(make(), Config())
+    states = [estimator.update(observe(s)) for s in stamps]
+    assert [None if s is None else s.episode for s in states] == episodes
+
+
+def test_velocity_is_found_without_a_velocity_reading():
+    estimator = JointFilter(make(), Config(acceleration_noise=1.0))
+    for k in range(1, 80):
+        state = estimator.update(observe(k, (0.5 * k * 0.02, 0.0), None))
+    assert state.belief.mean[2] == pytest.approx(0.5, abs=1e-6)

@@ -1,0 +1,82 @@
+"""Layout of x, kinematics against finite differences, and errors that name the valid choices."""
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+from arms import make
+from mbrl_ros.config import ConfigError
+from mbrl_ros.robot import set_payload
+
+
+@pytest.mark.parametrize("name", ["arm", "planar2", "pendulum"])
+def test_layout_covers_x_once(name):
+    robot = make(name, effort_history=2)
+    blocks = ["joint/position", "joint/velocity", "site/tool/position", "site/tool/velocity", "effort/1", "effort/2"]
+    covered = np.concatenate([np.arange(robot.n)[robot.slice(b)] for b in blocks])
+    assert np.array_equal(covered, np.arange(robot.n))
+    assert robot.state_names[robot.slice("effort/2")][0] == f"effort/2/{robot.joints[0]}"
+
+
+@pytest.mark.parametrize("name", ["arm", "planar2"])
+def test_tool_velocity_is_the_derivative_of_position(name):
+    robot, rng = make(name), np.random.default_rng(0)
+    q, qd = robot.home + rng.uniform(-0.3, 0.3, robot.m), rng.standard_normal(robot.m)
+    motion, jacobians = robot.tools(q, qd)
+    eps = 1e-6
+    ahead, behind = robot.tool_position(q + eps * qd), robot.tool_position(q - eps * qd)
+    assert np.allclose(motion[3:], (ahead - behind) / (2 * eps), atol=1e-8)  # eps^2 times curvature
+    assert np.allclose(jacobians[0] @ qd, motion[3:])
+
+
+def test_variation_changes_lengths_masses_and_damping():
+    plain, varied, other = make("arm"), make("arm", variation=0.4, variation_seed=1), make("arm", variation=0.4)
+    for name in ("body_pos", "body_mass", "dof_damping"):
+        a, b = getattr(plain.model, name), getattr(varied.model, name)
+        changed = np.abs(a) > 1e-6
+        ratio = b[changed] / a[changed]
+        assert 0.6 <= ratio.min() and ratio.max() <= 1.4 and ratio.std() > 0.05
+        assert not np.allclose(b, getattr(other.model, name))
+
+
+def test_payload_is_weightless_until_set_and_then_weighs_what_it_should():
+    robot = make("arm")
+    data = mujoco.MjData(robot.model)
+    data.qpos[robot.qpos] = robot.home
+    efforts = []
+    for mass in (0.0, 2.0):
+        set_payload(robot.model, mass)
+        mujoco.mj_inverse(robot.model, data)
+        efforts.append(data.qfrc_inverse[robot.dofs].copy())
+    jacobian = robot.tools(robot.home, np.zeros(robot.m))[1][0]
+    assert np.allclose(efforts[1] - efforts[0], jacobian.T @ [0, 0, 2.0 * 9.81], atol=1e-6)
+
+
+@pytest.mark.parametrize("settings, expected", [
+    ({"joints": ["shoulder", "wrist"]}, "no joint 'wrist' in the model; it has shoulder, elbow"),
+    ({"sites": ["hand"]}, "no site or body 'hand' in the model; it has tool, upper, lower"),
+    ({"model": "nowhere.xml"}, "no file 'nowhere.xml'; expected an MJCF or URDF"),
+    ({"home": [0.0]}, "robot.home: expected 2 values, one per joint, got 1"),
+    ({"joints": []}, "name at least one of shoulder, elbow"),
+])
+def test_errors_name_what_was_expected(settings, expected):
+    with pytest.raises(ConfigError, match=expected):
+        make("planar2", **settings)
+
+
+def test_malformed_model_file_is_one_line(tmp_path):
+    path = tmp_path / "broken.xml"
+    path.write_text("<mujoco><worldbody><body></mujoco>")
+    with pytest.raises(ConfigError, match=r"robot\.model: .*broken\.xml") as error:
+        make("planar2", model=str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_urdf_is_a_robot(tmp_path):
+    path = tmp_path / "one.urdf"
+    path.write_text("""<robot name="one"><link name="base"/><link name="rod"><inertial><mass value="1"/>
+        <origin xyz="0 0 -0.5"/><inertia ixx="0.1" iyy="0.1" izz="0.1" ixy="0" ixz="0" iyz="0"/></inertial></link>
+        <joint name="hinge" type="revolute"><parent link="base"/><child link="rod"/><axis xyz="0 1 0"/>
+        <limit lower="-1" upper="2" effort="5" velocity="3"/></joint></robot>""")
+    robot = make("pendulum", model=str(path), joints=["hinge"], sites=["rod"], home=[0.2])
+    assert robot.position_high == pytest.approx([2.0]) and robot.n == 2 + 6 + 1

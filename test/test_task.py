@@ -1,0 +1,90 @@
+"""The cost against finite differences and by hand; the path by its boundary values."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from arms import make, settings
+from mbrl_ros.config import ConfigError
+from mbrl_ros.task import MinimumJerk, Task, Window
+
+CPU = torch.device("cpu")
+
+
+def window(robot, steps=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return Window(rng.standard_normal((steps + 1, 3)), rng.standard_normal((steps + 1, 3)),
+                  rng.standard_normal(robot.m))
+
+
+def trajectory(robot, steps=4, seed=1):
+    rng = torch.Generator().manual_seed(seed)
+    return (torch.randn(steps + 1, robot.n, generator=rng, dtype=torch.float64),
+            torch.randn(steps, robot.m, generator=rng, dtype=torch.float64))
+
+
+def test_quadratic_expansion_is_exact_for_quadratic_norms():
+    robot = make()
+    cost = Task(settings()["task"], robot).cost(window(robot), CPU)
+    x, u = trajectory(robot)
+    q = cost.quadratize(*trajectory(robot, seed=2))
+    xu = torch.cat([x, torch.cat([u, torch.zeros(1, robot.m, dtype=torch.float64)])], -1)
+    by_hand = (0.5 * torch.einsum("ti,tij,tj->t", xu, q.C, xu) + (q.c * xu).sum(-1) + q.const).sum()
+    assert float(cost.evaluate(x, u)) == pytest.approx(float(by_hand), rel=1e-10)
+
+
+def test_smooth_abs_gradient_is_the_finite_difference_and_curvature_is_positive():
+    robot = make()
+    s = settings(task={"terms": ["tool"], "tool": {"residual": "site_position", "norm": "smooth_abs", "width": 0.3}})
+    task = {k: v for k, v in s["task"].items() if k in ("terms", "tool", "path")}
+    cost = Task(task, robot).cost(window(robot), CPU)
+    x, u = trajectory(robot)
+    q = cost.quadratize(x, u)
+    gradient = (q.C[..., : robot.n, : robot.n] @ x.unsqueeze(-1)).squeeze(-1) + q.c[..., : robot.n]
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    eps = 1e-6
+    difference = (cost.evaluate(x + eps * direction, u) - cost.evaluate(x - eps * direction, u)) / (2 * eps)
+    assert float((gradient * direction).sum()) == pytest.approx(float(difference), rel=1e-7)
+    assert float(torch.linalg.eigvalsh(q.C).min()) > -1e-9
+
+
+def test_one_metre_off_costs_half_the_weight_at_each_step_and_more_at_the_end():
+    robot = make()
+    task = Task({"terms": ["tool"], "tool": {"residual": "site_position", "weight": 8.0, "terminal": 5.0}}, robot)
+    zero = np.zeros((4, 3))
+    cost = task.cost(Window(zero, zero, np.zeros(2)), CPU)
+    x, u = torch.zeros(4, robot.n, dtype=torch.float64), torch.zeros(3, 2, dtype=torch.float64)
+    x[:, robot.slice("site/tool/position").start] = 1.0
+    assert float(cost.evaluate(x, u)) == pytest.approx(4.0 * (3 + 5))
+
+
+def test_constant_effort_at_its_mean_is_free():
+    """Without gravity compensation the arm rests under effort; that must not pull it off the target."""
+    robot = make()
+    task = Task({"terms": ["effort", "change"], "effort": {"residual": "effort"},
+                 "change": {"residual": "effort_change"}}, robot)
+    mean = np.array([3.0, -2.0])
+    cost = task.cost(Window(np.zeros((3, 3)), np.zeros((3, 3)), mean), CPU)
+    x, u = torch.zeros(3, robot.n, dtype=torch.float64), torch.as_tensor(mean).expand(2, 2)
+    x[:, robot.slice("effort/1")] = torch.as_tensor(mean)
+    assert float(cost.evaluate(x, u)) == pytest.approx(0.0, abs=1e-20)
+
+
+def test_minimum_jerk_starts_and_ends_at_rest_and_its_velocity_is_its_derivative():
+    path = MinimumJerk(np.zeros(3), np.array([0.3, -0.1, 0.2]), 10_000_000_000, 1.2)
+    position, velocity = path.at(9_000_000_000, 0.001, 4000)
+    assert np.allclose(position[:1000], 0) and np.allclose(position[2300:], path.goal)
+    assert np.allclose(velocity[[0, -1]], 0)
+    assert np.allclose(np.gradient(position, 0.001, axis=0)[1:-1], velocity[1:-1], atol=2e-3)
+
+
+@pytest.mark.parametrize("change, expected", [
+    ({"terms": []}, "task.terms: expected a list"),
+    ({"tool": {"residual": "tip"}}, r"task\.tool\.residual: unknown 'tip'; choose one of site_position"),
+    ({"tool": {"weight": -1.0}}, r"task\.tool\.weight: expected a value from 0.0"),
+    ({"tool": {"residual": "site_position", "site": "hand"}}, "no block 'site/hand/position'"),
+    ({"tol": {"weight": 1.0}}, r"task\.tol: unknown setting"),
+])
+def test_errors_name_what_was_expected(change, expected):
+    with pytest.raises(ConfigError, match=expected):
+        Task({**settings()["task"], **change}, make())

@@ -89,6 +89,12 @@ def forget_and_add(moments: Moments, z: Array, forgetting: float, count_limit: f
     return Moments(moments.mean + g * d, (1 - g) * (moments.cov + g * np.outer(d, d)), count)
 
 
+def map_mean(mean: Array, count: float, prior: NormalInverseWishart) -> Array:
+    """Maximum a posteriori mean given the mean of `count` vectors."""
+    weighted: Array = (prior.m0 * prior.mu0 + count * mean) / (prior.m0 + count)
+    return weighted
+
+
 def niw_map(moments: Moments, prior: NormalInverseWishart) -> Gaussian:
     """Maximum a posteriori Gaussian over z given moments of N vectors and the prior (docs/design.md, section 3).
 
@@ -96,6 +102,5 @@ def niw_map(moments: Moments, prior: NormalInverseWishart) -> Gaussian:
     """
     N, m0, n0 = moments.count, prior.m0, prior.n0
     d = moments.mean - prior.mu0
-    mean = (m0 * prior.mu0 + N * moments.mean) / (m0 + N)
     cov = (prior.Phi + N * moments.cov + (N * m0 / (N + m0)) * np.outer(d, d)) / (N + n0)
-    return Gaussian(mean, symmetrize(cov))
+    return Gaussian(map_mean(moments.mean, N, prior), symmetrize(cov))

@@ -3,8 +3,9 @@
 Transitions enter exponentially forgotten moments of z = [w; y], where w are the regressors [x_reg; u] and y the change
 of the fitted rows of x. A normal-inverse-Wishart prior, asked of a global model at the present point, completes them;
 the maximum a posteriori joint Gaussian, conditioned on w, gives y ~ N(F w + f, Sigma) (docs/design.md, section 3;
-Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The moments' mean lets f follow a constant disturbance at once: that is
-the integral action that leaves no steady-state error.
+Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The offset f comes from a mean that forgets faster than the moments
+behind F: a payload shifts y at once, and following it is the integral action that leaves no steady-state error, while F
+needs more transitions than that to be told from noise.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_ros.config import param
-from mbrl_ros.gaussian import condition, forget_and_add, mahalanobis2, niw_map
+from mbrl_ros.gaussian import condition, forget_and_add, mahalanobis2, map_mean, niw_map
 from mbrl_ros.models.features import Features
 from mbrl_ros.models.prior import FlatPrior, Prior
 from mbrl_ros.robot import Robot
@@ -29,8 +30,9 @@ class Config:
 
     prior: str = param("ensemble", "Global model behind the prior",
                        choices=("ensemble", "mixture", "gaussian", "nominal", "none"))
-    forgetting: float = param(0.03, "Weight of the newest transition in the moments", 1e-4, 1.0)
-    effective_count: float = param(20.0, "How many transitions the moments are worth", 1.0, 1e4)
+    forgetting: float = param(0.05, "Weight of the newest transition in the moments", 1e-4, 1.0)
+    offset_forgetting: float = param(0.1, "Weight of the newest transition in the mean behind the offset f", 1e-4, 1.0)
+    effective_count: float = param(40.0, "How many transitions the moments are worth", 1.0, 1e4)
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
     fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0, live=True)
     memory: float = param(600.0, "How much motion is kept for fitting [s]", 1.0, 36000.0)
@@ -48,6 +50,7 @@ class OnlineLearner:
         self.adapt = config.adapt
         self._empty = Moments(np.zeros(len(self._scale)), np.zeros((len(self._scale),) * 2), 0.0)
         self.moments = self._empty
+        self._mean = self._empty.mean
         self._last: StateEstimate | None = None
         self._predicted: Gaussian | None = None
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
@@ -75,17 +78,20 @@ class OnlineLearner:
         if self._predicted is not None:
             F, f = self._predicted.mean[:, :-1], self._predicted.mean[:, -1]
             self.prediction_error = mahalanobis2(Gaussian(F @ w + f, self._predicted.cov), y) / len(y)
-        self.moments = forget_and_add(self.moments, np.concatenate([w, y]), self.config.forgetting,
-                                      self.config.effective_count)
+        z = np.concatenate([w, y])
+        self.moments = forget_and_add(self.moments, z, self.config.forgetting, self.config.effective_count)
+        gain = max(self.config.offset_forgetting, 1.0 / self.moments.count)
+        self._mean = self._mean + gain * (z - self._mean)
 
     def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
         w = self.features.w(state.belief.mean, state.effort)
-        limit = self.config.effective_count
-        moments = self.moments if self.adapt else self._empty
-        moments = moments._replace(count=min(moments.count, limit))
-        joint = niw_map(moments, self.prior.at(w, moments))
+        moments = self.moments._replace(count=self.sample_weight)
+        prior = self.prior.at(w, moments)
+        joint = niw_map(moments, prior)
+        # An exponential mean of weight g averages 2 / g - 1 vectors.
+        mean = map_mean(self._mean, min(moments.count, 2 / self.config.offset_forgetting - 1), prior)
         s, known = self._scale, len(w)
-        F, f, Sigma = condition(Gaussian(joint.mean / s, joint.cov / np.outer(s, s)), known, CONDITION_JITTER)
+        F, f, Sigma = condition(Gaussian(mean / s, joint.cov / np.outer(s, s)), known, CONDITION_JITTER)
         F, f = s[known:, None] * F / s[:known], s[known:] * f
         Sigma = Sigma * np.outer(s[known:], s[known:])
         self._predicted = Gaussian(np.column_stack([F, f]), Sigma)

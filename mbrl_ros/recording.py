@@ -126,17 +126,19 @@ class Recorder:
     def _metadata(self) -> dict[str, Any]:
         """What rosbag2 keeps beside its files, in its version 9."""
         file, name = self._file, f"{self.path.name}_0.mcap"
-        total = sum(file.counts)
-        span = {"starting_time": {"nanoseconds_since_epoch": file.start_time},
-                "duration": {"nanoseconds": max(0, file.end_time - file.start_time)}, "message_count": total}
         topics = [{"topic_metadata": {"name": topic, "type": type_name, "serialization_format": "cdr",
                                       "offered_qos_profiles": [], "type_description_hash": type_hash},
                    "message_count": file.counts[channel]}
                   for (topic, type_name), (channel, type_hash) in list(self._topics.items())]
-        return {"version": 9, "storage_identifier": "mcap", "relative_file_paths": [name], **span,
+        return {"version": 9, "storage_identifier": "mcap", "relative_file_paths": [name], **_span(file),
                 "topics_with_message_count": topics, "compression_format": "", "compression_mode": "",
-                "files": [{"path": name, **span}], "custom_data": None,
+                "files": [{"path": name, **_span(file)}], "custom_data": None,
                 "ros_distro": os.environ.get("ROS_DISTRO", "")}
+
+
+def _span(file: McapWriter) -> dict[str, Any]:
+    return {"starting_time": {"nanoseconds_since_epoch": file.start_time},
+            "duration": {"nanoseconds": max(0, file.end_time - file.start_time)}, "message_count": sum(file.counts)}
 
 
 def _typestore(type_name: str, text: str) -> Any:

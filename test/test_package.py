@@ -20,7 +20,7 @@ LAYERS = [
     {'config', 'robot', 'base_policy', 'task', 'models', 'policy', 'fields', 'messages'},
     {'planners'},
     {'plant', 'estimator', 'learner', 'controller', 'replay'},
-    {'loop', 'mcap_file', 'recording', 'report', 'scenario'},
+    {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario'},
     {'assembly'},
     {'fit', 'evaluate'},
     {'nodes'},

@@ -228,6 +228,7 @@ def nominal_physics(robot: Robot | None, config: Nominal.Config) -> PhysicsModel
     mass = 1 + config.error * rng.uniform(-1, 1, model.nbody)
     model.body_mass[:] *= mass
     model.body_inertia[:] *= mass[:, None]
+    model.dof_frictionloss[:] = 0.0
     model.dof_damping[:] *= 1 + config.error * rng.uniform(-1, 1, model.nv)
     mujoco.mj_setConst(model, mujoco.MjData(model))
     return PhysicsModel(robot, model, config.delay)

@@ -48,10 +48,10 @@ class ControllerNode(PartNode):
         self._last: Float64MultiArray | None = None
         self._said = ("", "")  # mode and reason last published
         self._ticks, self._missed, self._tick_ms = 0, 0, deque[float](maxlen=RECENT)
-        self._commands = self.create_publisher(Float64MultiArray, topics.COMMANDS, topics.RING)
-        self._plans = self.create_publisher(Plan, "plan", topics.RING)
-        self._reference = self.create_publisher(PoseStamped, "reference", topics.KEEP)
-        self._mode = self.create_publisher(String, "mode", topics.LATCHED)
+        self._commands = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.RING)
+        self._plans = topics.publisher(self, Plan, "plan", topics.RING)
+        self._reference = topics.publisher(self, PoseStamped, "reference", topics.KEEP)
+        self._mode = topics.publisher(self, String, "mode", topics.LATCHED)
         self._diagnostics = topics.Diagnostics(self)
         self.create_subscription(PoseStamped, "target", self._target, topics.RING)
         self.create_subscription(ModelCheckpoint, "model_checkpoint", self._checkpoint, topics.LATCHED)
@@ -133,8 +133,8 @@ class ControllerNode(PartNode):
 
     def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if mode == REACH and not self._has_model:
-            return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit first, "
-                                                  "or start with controller.require_model:=false")
+            return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit "
+                                                  "first, or start with controller.require_model:=false")
         self.controller.request(mode)
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")

@@ -37,8 +37,8 @@ class LearnerNode(PartNode):
         self._last: LocalDynamics | None = None
         self._fit_said = "not fitted"
         self._failed = False
-        self._models = self.create_publisher(LocalDynamics, "local_dynamics", topics.RING)
-        self._checkpoints = self.create_publisher(ModelCheckpoint, "model_checkpoint", topics.LATCHED)
+        self._models = topics.publisher(self, LocalDynamics, "local_dynamics", topics.RING)
+        self._checkpoints = topics.publisher(self, ModelCheckpoint, "model_checkpoint", topics.LATCHED)
         self._diagnostics = topics.Diagnostics(self)
         self.create_subscription(StateEstimate, "state_estimate", self._estimated, topics.RING)
         self.create_service(Trigger, "learner/fit", self._fit)
@@ -73,8 +73,8 @@ class LearnerNode(PartNode):
             return topics.answer(response, False, "a fit is running; its end is announced on model_checkpoint")
         transitions = self.learner.transitions(self._seconds)
         if len(transitions.x) < FEWEST:
-            return topics.answer(response, False, f"{len(transitions.x)} transitions so far; expected at least {FEWEST}: "
-                                                  "call controller/excite first")
+            return topics.answer(response, False, f"{len(transitions.x)} transitions so far; expected at least "
+                                                  f"{FEWEST}: call controller/excite first")
         data = Data.of(transitions, self.learner.features, self.robot)
         try:
             self._training.start(data, transitions, self.settings)

@@ -20,16 +20,16 @@ class Process:
 class Plant:
     """Parameters `plant.*` that only the node has."""
 
-    hold_after: int = param(-1, "Lock-step: hold the state back after this many more periods, counted from when this is "
-                            "set; -1: never. plant/run goes on without limit", -1, 10**9, live=True)
+    hold_after: int = param(-1, "Lock-step: hold the state back after this many more periods, counted from when "
+                            "this is set; -1: never. plant/run goes on without limit", -1, 10**9, live=True)
 
 
 @dataclass(frozen=True)
 class Estimator:
     """Parameters `estimator.*` that only the node has."""
 
-    max_age: float = param(0.0, "Drop measurements whose stamp is further than this from now [s]; 0: any stamp will do, "
-                           "for a robot on another clock or in lock-step", 0.0, 3600.0)
+    max_age: float = param(0.0, "Drop measurements whose stamp is further than this from now [s]; 0: any stamp "
+                           "will do, for a robot on another clock or in lock-step", 0.0, 3600.0)
 
 
 @dataclass(frozen=True)
@@ -68,4 +68,3 @@ class Logger:
 
     folder: str = param("runs/recording", "Where the recording is written; it must not exist yet")
     plan: bool = param(False, "Record plans too, which makes the controller send them")
-    queue: int = param(20000, "Messages that may wait for the disk; more are counted and dropped", 100, 10_000_000)

@@ -31,10 +31,10 @@ class PlantNode(PartNode):
         self.declare("plant", config, lambda new: self.plant.set_payload(new.payload))
         own = self.declare("plant", self.option(options.Plant, "plant"),
                            lambda new: self.pace.hold_after(new.hold_after))
-        self._states = self.create_publisher(JointState, "joint_states", topics.RING)
-        self._clock_time = self.create_publisher(Clock, "/clock", topics.RING) if config.pace == "lockstep" else None
-        self._tool = self.create_publisher(PoseStamped, "plant/tool_pose", topics.KEEP)
-        self._response = self.create_publisher(Float64, "plant/response_time", topics.KEEP)
+        self._states = topics.publisher(self, JointState, "joint_states", topics.RING)
+        self._clock_time = topics.publisher(self, Clock, "/clock", topics.RING) if config.pace == "lockstep" else None
+        self._tool = topics.publisher(self, PoseStamped, "plant/tool_pose", topics.KEEP)
+        self._response = topics.publisher(self, Float64, "plant/response_time", topics.KEEP)
         self._diagnostics = topics.Diagnostics(self)
         self._published = 0.0  # monotonic [s]
         self.pace = (Lockstep if config.pace == "lockstep" else Realtime)(self, own.hold_after)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
@@ -41,6 +42,12 @@ def answer(response: Trigger.Response, success: bool, message: str) -> Trigger.R
     return response
 
 
+def publisher(node: Node, kind: Any, topic: str, qos: QoSProfile | int) -> Any:
+    """A publisher without rclpy's default events, each of which an executor would wait for; a QoS that does not fit is
+    also reported by the subscription."""
+    return node.create_publisher(kind, topic, qos, event_callbacks=PublisherEventCallbacks(use_default_callbacks=False))
+
+
 def wanted(publisher: Any) -> bool:
     """Somebody listens."""
     return publisher.get_subscription_count() > 0
@@ -51,7 +58,7 @@ class Diagnostics:
 
     def __init__(self, node: Node):
         self._node = node
-        self._publisher = node.create_publisher(DiagnosticArray, DIAGNOSTICS, 10)
+        self._publisher = publisher(node, DiagnosticArray, DIAGNOSTICS, 10)
 
     def send(self, level: bytes, message: str, values: dict[str, Any]) -> None:
         """One status of this node; `values` become text."""

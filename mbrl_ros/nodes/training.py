@@ -1,4 +1,4 @@
-"""The fit of a global model as seen from the ring: a job that is started, polled and collected, and never waited for."""
+"""The fit of a global model as the ring sees it: a job that is started, polled and collected, never waited for."""
 from __future__ import annotations
 
 import json

@@ -51,48 +51,60 @@ class BoxGain:
     """Minimiser of 1/2 k'Q_uu k + q_u'k within bounds on k, one Cholesky factor where none of them acts."""
 
     def __init__(self, low: Tensor, high: Tensor) -> None:
-        """Bounds on k, (*b, T, m)."""
-        self.bounds = list(zip(low.unbind(-2), high.unbind(-2), strict=True))
+        """Bounds on k, (*b, T, m); where one of them is zero, the nominal effort is at its limit."""
+        inside = ((low < 0) & (high > 0)).all(-1, keepdim=True)  # (*b, T, 1)
+        some_inside = inside.movedim(-2, 0).flatten(1).any(-1).tolist()
+        self.bounds = list(zip(low.unbind(-2), high.unbind(-2), inside.unbind(-2), some_inside, strict=True))
         self.clamped: Tensor | None = None  # (*b,) bool: a bound acted at some step; None: nowhere
 
     def __call__(self, t: int, Quu: Tensor, Qua: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See lqr.Gain."""
-        H, L, info = newton(t, Quu, Qua)
-        k = -H[..., 0]
-        inside = k.clamp(*self.bounds[t])
-        if torch.equal(inside, k):
-            return H, L, info
-        acts = (inside != k).any(-1)
-        self.clamped = acts if self.clamped is None else self.clamped | acts
-        k, free, L_free = box_newton(Quu, Qua[..., 0], *self.bounds[t], inside)
-        H = torch.cholesky_solve(Qua * free.unsqueeze(-1), L_free)
-        H[..., 0] = -k
+        low, high, inside, some_inside = self.bounds[t]
+        # Limits that act at the nominal efforts mostly go on acting: k = 0 begins with their active set.
+        start = torch.zeros_like(low)
+        if some_inside:
+            H, L, info = newton(t, Quu, Qua)
+            k = -H[..., 0]
+            within = k.clamp(low, high)
+            if torch.equal(within, k):
+                return H, L, info
+            start = within * inside
+        else:
+            L, info = torch.linalg.cholesky_ex(Quu)
+        H, free = box_newton(Quu, Qua, low, high, start)
+        clamped = ~free.all(-1)
+        self.clamped = clamped if self.clamped is None else self.clamped | clamped
         return H, L, info
 
 
-def box_newton(H: Tensor, q: Tensor, low: Tensor, high: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Minimiser k (*b, m) of 1/2 k'Hk + q'k within low <= k <= high, from a feasible start.
+def box_newton(Quu: Tensor, Qua: Tensor, low: Tensor, high: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Minimiser k (*b, m) of 1/2 k'Q_uu k + q_u'k within low <= k <= high, from a feasible start; Q_ua = [q_u Q_ux].
 
-    Also returns which components are free (*b, m), and the Cholesky factor of H with the other rows and columns
-    replaced by the identity (*b, m, m).
+    Returns -[k K] (*b, m, 1 + n), K the gains of the free components and zero for the others, and which are free.
     """
-    eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
+    eye = torch.eye(Quu.shape[-1], dtype=Quu.dtype, device=Quu.device)
+    q = Qua[..., 0]
     slack = BOX_SLACK * q.abs().amax(-1, keepdim=True)
-    g = q + _times(H, k)
+    g = q + _times(Quu, k)
     free = _free(k, g, low, high, slack)
-    L, face = H, free
+    H, face = Qua, free
     for _ in range(BOX_ITERATIONS):
         face = free
-        L = torch.linalg.cholesky_ex(torch.where(face.unsqueeze(-1) & face.unsqueeze(-2), H, eye))[0]
-        target = k - torch.cholesky_solve((g * face).unsqueeze(-1), L).squeeze(-1)  # minimiser on the face
-        inside = target.clamp(low, high)
-        on_face = torch.equal(inside, target)
-        k = inside if on_face else _projected_search(H, g, low, high, k, target)
-        g = q + _times(H, k)
+        rows = face.unsqueeze(-1)
+        L, _info = torch.linalg.cholesky_ex(torch.where(rows & face.unsqueeze(-2), Quu, eye))
+        right = Qua * rows
+        right[..., 0] = g * face
+        H = torch.cholesky_solve(right, L)
+        target = k - H[..., 0]  # minimiser on the face
+        within = target.clamp(low, high)
+        on_face = torch.equal(within, target)
+        k = within if on_face else _projected_search(Quu, g, low, high, k, target)
+        g = q + _times(Quu, k)
         free = _free(k, g, low, high, slack)
         if on_face and torch.equal(free, face):
             break
-    return k, face, L
+    H[..., 0] = -k
+    return H, face
 
 
 def _times(H: Tensor, k: Tensor) -> Tensor:
@@ -135,18 +147,18 @@ class Ilqr:
     class Config:
         """Settings of the planner."""
 
-        horizon: int = param(20, "control periods planned ahead", low=1)
-        iterations: int = param(5, "backward passes per plan at most; with linear dynamics and no active limit 1 is "
+        horizon: int = param(20, "Control periods planned ahead", low=1)
+        iterations: int = param(5, "Backward passes per plan at most; with linear dynamics and no active limit 1 is "
                                    "enough and no more are made", low=1)
-        step_lengths: int = param(8, "rungs of the ladder of step lengths", low=1)
-        backtracking: float = param(0.5, "ratio of one step length to the one before", low=0.01, high=0.99)
-        accept_ratio: float = param(0.1, "part of the expected improvement that a step must deliver", low=0.0, high=1.0)
-        tolerance: float = param(1e-8, "converged when the expected improvement is below this times (1 + |cost|)",
+        step_lengths: int = param(8, "Rungs of the ladder of step lengths", low=1)
+        backtracking: float = param(0.5, "Ratio of one step length to the one before", low=0.01, high=0.99)
+        accept_ratio: float = param(0.1, "Part of the expected improvement that a step must deliver", low=0.0, high=1.0)
+        tolerance: float = param(1e-8, "Converged when the expected improvement is below this times (1 + |cost|)",
                                  low=0.0)
-        mu_start: float = param(0.0, "state regularisation of the first iteration", low=0.0)
-        mu_min: float = param(1e-6, "smallest regularisation that is not zero", low=1e-300)
-        mu_max: float = param(1e10, "regularisation above which the line search has failed", low=0.0)
-        mu_factor: float = param(1.6, "by which the rate of change of the regularisation itself changes", low=1.01)
+        mu_start: float = param(0.0, "State regularisation of the first iteration", low=0.0)
+        mu_min: float = param(1e-6, "Smallest regularisation that is not zero", low=1e-300)
+        mu_max: float = param(1e10, "Regularisation above which the line search has failed", low=0.0)
+        mu_factor: float = param(1.6, "By which the rate of change of the regularisation itself changes", low=1.01)
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -168,10 +180,10 @@ class Ilqr:
             expansion = expand(problem.model, problem.cost, state.x, state.u) if expansion is None else expansion
             box = BoxGain(problem.lower - state.u, problem.upper - state.u)
             mu = state.mu if bool((state.mu > 0).any()) else None
-            step = backward(expansion[0].F, expansion[0].f, expansion[1], mu, box)
+            step = backward(expansion[0], None, expansion[1], mu, box)
             state, moved = self._advance(problem, state, step, box.clamped)
             if not bool(step.success.all()):
-                bad = (state.status == RUNNING) & ~is_finite(expansion[0].F, expansion[1])
+                bad = (state.status == RUNNING) & ~is_finite(*expansion)
                 state = state._replace(status=torch.where(bad, STATUSES.index(NOT_FINITE), state.status))
             expansion = None if moved else expansion
         status = torch.where(state.status == RUNNING, STATUSES.index(ITERATION_LIMIT), state.status)
@@ -219,8 +231,7 @@ class Ilqr:
         cost = problem.cost.evaluate(x, u)
         a = lengths.reshape(-1, *[1] * s.cost.ndim)
         expected = -a * (step.linear + 0.5 * a * step.quadratic)
-        improvement = s.cost - cost
-        good = (improvement >= self.config.accept_ratio * expected) & (improvement > 0) & (expected > 0)
+        good = (s.cost - cost >= self.config.accept_ratio * expected) & (expected > 0)  # false where not a number
         cost, best = torch.where(good, cost, torch.inf).min(0)
         index = best[None, ..., None, None]
         return torch.take_along_dim(x, index, 0)[0], torch.take_along_dim(u, index, 0)[0], cost, best == 0

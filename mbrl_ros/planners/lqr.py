@@ -55,43 +55,39 @@ def newton(t: int, Quu: Tensor, Qua: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cholesky_solve(Qua, L), L, info
 
 
-def backward(F: Tensor, f: Tensor, cost: QuadraticCost, mu: Tensor | None = None, gain: Gain = newton) -> Backward:
+def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None = None,
+             gain: Gain = newton) -> Backward:
     """Gains and values for F (*b, T or 1, n, n + m) or (n, n + m), f alike without the last axis, mu (*b,).
 
-    mu / 2 |x'|^2 is added where the gains are computed, not to the values. Never raises: see `success`.
+    f = None is zero. mu / 2 |x'|^2 is added where the gains are computed, not to the values: with mu, x should be a
+    deviation. Never raises: see `success`.
     """
     n, m, T = F.shape[-2], F.shape[-1] - F.shape[-2], cost.c.shape[-2] - 1
     a = 1 + n
     C = _homogeneous_cost(cost).unbind(-3)  # T + 1 of (*b, 1 + n + m, 1 + n + m)
-    G = _homogeneous_dynamics(F, f)
+    G = _homogeneous_dynamics(F, torch.zeros_like(F[..., 0]) if f is None else f)
     Gs, GTs = _per_step(G, T), _per_step(G.mT, T)
     ridges = None if mu is None else _per_step(mu[..., None, None, None] * (F[..., n:].mT @ G[..., 1:, :]), T)
     single = Gs[0].ndim == C[0].ndim == 2 and (ridges is None or ridges[0].ndim == 2)
     fma = torch.addmm if single else _fma
-    values = [2 * C[T][..., :a, :a]]  # twice the matrix, so that symmetrising is one addition
-    solutions, factors, rows, infos = [], [], [], []
+    values, solved = [2 * C[T][..., :a, :a]], []  # twice the matrix, so that symmetrising is one addition
     for t in range(T - 1, -1, -1):
         Q = fma(C[t], GTs[t], values[-1] @ Gs[t], alpha=0.5)
-        Qu = Q.narrow(-2, a, m)
-        Qua, Quu = Qu.narrow(-1, 0, a), Qu.narrow(-1, a, m)
-        if ridges is None:
-            H, L, info = gain(t, Quu, Qua)
-        else:
-            ridged = Qu + ridges[t]
-            H, L, info = gain(t, ridged[..., a:], ridged[..., :a])
+        Qu = Q.narrow(-2, a, m)  # [Q_ua Q_uu]
+        ridged = Qu if ridges is None else Qu + ridges[t]
+        H, L, info = gain(t, ridged.narrow(-1, a, m), ridged.narrow(-1, 0, a))
         # 2 V = S + S' with S = Q_aa + 2 Q_au G + G' Q_uu G for any gain G = -H, optimal or not. Without this the
         # antisymmetric rounding error would grow with the open-loop dynamics, A' E A per step.
-        S = fma(Q.narrow(-2, 0, a).narrow(-1, 0, a), fma(Qua, Quu, H, beta=2.0, alpha=-1.0).mT, H, alpha=-1.0)
+        half = fma(Qu.narrow(-1, 0, a), Qu.narrow(-1, a, m), H, beta=2.0, alpha=-1.0)
+        S = fma(Q.narrow(-2, 0, a).narrow(-1, 0, a), half.mT, H, alpha=-1.0)
         values.append(S + S.mT)
-        solutions.append(H)
-        factors.append(L)
-        rows.append(Qu)
-        infos.append(info)
-    H, L, Qu = (torch.stack(steps[::-1], -3) for steps in (solutions, factors, rows))
+        solved.append((H, L, Qu, info))
+    H, L, Qu = (torch.stack(steps[::-1], -3) for steps in list(zip(*solved, strict=True))[:3])
     k, Quu = -H[..., 0], Qu[..., a:]
     linear = (k * Qu[..., 0]).sum((-2, -1))
     quadratic = (k * (Quu @ k.unsqueeze(-1)).squeeze(-1)).sum((-2, -1))
-    success = (torch.stack(infos, -1) == 0).all(-1) & torch.isfinite(linear + quadratic)
+    failures = torch.stack([info for *_, info in solved], -1)
+    success = (failures == 0).all(-1) & torch.isfinite(linear + quadratic)
     return Backward(-H[..., 1:], k, L, Quu, values[::-1], linear, quadratic, success)
 
 
@@ -184,16 +180,15 @@ def _forward_linear(problem: Problem, x: Tensor, u: Tensor, step: Backward,
     return states.movedim(-3, 0), torch.stack(efforts, -2).movedim(-3, 0)
 
 
-def expand(model: Any, cost: Cost, x: Tensor, u: Tensor) -> tuple[LinearGaussianDynamics, QuadraticCost]:
-    """Dynamics and cost in deviations from the rollout x (*b, T + 1, n), u (*b, T, m): f = 0, const = 0."""
+def expand(model: Any, cost: Cost, x: Tensor, u: Tensor) -> tuple[Tensor, QuadraticCost]:
+    """F and cost in deviations from the rollout x (*b, T + 1, n), u (*b, T, m), where f = 0 and const = 0."""
     with torch.enable_grad():  # models and residuals may differentiate themselves
-        dynamics = linearize(model, x[..., :-1, :], u)
+        F = linearize(model, x[..., :-1, :], u).F.detach()
         quadratic = cost.quadratize(x, u)
-    F, C = dynamics.F.detach(), quadratic.C.detach()
+    C = quadratic.C.detach()
     z = torch.cat([x, torch.nn.functional.pad(u, (0, 0, 0, 1))], -1)  # (*b, T + 1, n + m)
     c = quadratic.c.detach() + (C @ z.unsqueeze(-1)).squeeze(-1)
-    return (LinearGaussianDynamics(F, torch.zeros_like(F[..., 0]), dynamics.Sigma.detach()),
-            QuadraticCost(C, c, torch.zeros_like(c[..., 0])))
+    return F, QuadraticCost(C, c, torch.zeros_like(c[..., 0]))
 
 
 def is_finite(F: Tensor, cost: QuadraticCost) -> Tensor:
@@ -275,7 +270,7 @@ class Lqr:
     class Config:
         """Settings of the planner."""
 
-        horizon: int = param(20, "control periods planned ahead", low=1)
+        horizon: int = param(20, "Control periods planned ahead", low=1)
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -288,11 +283,10 @@ class Lqr:
         x, cost = begin(problem, u)
         if not bool(torch.isfinite(cost)):
             return self._stay(x, u, cost, NOT_FINITE)
-        dynamics, quadratic = expand(problem.model, problem.cost, x, u)
-        step = backward(dynamics.F, dynamics.f, quadratic)
+        F, quadratic = expand(problem.model, problem.cost, x, u)
+        step = backward(F, None, quadratic)
         if not bool(step.success):
-            finite = bool(is_finite(dynamics.F, quadratic))
-            return self._stay(x, u, cost, LINE_SEARCH_FAILED if finite else NOT_FINITE)
+            return self._stay(x, u, cost, LINE_SEARCH_FAILED if bool(is_finite(F, quadratic)) else NOT_FINITE)
         xs, us = forward(problem, x, u, step, cost.new_ones(1))
         better = problem.cost.evaluate(xs, us)[0]
         status = CONVERGED if bool(better <= cost + rounding(cost)) else LINE_SEARCH_FAILED

@@ -1,0 +1,67 @@
+"""Everything that is said on the ring -> an MCAP recording."""
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+
+from mbrl_ros.config import ConfigError
+from mbrl_ros.mcap_file import RecordingError
+from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan, StateEstimate
+from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes.parameters import PartNode
+from mbrl_ros.nodes.spin import run
+from mbrl_ros.recording import Recorder
+
+RING = {"joint_states": JointState, "state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
+        topics.COMMANDS: Float64MultiArray, "target": PoseStamped, "reference": PoseStamped,
+        "plant/tool_pose": PoseStamped, topics.DIAGNOSTICS: DiagnosticArray}
+LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint}
+
+
+class LoggerNode(PartNode):
+    """Hands serialized messages as they come to a Recorder, whose thread writes them."""
+
+    def __init__(self, **arguments: Any):
+        super().__init__("logger", **arguments)
+        own = self.declare("logger", self.option(options.Logger, "logger"))
+        try:
+            self._recorder = Recorder(own.folder)
+        except RecordingError as error:
+            raise ConfigError(f"logger.folder: {error}") from error
+        self._failed = False
+        ring = {**RING, "plan": Plan} if own.plan else RING
+        for kinds, qos in ((ring, topics.KEEP), (LATCHED, topics.LATCHED)):
+            for topic, kind in kinds.items():
+                name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+                self.create_subscription(kind, topic, partial(self._received, self.resolve_topic_name(topic), name), qos,
+                                         raw=True)
+
+    def _received(self, topic: str, kind: str, data: bytes) -> None:
+        now = time.time_ns()
+        try:
+            self._recorder.write(topic, kind, data, now, now)
+        except RecordingError as error:
+            if not self._failed:  # the ring goes on without a recording
+                self.get_logger().error(f"recording ends: {error}")
+            self._failed = True
+
+    def close(self) -> None:
+        """Finish the recording."""
+        try:
+            self._recorder.close()
+        except RecordingError as error:
+            self.get_logger().error(str(error))
+
+
+def main(args: list[str] | None = None) -> int:
+    return run(LoggerNode, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,122 @@
+"""What the tests of the nodes share: nodes on one executor with a probe beside them, and nodes as processes."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
+from std_srvs.srv import SetBool, Trigger
+
+from mbrl_ros.nodes import spin, topics
+from mbrl_ros.nodes.controller_node import ControllerNode
+from mbrl_ros.nodes.estimator_node import EstimatorNode
+from mbrl_ros.nodes.learner_node import LearnerNode
+from mbrl_ros.nodes.plant_node import PlantNode
+
+ROOT = Path(__file__).parents[2]
+RING = (PlantNode, EstimatorNode, LearnerNode, ControllerNode)
+PATIENT = 60.0  # [s] other work may keep the machine busy; what is waited for takes milliseconds otherwise
+SMALL = {"robot": "planar2", "prior": "gaussian", "plant.pace": "lockstep"}
+
+
+def overrides(**parameters):
+    """Parameters; `plant__pace` is plant.pace."""
+    return [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+
+
+class Rig:
+    """Nodes of these kinds and a probe, all in this process. Parameters: the small robot in lock-step, unless given."""
+
+    def __init__(self, *kinds, executor="single", **parameters):
+        import rclpy
+
+        self.executor = spin.make_executor(executor)
+        self.given = {**SMALL, **{name.replace("__", "."): value for name, value in parameters.items()}}
+        self.nodes = {}
+        for kind in kinds:
+            self.nodes[kind] = kind(parameter_overrides=overrides(**self.given))
+        self.probe = rclpy.create_node("probe")
+        self.heard, self._publishers = {}, {}
+        for node in (*self.nodes.values(), self.probe):
+            self.executor.add_node(node)
+
+    def __getitem__(self, kind):
+        return self.nodes[kind]
+
+    def close(self):
+        """Destroy everything."""
+        spin.close([*self.nodes.values(), self.probe])
+        self.executor.shutdown(timeout_sec=5.0)
+
+    def spin(self, condition, seconds=PATIENT):
+        """Until the condition holds; its value."""
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+        return condition()
+
+    def spin_for(self, seconds):
+        """For so long."""
+        self.spin(lambda: False, seconds)
+
+    def listen(self, kind, topic, qos=topics.KEEP):
+        """A list that fills with what is said from now on."""
+        heard = self.heard.setdefault(topic, [])
+        self.probe.create_subscription(kind, topic, heard.append, qos)
+        assert self.spin(lambda: self.probe.count_publishers(topic)), f"nobody publishes {topic}"
+        return heard
+
+    def say(self, topic, message, qos=topics.KEEP):
+        """Publish, once somebody listens."""
+        if topic not in self._publishers:
+            self._publishers[topic] = self.probe.create_publisher(type(message), topic, qos)
+        publisher = self._publishers[topic]
+        assert self.spin(publisher.get_subscription_count), f"nobody listens to {topic}"
+        publisher.publish(message)
+
+    def call(self, service, request=None):
+        """Call a Trigger or, with True or False, a SetBool service; (success, message)."""
+        kind = Trigger if request is None else SetBool
+        client = self.probe.create_client(kind, service)
+        assert self.spin(client.service_is_ready), f"no service {service}"
+        future = client.call_async(Trigger.Request() if request is None else SetBool.Request(data=request))
+        assert self.spin(future.done), f"{service} does not answer"
+        self.probe.destroy_client(client)
+        return future.result().success, future.result().message
+
+    def set(self, node, name, value):
+        """Set a parameter; (success, reason)."""
+        client = AsyncParameterClient(self.probe, node)
+        assert self.spin(client.services_are_ready), f"no parameters of {node}"
+        future = client.set_parameters([Parameter(name, value=value)])
+        assert self.spin(future.done), f"{node} does not answer"
+        result = future.result().results[0]
+        return result.successful, result.reason
+
+
+def launch(module, *arguments, **environment):
+    """A module of this package as a process of its own, with its output kept."""
+    return subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, env={**os.environ, **environment})
+
+
+def node_arguments(**parameters):
+    """ROS arguments that set parameters, for the small robot unless given."""
+    given = {**SMALL, **{name.replace("__", "."): value for name, value in parameters.items()}}
+    pairs = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
+    return ["--ros-args", *pairs]
+
+
+def end(process, number=signal.SIGINT):
+    """Signal a process and wait; (exit code, output, seconds it took)."""
+    began = time.monotonic()
+    process.send_signal(number)
+    try:
+        output, _ = process.communicate(timeout=PATIENT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+    return process.returncode, output, time.monotonic() - began

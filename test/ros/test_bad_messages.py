@@ -1,0 +1,194 @@
+"""What comes over topics and cannot be used: one line says what was expected, and the ring goes on."""
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseStamped
+from rclpy.duration import Duration
+from rig import RING, ControllerNode, EstimatorNode, LearnerNode
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from mbrl_ros.fields import write_stamp
+from mbrl_ros.msg import LocalDynamics, StateEstimate
+from mbrl_ros.nodes import topics
+
+PERIOD = 20_000_000  # [ns]
+NAN, INF = float("nan"), float("inf")
+
+
+def state(time, names=("shoulder", "elbow"), position=(0.6, 0.9), velocity=(0.0, 0.0), effort=(0.0, 0.0)):
+    message = JointState(name=list(names), position=list(position), velocity=list(velocity), effort=list(effort))
+    write_stamp(message.header.stamp, time)
+    return message
+
+
+def heard(made, capfd, words):
+    """What the nodes logged until these words came."""
+    output = []
+
+    def said():
+        output.append(capfd.readouterr().err)
+        return words in "".join(output)
+
+    assert made.spin(said), f"nobody said {words!r}: {''.join(output)}"
+    assert "Traceback" not in "".join(output)
+    return "".join(output)
+
+
+@pytest.fixture
+def estimator(rig):
+    """An estimator alone, and what it says."""
+    made = rig(EstimatorNode)
+    return made, made.listen(StateEstimate, "state_estimate")
+
+
+@pytest.mark.parametrize(("bad", "words"), [
+    ({"names": ("shoulder", "wrist")}, "no joint elbow; it has shoulder, wrist"),
+    ({"names": ("elbow",), "position": (0.9,), "velocity": (0.0,), "effort": (0.0,)}, "no joint shoulder"),
+    ({"names": (), "position": (), "velocity": (), "effort": ()}, "it has no joints"),
+    ({"names": ("elbow", "elbow")}, "no joint shoulder"),
+    ({"position": (0.6,)}, "position: expected shape (2,), got (1,)"),
+    ({"velocity": (0.0, 0.0, 0.0)}, "velocity: expected shape (2,), got (3,)"),
+    ({"effort": ()}, "effort: expected shape (2,), got (0,)"),
+    ({"position": (NAN, 0.9)}, "position of shoulder is nan; expected finite values"),
+    ({"velocity": (0.0, INF)}, "velocity of elbow is inf; expected finite values"),
+    ({"effort": (-INF, 0.0)}, "effort of shoulder is -inf; expected finite values"),
+])
+def test_states_that_cannot_be_used_are_dropped(estimator, capfd, bad, words):
+    made, estimates = estimator
+    made.say("joint_states", state(PERIOD, **bad))
+    output = heard(made, capfd, words)
+    made.say("joint_states", state(2 * PERIOD))
+    assert made.spin(lambda: estimates)
+    assert len(estimates) == 1 and estimates[0].header.stamp.nanosec == 2 * PERIOD
+    assert output.count("[ERROR]") == 1
+
+
+def test_joints_are_picked_by_name(estimator):
+    made, estimates = estimator
+    made.say("joint_states", state(PERIOD, ("gripper", "elbow", "shoulder"), (5.0, 0.9, 0.6), (5.0, 0.2, 0.1),
+                                   (5.0, 2.0, 1.0)))
+    assert made.spin(lambda: estimates)
+    assert list(estimates[0].mean[:4]) == [0.6, 0.9, 0.1, 0.2] and list(estimates[0].effort) == [1.0, 2.0]
+
+
+def test_no_velocity_is_fine(estimator):
+    made, estimates = estimator
+    made.say("joint_states", state(PERIOD, velocity=()))
+    assert made.spin(lambda: estimates)
+
+
+def test_a_repeated_stamp_gets_the_same_answer_and_is_not_counted_twice(estimator):
+    made, estimates = estimator
+    for time in (PERIOD, 2 * PERIOD, 2 * PERIOD, 3 * PERIOD):
+        count = len(estimates)
+        made.say("joint_states", state(time))
+        assert made.spin(lambda: len(estimates) > count)  # noqa: B023
+    assert [e.step for e in estimates] == [0, 1, 1, 2]
+    assert estimates[1].mean == estimates[2].mean
+
+
+def test_stamps_that_stand_still(estimator, capfd):
+    made, estimates = estimator
+    words, end = "stands still at 0 ns; expected one period more with every message", []
+
+    def again():
+        made.probe.get_clock().sleep_for(Duration(seconds=0.01))
+        made.say("joint_states", state(0))
+        end.append(capfd.readouterr().err)
+        return words in "".join(end)
+
+    assert made.spin(again)
+    assert not estimates
+
+
+def test_stamps_that_jump_back(estimator, capfd):
+    made, estimates = estimator
+    for i, time in enumerate((100 * PERIOD, 101 * PERIOD, 101 * PERIOD - PERIOD // 2, 102 * PERIOD, 5 * PERIOD, 6 * PERIOD)):
+        made.say("joint_states", state(time))
+        if i == 2:
+            heard(made, capfd, "the stamp went back by 0.01 s; expected stamps that only grow")
+        else:
+            assert made.spin(lambda: len(estimates) == (i + 1 if i < 2 else i))  # noqa: B023
+    assert [(e.episode, e.step) for e in estimates] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+
+
+def test_stale_stamps(rig, capfd):
+    made = rig(EstimatorNode, estimator__max_age=0.5)
+    estimates = made.listen(StateEstimate, "state_estimate")
+    now = made.probe.get_clock().now().nanoseconds
+    made.say("joint_states", state(now - 3_000_000_000))
+    heard(made, capfd, "expected at most 0.5 s (estimator.max_age)")
+    assert not estimates
+    made.say("joint_states", state(made.probe.get_clock().now().nanoseconds))
+    assert made.spin(lambda: estimates)
+
+
+def test_effort_from_commands(rig):
+    made = rig(EstimatorNode, estimator__effort_source="commands")
+    estimates = made.listen(StateEstimate, "state_estimate")
+    made.say(topics.COMMANDS, Float64MultiArray(data=[3.0, 99.0]))
+    assert made.spin(lambda: np.any(made[EstimatorNode]._effort))
+    made.say("joint_states", state(PERIOD, effort=()))
+    assert made.spin(lambda: estimates)
+    assert list(estimates[0].effort) == [3.0, 15.0]  # within the limit, as it acts
+
+
+def test_estimate_of_another_robot(rig, capfd):
+    made = rig(LearnerNode)
+    models = made.listen(LocalDynamics, "local_dynamics")
+    made.say("state_estimate", StateEstimate(state_names=["a"], joint_names=["b"], mean=[0.0], covariance=[1.0],
+                                             effort=[0.0]))
+    heard(made, capfd, "not this robot's names; missing: joint/shoulder/position")
+    assert not models
+
+
+def test_model_that_is_not_finite(rig, capfd):
+    made = rig(*RING)
+    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    assert made.spin(lambda: len(commands) > 3)
+    made.nodes[RING[0]].pace.run(False)
+    made.spin_for(0.2)
+    count = len(commands)
+    bad = LocalDynamics()
+    bad.state = made[EstimatorNode]._last
+    bad.period = 0.02
+    bad.state_matrix = [NAN] * len(bad.state.covariance)
+    bad.input_matrix = [0.0] * (2 * len(bad.state.mean))
+    bad.offset, bad.covariance = [0.0] * len(bad.state.mean), list(bad.state.covariance)
+    made.say("local_dynamics", bad)
+    assert "expected finite values" in heard(made, capfd, "LocalDynamics.state_matrix")
+    assert len(commands) == count
+    made.nodes[RING[0]].pace.run(True)
+    assert made.spin(lambda: len(commands) > count + 3)
+
+
+@pytest.mark.parametrize(("position", "frame", "words"), [
+    ((NAN, 0.0, 0.5), "", "expected finite values"), ((0.4, 0.0, INF), "base", "expected finite values"),
+    ((0.4, 0.0, 0.5), "camera", "frame 'camera'; expected 'base' or none")])
+def test_targets_that_cannot_be_used(rig, capfd, position, frame, words):
+    made = rig(ControllerNode)
+    message = PoseStamped()
+    message.header.frame_id = frame
+    message.pose.position.x, message.pose.position.y, message.pose.position.z = position
+    made.say("target", message)
+    assert "target ignored" in heard(made, capfd, words)
+    assert made[ControllerNode].controller.mpc.target is None
+
+
+def test_an_unexpected_error_in_the_controller_ends_in_zero_effort(rig, capfd):
+    made = rig(*RING)
+    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    made.call("controller/hold")
+    assert made.spin(lambda: commands and np.any(commands[-1].data))
+
+    def broken(*_):
+        raise RuntimeError("deliberate")
+
+    controller = made[ControllerNode].controller
+    right, controller.base.act = controller.base.act, broken
+    assert made.spin(lambda: controller.mode == "fault")
+    assert made.spin(lambda: not np.any(commands[-1].data))
+    assert "zero effort: RuntimeError: deliberate" in capfd.readouterr().err
+    controller.base.act = right
+    made.call("controller/hold")
+    assert made.spin(lambda: np.any(commands[-1].data))

@@ -1,0 +1,174 @@
+"""How the simulated robot keeps time, and which commands it takes."""
+import time
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseStamped
+from rig import RING, PlantNode
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64, Float64MultiArray, MultiArrayDimension
+
+from mbrl_ros.fields import read_stamp
+from mbrl_ros.nodes import topics
+
+PERIOD = 20_000_000  # [ns]
+
+
+def stamps(states):
+    return [read_stamp(state.header.stamp) for state in states]
+
+
+def answer(state, effort=(0.0, 0.0)):
+    return topics.command(np.array(effort), read_stamp(state.header.stamp))
+
+
+@pytest.fixture
+def plant(rig):
+    """A lock-step plant alone, and what it says."""
+    made = rig(PlantNode, plant__timeout=0.05)
+    states = made.listen(JointState, "joint_states")
+    assert made.spin(lambda: states)
+    return made, states
+
+
+def test_repeats_its_state_until_the_answer_comes(plant):
+    made, states = plant
+    assert made.spin(lambda: len(states) >= 3)
+    assert len(set(stamps(states))) == 1
+    made.say(topics.COMMANDS, answer(states[-1]))
+    before = stamps(states)[0]
+    assert made.spin(lambda: stamps(states)[-1] == before + PERIOD)
+
+
+def test_steps_on_an_answer_to_the_present_state_or_to_none_in_particular(plant):
+    made, states = plant
+    first = states[-1]
+    made.say(topics.COMMANDS, answer(first))
+    assert made.spin(lambda: made[PlantNode].pace.periods == 1)
+    made.say(topics.COMMANDS, Float64MultiArray(data=[0.0, 0.0]))
+    assert made.spin(lambda: stamps(states)[-1] == stamps([first])[0] + 2 * PERIOD)
+    made.say(topics.COMMANDS, answer(first))  # late: this one was answered
+    made.spin_for(0.3)
+    assert made[PlantNode].pace.periods == 2
+
+
+@pytest.mark.parametrize(("data", "words"), [([1.0], "expected 2 values, one per joint, got 1"),
+                                             ([1.0, float("nan")], "expected finite values"),
+                                             ([float("inf"), 0.0], "expected finite values")])
+def test_drops_commands_that_cannot_be_used(plant, capfd, data, words):
+    made, _ = plant
+    made.say(topics.COMMANDS, Float64MultiArray(data=data))
+    made.spin_for(0.3)
+    assert made[PlantNode].pace.periods == 0
+    output = capfd.readouterr().err
+    assert words in output and "Traceback" not in output
+
+
+def test_label_of_another_convention_counts_as_none(plant):
+    made, states = plant
+    message = Float64MultiArray(data=[0.0, 0.0])
+    message.layout.dim = [MultiArrayDimension(label="effort", size=2, stride=2)]
+    made.say(topics.COMMANDS, message)
+    assert made.spin(lambda: made[PlantNode].pace.periods == 1)
+
+
+def test_reset_goes_home_and_never_back_in_time(plant):
+    made, states = plant
+    for _ in range(3):
+        count, last = len(states), states[-1]
+        made.say(topics.COMMANDS, answer(last, (20.0, 10.0)))
+        assert made.spin(lambda: stamps(states[count:])[-1:] > [stamps([last])[0]])  # noqa: B023
+    moved = states[-1]
+    assert made.call("plant/reset") == (True, "at rest at robot.home")
+    assert made.spin(lambda: stamps(states)[-1] == stamps([moved])[0] + 2 * PERIOD)
+    robot = made[PlantNode].robot
+    assert np.allclose(states[-1].position, robot.home, atol=1e-3)
+    assert not np.allclose(moved.position, robot.home, atol=1e-3)
+
+
+def test_pause_and_hold_keep_the_next_state_back(plant):
+    made, states = plant
+    assert made.call("plant/run", False) == (True, "paused")
+    made.say(topics.COMMANDS, answer(states[-1]))
+    assert made.spin(lambda: made[PlantNode].pace.periods == 1)
+    made.spin_for(0.3)
+    before = stamps(states)[-1]
+    assert before == stamps(states)[0]  # the step was made, and is not shown
+    assert made.call("plant/run", True)[0]
+    assert made.spin(lambda: stamps(states)[-1] == before + PERIOD)
+    assert made.set("plant", "plant.hold_after", 1) == (True, "")
+    made.say(topics.COMMANDS, answer(states[-1]))
+    assert made.spin(lambda: made[PlantNode].pace.periods == 2)
+    made.spin_for(0.3)
+    assert stamps(states)[-1] == before + PERIOD
+    assert made.set("plant", "plant.hold_after", -1) == (True, "")
+    assert made.spin(lambda: stamps(states)[-1] == before + 2 * PERIOD)
+
+
+def test_clock_truth_and_response_time(plant):
+    made, states = plant
+    clocks, tools = made.listen(Clock, "/clock"), made.listen(PoseStamped, "plant/tool_pose")
+    times = made.listen(Float64, "plant/response_time")
+    assert made.spin(lambda: clocks and tools)
+    made.say(topics.COMMANDS, answer(states[-1]))
+    assert made.spin(lambda: times)
+    assert 0 < times[0].data < 60
+    assert read_stamp(clocks[0].clock) == stamps(states)[0]
+    robot = made[PlantNode].robot
+    p = tools[0].pose.position
+    assert np.allclose([p.x, p.y, p.z], robot.tool_position(robot.home))
+
+
+def test_payload_is_a_live_parameter(plant):
+    made, _ = plant
+    assert made.set("plant", "plant.payload", 1.5) == (True, "")
+    assert made[PlantNode].plant.model.body("payload").mass[0] == 1.5
+    ok, reason = made.set("plant", "plant.payload", 50.0)
+    assert not ok and "plant.payload" in reason and "20" in reason
+
+
+def test_real_time_applies_nothing_before_the_first_command_and_nothing_long_after_the_last(rig):
+    made = rig(PlantNode, plant__pace="realtime", plant__timeout=0.1)
+    states = made.listen(JointState, "joint_states")
+    assert made.spin(lambda: len(states) > 5)
+    assert not any(np.any(state.effort) for state in states)
+    made.say(topics.COMMANDS, Float64MultiArray(data=[3.0, 1.0]))
+    assert made.spin(lambda: np.allclose(states[-1].effort, [3.0, 1.0]))  # held over the whole period
+    assert made.spin(lambda: not np.any(states[-1].effort))
+    assert all(later - earlier == PERIOD for earlier, later in zip(stamps(states), stamps(states)[1:], strict=False))
+
+
+def test_real_time_reports_the_mean_of_what_acted(rig):
+    made = rig(PlantNode, plant__pace="realtime", plant__timeout=5.0)
+    states = made.listen(JointState, "joint_states")
+    made.say(topics.COMMANDS, Float64MultiArray(data=[4.0, 0.0]))
+    assert made.spin(lambda: states and np.any(states[-1].effort))
+    first = next(state for state in states if np.any(state.effort))
+    assert 0 < first.effort[0] <= 4.0 and first.effort[1] == 0
+    assert made.spin(lambda: states[-1].effort[0] == 4.0)
+
+
+def test_real_time_goes_on_after_a_pause_with_a_gap(rig):
+    made = rig(PlantNode, plant__pace="realtime")
+    states = made.listen(JointState, "joint_states")
+    assert made.spin(lambda: len(states) > 3)
+    made.call("plant/run", False)
+    made.spin_for(0.3)
+    count, before = len(states), time.time_ns()
+    made.call("plant/run", True)
+    assert made.spin(lambda: len(states) > count)
+    assert stamps(states)[count] >= before
+    made.call("plant/reset")
+    assert np.all(np.diff(stamps(states)) > 0)
+
+
+def test_ring_survives_a_reset(rig):
+    made = rig(*RING)
+    states = made.listen(JointState, "joint_states")
+    assert made.call("controller/excite")[0]
+    assert made.spin(lambda: len(states) > 30)
+    made.call("plant/reset")
+    count = len(states)
+    assert made.spin(lambda: len(states) > count + 30)
+    assert made[RING[1]].estimator.state.episode >= 1

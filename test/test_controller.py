@@ -1,0 +1,165 @@
+"""Modes, limits, faults and fall-backs of the controller, without a plant."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from arms import make, settings
+from mbrl_ros import assembly
+from mbrl_ros.config import ConfigError
+from mbrl_ros.planners import NOT_FINITE
+from mbrl_ros.types import Gaussian, LinearGaussianDynamics, StateEstimate
+
+PERIOD = 20_000_000  # [ns]
+
+
+@pytest.fixture
+def controller():
+    s = settings()
+    return assembly.make_controller(s, make())
+
+
+def state(robot, step=0, q=None, qd=0.0):
+    x = np.zeros(robot.n)
+    x[robot.slice("joint/position")] = robot.home if q is None else q
+    x[robot.slice("joint/velocity")] = qd
+    x[robot.slice("motion")][2 * robot.m :] = robot.tools(x[: robot.m], x[robot.m : 2 * robot.m])[0]
+    return StateEstimate(step * PERIOD, 0, step, Gaussian(x, 1e-6 * np.eye(robot.n)), np.zeros(robot.m))
+
+
+def double_integrator(robot, inertia=0.5):
+    """Joint by joint, with the tool frozen: enough for the planner to have something to do."""
+    h, m, n = robot.period, robot.m, robot.n
+    F = np.zeros((n, n + m))
+    F[:n, :n] = np.eye(n)
+    F[:m, m : 2 * m] = h * np.eye(m)
+    F[m : 2 * m, n:] = h / inertia * np.eye(m)
+    J = robot.tools(robot.home, np.zeros(m))[1][0]
+    F[2 * m : 2 * m + 3, m : 2 * m] = h * J
+    F[robot.slice("effort/1")] = 0.0
+    F[robot.slice("effort/1"), n:] = np.eye(m)
+    return LinearGaussianDynamics(F, np.zeros(n), 1e-6 * np.eye(n))
+
+
+def test_it_starts_idle_with_zero_effort(controller):
+    robot = controller.robot
+    assert controller.mode == "idle"
+    assert np.array_equal(controller.act(state(robot), double_integrator(robot)), np.zeros(2))
+
+
+def test_effort_rate_and_effort_are_limited(controller):
+    robot = controller.robot
+    controller.request("hold")
+    controller.act(state(robot), double_integrator(robot))
+    efforts = [controller.act(state(robot, k, q=robot.home + 2.0), double_integrator(robot)) for k in range(1, 10)]
+    steps = np.abs(np.diff([np.zeros(2), *efforts], axis=0))
+    assert (steps <= robot.effort_rate_limit * robot.period + 1e-9).all()
+    assert np.allclose(efforts[-1], -robot.effort_limit)
+
+
+def test_excitation_ends_by_itself_in_hold(controller):
+    robot = controller.robot
+    controller.excitation = replace(controller.excitation, duration=0.2)
+    controller.request("excite")
+    modes = []
+    for k in range(14):
+        controller.act(state(robot, k), double_integrator(robot))
+        modes.append(controller.mode)
+    assert modes == ["excite"] * 10 + ["hold"] * 4
+
+
+def test_changing_to_hold_does_not_jump(controller):
+    """The effort that carried the arm before is where the hold begins."""
+    robot = controller.robot
+    controller.mpc.effort_mean = np.array([5.0, 2.0])
+    controller._last_effort = np.array([5.0, 2.0])
+    controller.request("hold")
+    assert np.allclose(controller.act(state(robot), double_integrator(robot)), [5.0, 2.0])
+
+
+def test_reach_moves_towards_the_target(controller):
+    robot = controller.robot
+    model, s = double_integrator(robot), state(robot)
+    target = s.belief.mean[robot.slice("site/tool/position")] + [0.0, 0.0, 0.1]
+    controller.set_target(target)
+    controller.request("reach")
+    x = s.belief.mean
+    start = np.linalg.norm(x[robot.slice("site/tool/position")] - target)
+    for k in range(60):
+        u = controller.act(StateEstimate(k * PERIOD, 0, k, Gaussian(x, np.eye(robot.n)), np.zeros(2)), model)
+        x = model.F @ np.concatenate([x, u]) + model.f
+    assert controller.mode == "reach"
+    assert np.linalg.norm(x[robot.slice("site/tool/position")] - target) < 0.2 * start
+
+
+@pytest.mark.parametrize("spoil, reason", [
+    (lambda x, r: x.__setitem__(0, np.nan), "not finite"),
+    (lambda x, r: x.__setitem__(r.m, 3.0 * r.velocity_limit[0]), "protective stop: shoulder at 3.0 times"),
+])
+def test_bad_states_lead_to_a_fault_that_stays(controller, spoil, reason):
+    robot = controller.robot
+    controller.request("hold")
+    controller.act(state(robot), double_integrator(robot))
+    bad = state(robot, 1)
+    spoil(bad.belief.mean, robot)
+    controller.act(bad, double_integrator(robot))
+    assert controller.mode == "fault" and reason in controller.reason
+    for k in range(2, 30):
+        effort = controller.act(state(robot, k), double_integrator(robot))
+    assert controller.mode == "fault" and np.array_equal(effort, np.zeros(2))
+    controller.request("hold")
+    controller.act(state(robot, 30), double_integrator(robot))
+    assert controller.mode == "hold"
+
+
+def test_a_broken_model_plays_the_previous_plan_then_faults(controller):
+    robot = controller.robot
+    controller.request("reach")
+    controller.act(state(robot), double_integrator(robot))
+    broken = replace(double_integrator(robot), f=np.full(robot.n, np.nan))
+    modes = []
+    for k in range(1, 5):
+        effort = controller.act(state(robot, k), broken)
+        assert np.isfinite(effort).all()
+        modes.append(controller.mode)
+    assert controller.mpc.status == NOT_FINITE
+    assert modes == ["reach", "reach", "fault", "fault"]  # max_failures: 2
+
+
+def test_delay_is_predicted_over():
+    """With one period of delay the plan starts where the pending command will have led."""
+    s = settings(controller={"delay_periods": 1})
+    robot = assembly.make_robot(s)
+    controller = assembly.make_controller(s, robot)
+    model = double_integrator(robot)
+    controller.mpc.record(np.array([3.0, -1.0]))
+    x, when = controller.mpc._over_the_delay(state(robot), model)
+    expected = model.F @ np.concatenate([state(robot).belief.mean, [3.0, -1.0]])
+    assert np.allclose(x, expected) and when == PERIOD
+    assert robot.history == 2
+
+
+def test_exploration_noise_has_the_covariance_of_the_inverse_curvature():
+    s = settings(controller={"exploration": 0.5})
+    robot = make()
+    controller = assembly.make_controller(s, robot)
+    model, planned = double_integrator(robot), state(robot)
+    controller.request("reach")
+    controller.act(planned, model)
+    mpc, plan = controller.mpc, controller.mpc.plan
+    x, wide = planned.belief.mean, np.full(2, np.inf)
+    draws = np.array([mpc._play(plan, x, -wide, wide) for _ in range(4000)])
+    Sigma = 0.25 * np.asarray(plan.policy.Sigma[0])
+    assert np.allclose(np.cov(draws.T), Sigma, atol=6 * np.sqrt(2 / 4000) * Sigma.max())  # six standard errors
+
+
+@pytest.mark.parametrize("target", [[0.0, 0.0], [np.nan, 0.0, 0.0], "here"])
+def test_bad_targets_are_refused(controller, target):
+    with pytest.raises((ConfigError, ValueError)):
+        controller.set_target(target)
+
+
+def test_unknown_mode_lists_the_modes(controller):
+    with pytest.raises(ConfigError, match="choose one of idle, hold, excite, reach, fault"):
+        controller.request("dance")

@@ -1,0 +1,131 @@
+"""The online fit: its limits, a known linear system, gaps, and the memory it keeps."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from arms import make
+from mbrl_ros.learner import Config, OnlineLearner, features_of
+from mbrl_ros.types import Gaussian, NormalInverseWishart, StateEstimate
+
+
+class KnownPrior:
+    """y = J w + g, n0 transitions strong."""
+
+    def __init__(self, J, g, n0=10.0):
+        self.J, self.g, self.n0 = J, g, n0
+
+    def at(self, w, recent):
+        J, D = self.J, np.eye(len(w))
+        S = np.block([[D, D @ J.T], [J @ D, J @ D @ J.T + 1e-4 * np.eye(len(J))]])
+        return NormalInverseWishart(np.concatenate([w, J @ w + self.g]), self.n0 * S, 1.0, self.n0)
+
+
+def linear_prior(robot, seed=0):
+    features, rng = features_of(robot), np.random.default_rng(seed)
+    return KnownPrior(0.1 * rng.standard_normal((features.dy, features.dw)), rng.standard_normal(features.dy))
+
+
+def feed(learner, x_u_next):
+    """Independent transitions: each (x, u, x') as an episode of two states."""
+    dynamics = None
+    for k, (x, u, x_next) in enumerate(x_u_next):
+        learner.update(StateEstimate(2 * k, k, 0, Gaussian(x, np.eye(len(x))), u))
+        dynamics = learner.update(StateEstimate(2 * k + 1, k, 1, Gaussian(x_next, np.eye(len(x))), u))
+    return dynamics
+
+
+def test_without_data_the_model_is_the_prior():
+    robot = make()
+    learner, prior = OnlineLearner(robot, Config()), linear_prior(robot)
+    learner.set_prior(prior, np.ones(learner.features.dw + learner.features.dy))
+    dynamics = learner.update(StateEstimate(0, 0, 0, Gaussian(np.zeros(robot.n), np.eye(robot.n)), np.zeros(2)))
+    expected = learner.features.dynamics(prior.J, prior.g, 1e-4 * np.eye(learner.features.dy))
+    assert np.allclose(dynamics.F, expected.F, atol=1e-5)  # the jitter of the conditioning, 1e-6
+    assert np.allclose(dynamics.f, expected.f, atol=1e-5)
+
+
+def test_much_data_give_the_true_system_whatever_the_prior():
+    robot = make()
+    features, rng = features_of(robot), np.random.default_rng(1)
+    F, f = 0.3 * rng.standard_normal((features.dy, features.dw)), rng.standard_normal(features.dy)
+    learner = OnlineLearner(robot, Config(forgetting=1e-3, offset_forgetting=1e-3, effective_count=1e4))
+    learner.set_prior(linear_prior(robot), np.ones(features.dw + features.dy))
+    data = []
+    for _ in range(3000):
+        x, u = rng.standard_normal(robot.n), rng.standard_normal(robot.m)
+        data.append((x, u, features.next_state(x, u, F @ features.w(x, u) + f)))
+    dynamics = feed(learner, data)
+    expected = features.dynamics(F, f, np.zeros((features.dy, features.dy)))
+    assert np.allclose(dynamics.F, expected.F, atol=0.02)  # n0 / N = 1 % of the prior is left
+    assert np.allclose(dynamics.f, expected.f, atol=0.05)
+
+
+def test_a_constant_disturbance_is_in_the_offset_within_a_second():
+    robot = make()
+    learner, prior = OnlineLearner(robot, Config()), linear_prior(robot)
+    features = learner.features
+    learner.set_prior(prior, np.ones(features.dw + features.dy))
+    rng, shift = np.random.default_rng(0), 0.5 * np.ones(features.dy)
+    x, states = np.zeros(robot.n), []
+    for _ in range(50):
+        u = 0.01 * rng.standard_normal(robot.m)
+        states.append((x, u, features.next_state(x, u, prior.J @ features.w(x, u) + prior.g + shift)))
+    dynamics = feed(learner, states)
+    predicted = dynamics.F @ np.zeros(robot.n + robot.m) + dynamics.f
+    wanted = (prior.g + shift)
+    assert np.allclose(predicted[list(features.fit)], wanted, atol=0.06)  # m0 / (m0 + 19) of the shift is left
+
+
+def test_efforts_in_the_state_are_an_exact_shift_register():
+    robot = make(effort_history=3)
+    learner = OnlineLearner(robot, Config())
+    x, u = np.arange(robot.n, dtype=float), np.array([100.0, 200.0])
+    dynamics = learner.update(StateEstimate(0, 0, 0, Gaussian(x, np.eye(robot.n)), u))
+    x_next = dynamics.F @ np.concatenate([x, u]) + dynamics.f
+    assert np.array_equal(x_next[robot.slice("effort/1")], u)
+    assert np.allclose(x_next[robot.slice("effort/3")], x[robot.slice("effort/2")])
+
+
+def test_gaps_are_no_transitions():
+    robot = make()
+    learner = OnlineLearner(robot, Config())
+    for episode, step in [(0, 0), (0, 1), (0, 3), (1, 4), (1, 5)]:
+        learner.update(StateEstimate(0, episode, step, Gaussian(np.zeros(robot.n), np.eye(robot.n)), np.zeros(2)))
+    assert len(learner.transitions(100).x) == 2
+
+
+def test_memory_is_bounded_and_returns_the_latest_in_order():
+    robot = make()
+    learner = OnlineLearner(robot, Config(memory=1.0))
+    for k in range(80):
+        x = np.full(robot.n, float(k))
+        learner.update(StateEstimate(k, 0, k, Gaussian(x, np.eye(robot.n)), np.zeros(2)))
+    kept = learner.transitions(100)
+    assert kept.x[:, 0].tolist() == list(range(29, 79))
+    assert learner.transitions(0.1).x[:, 0].tolist() == list(range(74, 79))
+
+
+def test_switched_off_it_stays_the_prior():
+    robot = make()
+    learner, prior = OnlineLearner(robot, Config(adapt=False)), linear_prior(robot)
+    learner.set_prior(prior, np.ones(learner.features.dw + learner.features.dy))
+    rng = np.random.default_rng(0)
+    dynamics = feed(learner, [tuple(rng.standard_normal(k) for k in (robot.n, 2, robot.n)) for _ in range(30)])
+    assert np.allclose(dynamics.B[: learner.features.dy], prior.J[:, -2:], atol=1e-5)
+    assert learner.sample_weight == 0.0
+
+
+def test_prediction_error_is_one_when_calibrated():
+    robot = make()
+    learner, prior = OnlineLearner(robot, Config(adapt=False)), linear_prior(robot)
+    features, rng = learner.features, np.random.default_rng(0)
+    learner.set_prior(prior, np.ones(features.dw + features.dy))
+    errors = []
+    for _ in range(300):
+        x, u = rng.standard_normal(robot.n), rng.standard_normal(2)
+        y = prior.J @ features.w(x, u) + prior.g + 1e-2 * rng.standard_normal(features.dy)
+        # the model is that of the prior at every point, so the last prediction is the right one
+        feed(learner, [(x, u, features.next_state(x, u, y))])
+        errors.append(learner.prediction_error)
+    deviation = np.sqrt(2 / (features.dy * len(errors)))
+    assert np.mean(errors[1:]) == pytest.approx(1.0, abs=6 * deviation + 0.02)  # plus the conditioning's jitter

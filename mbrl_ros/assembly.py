@@ -2,17 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mbrl_ros import base_policy, controller, estimator, learner, plant, robot
 from mbrl_ros.config import Names, from_mapping, merge, section
 from mbrl_ros.loop import Ring
-from mbrl_ros.models.features import Features
-from mbrl_ros.models.prior import Prior, fit, load, prior_of
 from mbrl_ros.planners import PLANNERS, Planner
 from mbrl_ros.task import Task
-from mbrl_ros.types import Array
 
 Settings = Mapping[str, Any]
 
@@ -42,7 +38,7 @@ def make_learner(s: Settings, r: robot.Robot) -> learner.OnlineLearner:
 
 
 def make_planner(s: Settings, name: str) -> Planner:
-    kind = PLANNERS[name]
+    kind: Any = PLANNERS[name]
     planner: Planner = kind(from_mapping(kind.Config, section(s, name), name))
     return planner
 
@@ -53,12 +49,27 @@ def make_controller(s: Settings, r: robot.Robot) -> controller.Controller:
                                  from_mapping(base_policy.Config, section(s, "excitation"), "excitation"))
 
 
-def make_ring(s: Settings, seed: int) -> Ring:
-    """All parts in one loop; `seed` seeds plant, excitation, exploration and fitting."""
+class Parts(NamedTuple):
+    """The four parts of the ring on one robot."""
+
+    robot: robot.Robot
+    plant: plant.MujocoPlant
+    estimator: estimator.JointFilter
+    learner: learner.OnlineLearner
+    controller: controller.Controller
+
+
+def make_parts(s: Settings, seed: int) -> Parts:
+    """All parts; `seed` seeds plant, excitation, exploration and fitting."""
     s = with_seed(s, seed)
     r = make_robot(s)
-    p = make_plant(s, r)
-    return Ring(p, make_estimator(s, r), make_learner(s, r), make_controller(s, r), p.reset(seed))
+    return Parts(r, make_plant(s, r), make_estimator(s, r), make_learner(s, r), make_controller(s, r))
+
+
+def make_ring(s: Settings, seed: int) -> Ring:
+    """All parts in one loop, with the plant at its start."""
+    _, p, e, lrn, c = make_parts(s, seed)
+    return Ring(p, e, lrn, c, p.reset(seed))
 
 
 def with_seed(s: Settings, seed: int) -> dict[str, Any]:

@@ -22,12 +22,14 @@ class Config:
     """Parameters `excitation.*`."""
 
     duration: float = param(30.0, "How long to excite [s]", 0.1, 600.0, live=True)
-    amplitude: float = param(0.25, "Of the wandering posture; standard deviation is 0.7 of it [rad or m]", 0.0, 3.0, live=True)
+    amplitude: float = param(0.25, "Of the wandering posture; standard deviation is 0.7 of it [rad or m]", 0.0, 3.0,
+                             live=True)
     low_frequency: float = param(0.08, "Slowest sinusoid [Hz]", 0.001, 10.0)
     high_frequency: float = param(0.35, "Fastest sinusoid [Hz]", 0.001, 10.0)
     effort_noise: float = param(0.05, "Low-pass effort noise, as a fraction of the limit", 0.0, 1.0, live=True)
     bandwidth: float = param(2.0, "Of the low-pass noise [Hz]", 0.01, 100.0)
-    white_noise: float = param(0.02, "Effort noise drawn anew each period, as a fraction of the limit", 0.0, 1.0, live=True)
+    white_noise: float = param(0.02, "Effort noise drawn anew each period, as a fraction of the limit", 0.0, 1.0,
+                               live=True)
     integral: float = param(1.0, "Integral gain of the hold, relative to its stiffness [1/s]", 0.0, 10.0)
     seed: int = param(0, "Seed of the excitation", 0)
 

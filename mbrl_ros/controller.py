@@ -1,10 +1,10 @@
 """From states to efforts: modes, safety limits, and model-predictive control.
 
 `Controller.act` is called once per period with the newest state and local model. It is in one mode at a time: `idle`
-(zero effort), `hold` and `excite` (base policy), `reach` (model-predictive control), or `fault` (zero effort until asked
-for another mode), and whatever the mode asks for passes the limits on effort and its rate. The model-predictive part
-predicts the belief over the known delay, shifts the previous plan by one period as warm start, plans, and plays the
-first effort; on a failed plan it plays the previous plan's next step with its feedback gains.
+(zero effort), `hold` and `excite` (base policy), `reach` (model-predictive control), or `fault` (zero effort until
+asked for another mode), and whatever the mode asks for passes the limits on effort and its rate. The model-predictive
+part predicts the belief over the known delay, shifts the previous plan by one period as warm start, plans, and plays
+the first effort; on a failed plan it plays the previous plan's next step with its feedback gains.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from mbrl_ros import base_policy
 from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LATE, LINE_SEARCH_FAILED, NOT_FINITE, Planner, Problem
+from mbrl_ros.planners import CONVERGED, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.robot import Robot
 from mbrl_ros.task import MinimumJerk, Task, Window
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
@@ -29,11 +29,12 @@ MODES = IDLE, HOLD, EXCITE, REACH, FAULT = ("idle", "hold", "excite", "reach", "
 class Config:
     """Parameters `controller.*`."""
 
-    planner: str = param("ilqr", "Which planner", choices=("ilqr", "lqr"))
+    planner: str = param("ilqr", "Which planner", choices=tuple(PLANNERS))
     device: str = param("auto", "Where to plan; auto takes the CPU for one problem, which is faster there",
                         choices=("auto", "cpu", "cuda"))
     delay_periods: int = param(0, "Periods between a measurement and the command planned from it taking effect", 0, 4)
-    exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2", 0.0, 10.0, live=True)
+    exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2", 0.0, 10.0,
+                               live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
     speed_stop: float = param(2.0, "Protective stop above this multiple of robot.velocity_limit", 0.1, 20.0)
     max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)

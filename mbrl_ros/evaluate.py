@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 from mbrl_ros import assembly, scenario
-from mbrl_ros.config import ConfigError, Names, merge, section
+from mbrl_ros.config import ConfigError, Names, merge
 from mbrl_ros.controller import EXCITE, FAULT, HOLD, REACH
 from mbrl_ros.loop import Ring
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.physics import PhysicsModel
-from mbrl_ros.models.prior import FlatPrior, fit, prior_of
+from mbrl_ros.models.prior import fit, prior_of
+from mbrl_ros.plant import MujocoPlant
 from mbrl_ros.scenario import FAILED, TargetResult
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 
@@ -36,8 +38,8 @@ RESTING = 50  # periods of hold before the excitation and after the fit
 class Oracle:
     """In place of the learner: the plant's own physics, payload included, linearised at every state."""
 
-    def __init__(self, ring: Ring):
-        self.physics = PhysicsModel(ring.plant.robot, ring.plant.model)  # type: ignore[attr-defined]
+    def __init__(self, plant: MujocoPlant):
+        self.physics = PhysicsModel(plant.robot, plant.model)
         self.active = False
         n, m = self.physics.robot.n, self.physics.robot.m
         self._idle = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), np.eye(n))
@@ -55,10 +57,10 @@ class Run:
 
     def __init__(self, settings: Settings, config: scenario.Config, seed: int, oracle: bool = False):
         self.settings, self.config, self.seed = settings, config, seed
-        self.ring = assembly.make_ring(merge(settings, {"excitation": {"duration": config.data_seconds}}), seed)
-        if oracle:
-            self.ring.learner = Oracle(self.ring)
-        self.robot, self.plant, self.controller = self.ring.plant.robot, self.ring.plant, self.ring.controller
+        parts = assembly.make_parts(merge(settings, {"excitation": {"duration": config.data_seconds}}), seed)
+        self.robot, self.plant, self.controller = parts.robot, parts.plant, parts.controller
+        self.learner = Oracle(parts.plant) if oracle else parts.learner
+        self.ring = Ring(parts.plant, parts.estimator, self.learner, parts.controller, parts.plant.reset(seed))
         self.tick_ms: list[float] = []
         self.fault = ""
 
@@ -82,17 +84,14 @@ class Run:
             self.ring.tick()
 
     def _fit(self) -> None:
-        if isinstance(self.ring.learner, Oracle):
-            self.ring.learner.active = True
+        learner = self.learner
+        if isinstance(learner, Oracle):
+            learner.active = True
             return
-        learner = self.ring.learner
         data = Data.of(learner.transitions(self.config.data_seconds), learner.features, self.robot)
         scale = scale_of(np.hstack([data.w, data.y]))[1]
-        kind = learner.config.prior
-        if kind == "none":
-            learner.set_prior(FlatPrior(scale), scale)
-        else:
-            learner.set_prior(prior_of(fit(kind, data, self.settings, learner.config.seed), self.settings), scale)
+        model = fit(learner.config.prior, data, self.settings, learner.config.seed)
+        learner.set_prior(prior_of(model, self.settings), scale)
 
     def _reach(self, target: Array) -> TargetResult:
         self.controller.request(REACH)
@@ -112,8 +111,6 @@ class Run:
 
 def run_seed(settings: Settings, config: scenario.Config, seed: int) -> dict[str, Any]:
     """The figures of one seed, with the oracle's cost."""
-    import torch
-
     torch.set_num_threads(1)
     config = scenario.Config(**{**vars(config), "seed": seed})
     began = time.perf_counter()
@@ -158,7 +155,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate", description=__doc__.split("\n\n")[0])
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate", description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--task", default="reach")
     p.add_argument("--planner", default="ilqr")

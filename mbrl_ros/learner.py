@@ -9,7 +9,7 @@ needs more transitions than that to be told from noise.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,7 +34,8 @@ class Config:
     offset_forgetting: float = param(0.1, "Weight of the newest transition in the mean behind the offset f", 1e-4, 1.0)
     effective_count: float = param(40.0, "How many transitions the moments are worth", 1.0, 1e4)
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
-    fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0, live=True)
+    fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0,
+                               live=True)
     memory: float = param(600.0, "How much motion is kept for fitting [s]", 1.0, 36000.0)
     seed: int = param(0, "Seed of the fit of global models", 0)
 
@@ -85,7 +86,7 @@ class OnlineLearner:
 
     def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
         w = self.features.w(state.belief.mean, state.effort)
-        moments = self.moments._replace(count=self.sample_weight)
+        moments = replace(self.moments, count=self.sample_weight)
         prior = self.prior.at(w, moments)
         joint = niw_map(moments, prior)
         # An exponential mean of weight g averages 2 / g - 1 vectors.

@@ -28,7 +28,7 @@ class Config:
     gravity_compensation: bool = param(True, "Keep the gravity compensation of the model file")
     encoder_noise: float = param(1e-4, "Standard deviation of one encoder sample [rad or m]", 0.0, 0.1)
     velocity_bandwidth: float = param(30.0, "Of the velocity filter of the robot [Hz]", 0.1, 1000.0)
-    disturbance: float = param(0.005, "Standard deviation of the disturbance, as a fraction of the effort limit", 0.0, 1.0)
+    disturbance: float = param(0.005, "Standard deviation of the disturbance, relative to the effort limit", 0.0, 1.0)
     disturbance_bandwidth: float = param(2.0, "[Hz]", 0.01, 100.0)
     payload: float = param(0.0, "Mass in the hand [kg]", 0.0, 20.0, live=True)
 

@@ -21,7 +21,9 @@ WINDOW = 3.0  # [s] of prediction that can be read
 SIZE = (480, 400)  # [px] of an animation
 FRAME = 0.08  # [s]; GIF counts in hundredths
 TRAIL = 3.0  # [s] of the tool's way that stay visible
-COLORS, CLEAR = 170, 255  # of a GIF: how many by area; the index of what stays as it was
+COLORS = (170, 80, 30)  # of a GIF; fewer where it would be larger than
+LARGEST = 3_000_000  # [bytes]
+CLEAR = 255  # the index of what stays as it was
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,20 @@ def plot_tracking(data: RunData) -> Figure:
     path_error = np.linalg.norm(data.tool - data.reference, axis=-1)
     axes.semilogy(data.time, _visible(1e3 * path_error), color=SECOND, lw=1.0, label="to the planned path")
     axes.semilogy(data.time, _visible(1e3 * data.error), color=MEASURED, lw=1.6, label="to the target")
-    low, high = 0.1, 1.3 * max(100.0, np.nanmax(1e3 * data.error, initial=0.0))
+    low, high = 0.1, 2.0 * max(100.0, np.nanmax(1e3 * data.error, initial=0.0))
     starts = _segments(data.target)
     for i, (begin, end) in enumerate(zip(starts, [*starts[1:], len(data.time)], strict=True)):
         left, right = data.time[begin], data.time[min(end, len(data.time) - 1)]
         axes.axvspan(left, right, color="#eef1f5" if i % 2 else "white", lw=0, zorder=0)
-        axes.text(0.5 * (left + right), 0.80 * high, str(i + 1), ha="center", va="top", color=SECOND, fontsize=9)
+        axes.text(0.5 * (left + right), 0.98, str(i + 1), ha="center", va="top", color="#5b6675", fontsize=9,
+                  transform=axes.get_xaxis_transform())
     for value in (GOAL, BOUND):
         axes.axhline(value, color=SECOND, lw=0.9, ls="--")
         axes.text(data.time[-1], value, f" {value:.0f} mm", va="center", color="#5b6675", fontsize=9)
-    if data.payload_time is not None:
+    if data.payload_time is not None and data.time[0] <= data.payload_time <= data.time[-1]:
         axes.axvline(data.payload_time, color=MARK, lw=1.4)
-        axes.text(data.payload_time, 0.62 * high, " payload", va="top", color=MARK, fontsize=10)
+        axes.text(data.payload_time, 0.90, " payload", va="top", color=MARK, fontsize=10,
+                  transform=axes.get_xaxis_transform())
     axes.set(xlabel="time [s]", ylabel="distance of the tool [mm]", ylim=(low, high),
              xlim=(data.time[0], data.time[-1]), title="Tracking: targets are the numbered bands")
     axes.legend(loc="lower left", ncols=2, frameon=False)
@@ -104,8 +108,8 @@ def plot_prediction(data: RunData) -> Figure:
         axes.plot(time, measured[shown, i], ".", color=MEASURED, ms=3.5, label="measured")
         axes.set(ylabel=f"{'xyz'[i]} [mm per tick]", xlim=(time[0], time[-1]))
     all_axes[0].set_title(f"Motion of the tool: {coverage:.1f} % of all measurements lie in the 95 % band")
-    all_axes[0].legend(loc="upper left", ncols=3, frameon=False, fontsize=9)
     all_axes[-1].set_xlabel("time [s]")
+    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -117,18 +121,18 @@ def plot_response(data: RunData) -> Figure:
         response = np.zeros(1)
     p50, p99 = np.percentile(response, [50, 99])
     deadline, late = 1e3 * data.period, 100.0 * np.mean(response > 1e3 * data.period)
+    top = max(1.05 * deadline, 1.02 * response.max())
     trace.plot(data.time, data.response_ms, ".", color=MEASURED, ms=2.0, alpha=0.6)
-    histogram.hist(response, bins=np.linspace(0.0, max(1.05 * deadline, 1.02 * response.max()), 80), color=MEASURED,
-                   orientation="horizontal", log=True)
-    for axes in (trace, histogram):
-        for value, color, style in ((p50, PREDICTED, "-"), (p99, PREDICTED, "--"), (deadline, MARK, "-")):
-            axes.axhline(value, color=color, lw=1.2, ls=style)
-        axes.set_ylim(0.0, max(1.05 * deadline, 1.02 * response.max()))
-    right = histogram.get_xlim()[1]
-    for value, text in ((p50, f"median {p50:.1f} ms"), (p99, f"99 % {p99:.1f} ms"), (deadline, "deadline")):
-        histogram.text(0.9 * right, value, text, ha="right", va="bottom", fontsize=9)
-    trace.set(xlabel="time [s]", ylabel="state to command [ms]", title=f"{late:.2f} % later than the control period")
-    histogram.set(xlabel="ticks")
+    histogram.hist(response, bins=np.linspace(0.0, top, 80), color=MEASURED, orientation="horizontal", log=True)
+    for value, label, color, style, above in ((p50, f"median {p50:.1f}", PREDICTED, "-", "top"),
+                                              (p99, f"99 % {p99:.1f}", PREDICTED, "--", "bottom"),
+                                              (deadline, f"deadline {deadline:.0f}", MARK, "-", "center")):
+        trace.axhline(value, color=color, lw=1.2, ls=style)
+        histogram.axhline(value, color=color, lw=1.2, ls=style)
+        histogram.text(1.02, value, label, va=above, color=color, fontsize=9, transform=histogram.get_yaxis_transform())
+    trace.set(xlabel="time [s]", ylabel="state to command [ms]", ylim=(0.0, top),
+              title=f"Response: {late:.2f} % of the commands after the deadline")
+    histogram.set(xlabel="ticks", ylim=(0.0, top), yticklabels=[])
     return figure
 
 
@@ -152,7 +156,11 @@ def animate(config: Config, q: Array, target: Array, path: Path | str, speed: fl
     if len(q) == 0 or not (np.isfinite(q).all() and np.isfinite(target).all()):
         raise ValueError("animate: expected at least one posture, all finite")
     scene = Scene(config, q, target, SIZE)
-    _write_gif(list(_frames(scene, q, target, speed, events)), scene.colors(q[0]), Path(path))
+    frames, hues = list(_frames(scene, q, target, speed, events)), scene.colors(q[0])
+    for count in COLORS:
+        _write_gif(frames, _palette(frames, hues, count), Path(path))
+        if Path(path).stat().st_size <= LARGEST:
+            break
     return Path(path)
 
 
@@ -169,9 +177,8 @@ def _frames(scene: Scene, q: Array, target: Array, speed: float, events: Sequenc
                          f"{k * period:5.1f} s    error {error:5.1f} mm", said[-1] if said else "")
 
 
-def _write_gif(frames: Sequence[Image.Image], hues: Array, path: Path) -> None:
+def _write_gif(frames: Sequence[Image.Image], palette: Image.Image, path: Path) -> None:
     """One palette and no dithering: what stands still stays the same, and only what changes is stored."""
-    palette = _palette(frames, hues)
     pages: list[Image.Image] = []
     before = np.full((frames[0].height, frames[0].width), CLEAR, dtype=np.uint8)
     for frame in frames:
@@ -184,18 +191,18 @@ def _write_gif(frames: Sequence[Image.Image], hues: Array, path: Path) -> None:
                   transparency=CLEAR, optimize=False)
 
 
-def _palette(frames: Sequence[Image.Image], hues: Array) -> Image.Image:
-    """Colors of twelve of the frames, and hues (k, 3) 0..1 in more or less light: of small things, and of faces that
-    shine in none of the twelve."""
+def _palette(frames: Sequence[Image.Image], hues: Array, count: int) -> Image.Image:
+    """`count` colors of twelve of the frames, and hues (k, 3) 0..1 in more or less light: those of small things, and of
+    faces that shine in none of the twelve."""
     width, height = frames[0].size
     sample = Image.new("RGB", (width, height * 12))
     for i in range(12):
         sample.paste(frames[i * (len(frames) - 1) // 11], (0, i * height))
-    common = sample.quantize(COLORS, Image.Quantize.MEDIANCUT).getpalette() or []
+    common = sample.quantize(count, Image.Quantize.MEDIANCUT).getpalette() or []
     light = np.array([(a, b) for a in (0.6, 0.85, 1.05) for b in (0.0, 0.11, 0.22)])  # diffuse, gloss
-    bright = np.clip(hues[:, None] * light[:, :1] + light[:, 1:], 0, 1).reshape(-1, 3)[: CLEAR - COLORS]
+    bright = np.clip(hues[:, None] * light[:, :1] + light[:, 1:], 0, 1).reshape(-1, 3)[: CLEAR - count]
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*common[: 3 * COLORS], *(255 * bright).astype(int).ravel().tolist()])
+    palette.putpalette([*common[: 3 * count], *(255 * bright).astype(int).ravel().tolist()])
     return palette
 
 

@@ -1,8 +1,8 @@
 """The demonstration as a procedure: excite, fit, reach random targets, with a payload put into the hand half-way.
 
-Everything is counted here, for the plain loop, for the demo over ROS, and for the same run by a controller that is given
-the true dynamics (the oracle). Success at d means that the tool is within d of the target during all of the last half
-second. Errors are those of the true tool, without sensor noise.
+Everything is counted here, for the plain loop, for the demo over ROS, and for the same run by a controller that is
+given the true dynamics (the oracle). Success at d means that the tool is within d of the target during all of the last
+half second. Errors are those of the true tool, without sensor noise.
 """
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.config import ConfigError, param
+from mbrl_ros.config import param
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
@@ -25,7 +25,7 @@ class Config:
     targets: int = param(20, "How many targets", 1, 10000)
     data_seconds: float = param(30.0, "Excitation before the first target [s]", 0.1, 600.0)
     seconds_per_target: float = param(3.0, "[s]", 0.6, 60.0)
-    spread: float = param(0.6, "Targets are the tool's positions at home +- this much on every joint [rad or m]", 0.01, 3.0)
+    spread: float = param(0.6, "Targets are tool positions at home +- this much on every joint [rad or m]", 0.01, 3.0)
     nearest: float = param(0.12, "Least distance between targets in a row, as long as one is found [m]", 0.0, 2.0)
     farthest: float = param(0.6, "Largest distance between targets in a row [m]", 0.01, 5.0)
     payload: float = param(1.0, "Mass put into the hand half-way [kg]", 0.0, 20.0)

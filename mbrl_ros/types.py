@@ -41,7 +41,8 @@ class StateEstimate:
     effort: Array  # (m,) [N m or N], acted over the period that ended at `time`
 
 
-class Moments(NamedTuple):
+@dataclass(frozen=True)
+class Moments:
     """Sufficient statistics of vectors z: mean, covariance and their (effective) number."""
 
     mean: Array  # (*b, d)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+
 from mbrl_ros import config
 from mbrl_ros.config import ConfigError, param
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from arms import make, settings
+
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
 from mbrl_ros.planners import NOT_FINITE

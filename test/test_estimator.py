@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arms import make
+
 from mbrl_ros.estimator import Config, JointFilter
 from mbrl_ros.types import Observation
 

@@ -90,6 +90,20 @@ def test_lq_problem_takes_one_iteration() -> None:
     assert_close(again.efforts, u, rtol=1e-9, atol=1e-9)
 
 
+def test_single_precision_converges_to_its_own_rounding() -> None:
+    """Even asked for no tolerance at all: improvements below the rounding of the cost cannot be seen."""
+    problem = lq_problem(4, 2, 12, seed=0, limit=0.4)
+    best = THOROUGH.plan(problem, None)
+    cost, F = problem.cost.quadratic, problem.model
+    single = Problem(problem.x0.float(), LinearGaussianDynamics(F.F.float(), F.f.float(), F.Sigma.float()),
+                     QuadraticTask(QuadraticCost(cost.C.float(), cost.c.float(), cost.const.float())),
+                     problem.lower.float(), problem.upper.float())
+    plan = Ilqr(Ilqr.Config(iterations=100, tolerance=0.0)).plan(single, None)
+    assert plan.status == CONVERGED
+    assert plan.efforts.dtype == plan.policy.K.dtype == torch.float32
+    assert_close(plan.efforts, best.efforts.float(), rtol=0, atol=1e-3)  # root of single precision, with margin
+
+
 @pytest.mark.parametrize("m", [1, 3, 7])
 def test_box_newton_satisfies_the_kkt_conditions(m: int) -> None:
     """A batch of 200 problems from random starts: gradient zero where free, pointing outwards where clamped."""

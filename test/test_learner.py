@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arms import make
+
 from mbrl_ros.learner import Config, OnlineLearner, features_of
 from mbrl_ros.types import Gaussian, NormalInverseWishart, StateEstimate
 

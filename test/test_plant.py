@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arms import make
+
 from mbrl_ros.config import ConfigError
 from mbrl_ros.plant import Config, MujocoPlant
 

@@ -5,6 +5,7 @@ import mujoco
 import numpy as np
 import pytest
 from arms import make
+
 from mbrl_ros.config import ConfigError
 from mbrl_ros.robot import set_payload
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from arms import make, settings
+
 from mbrl_ros.config import ConfigError
 from mbrl_ros.task import MinimumJerk, Task, Window
 

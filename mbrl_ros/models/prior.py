@@ -34,7 +34,7 @@ class Config:
     """Parameters `prior.*`."""
 
     n0: float = param(10.0, "Transitions the prior's covariance, hence its Jacobian, is worth", 1e-6, 1e6)
-    m0: float = param(0.1, "Transitions the prior's mean is worth; little, since what is left of it is a steady error", 1e-6, 1e6)
+    m0: float = param(0.1, "Transitions the prior's mean is worth; what is left of it is a steady error", 1e-6, 1e6)
 
 
 class Prior(Protocol):

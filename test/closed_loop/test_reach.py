@@ -1,0 +1,78 @@
+"""The whole ring in the plain loop, from nothing to reaching, with fixed seeds (100 and up: none that is reported)."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from arms import settings
+
+from mbrl_ros import evaluate, scenario
+
+pytestmark = pytest.mark.slow
+QUICK = {"ensemble": {"steps": 300, "members": 3}}
+
+
+def run(name, prior, seconds=5.0, targets=4, seed=100, oracle=False, **overrides):
+    config = scenario.Config(targets=targets, data_seconds=seconds, seconds_per_target=2.0, seed=seed)
+    it = evaluate.Run(settings(name, prior, **overrides), config, seed, oracle)
+    results = it.results()
+    assert it.fault == ""
+    return results
+
+
+def worst(results):
+    return max(r.worst_mm for r in results)
+
+
+@pytest.mark.parametrize("prior", ["ensemble", "gaussian", "nominal"])
+def test_planar_arm_reaches_within_5_mm_before_and_after_the_payload(prior):
+    assert worst(run("planar2", prior, ensemble=QUICK["ensemble"])) < 5.0
+
+
+def test_arm_reaches_within_5_mm_from_ten_seconds_of_data():
+    assert worst(run("arm", "ensemble", seconds=10.0, ensemble=QUICK["ensemble"])) < 5.0
+
+
+def test_a_varied_arm_is_no_harder():
+    robot = {"variation": 0.4, "variation_seed": 100}
+    assert worst(run("arm", "gaussian", seconds=10.0, robot=robot)) < 20.0
+
+
+def test_pendulum_reaches():
+    assert worst(run("pendulum", "gaussian")) < 5.0
+
+
+def test_the_oracle_is_the_best_there_is_to_compare_with():
+    results = run("planar2", "gaussian", oracle=True)
+    assert worst(results) < 3.0
+
+
+def test_without_adaptation_the_payload_is_not_absorbed():
+    """The demonstration must be able to fail: after the payload the frozen model stays off, the adaptive does not."""
+    frozen = run("arm", "gaussian", seconds=10.0, targets=2, learner={"adapt": False})
+    adaptive = run("arm", "gaussian", seconds=10.0, targets=2)
+    assert frozen[1].median_mm > 3 * adaptive[1].median_mm
+
+
+def test_the_same_seed_gives_the_same_run():
+    first, second = (run("planar2", "gaussian", seconds=3.0, targets=1) for _ in range(2))
+    assert first == second
+    assert first != run("planar2", "gaussian", seconds=3.0, targets=1, seed=102)
+
+
+def test_success_means_all_of_the_last_half_second():
+    robot = evaluate.assembly.make_robot(settings())
+    tool = np.zeros((100, 3))
+    tool[-10, 0] = 0.006
+    result = scenario.score(robot, tool, np.zeros((100, 3)), np.zeros(3), np.zeros((100, 2)))
+    assert result.median_mm == 0.0 and result.worst_mm == pytest.approx(6.0) and not result.within(5)
+    tool[-10, 0], tool[-40, 0] = 0.0, 0.006  # before the last half second it does not count
+    assert scenario.score(robot, tool, np.zeros((100, 3)), np.zeros(3), np.zeros((100, 2))).within(5)
+
+
+def test_cost_is_tracking_and_effort_by_hand():
+    """10 mm off for one second: 1e3 * 1e-4 = 0.1; half the limit on both joints: 0.01 * 0.5 = 0.005."""
+    robot = evaluate.assembly.make_robot(settings())
+    tool = np.full((50, 3), [0.01, 0.0, 0.0])
+    effort = np.tile(robot.effort_limit / 2, (50, 1))
+    result = scenario.score(robot, tool, np.zeros((50, 3)), np.zeros(3), effort)
+    assert result.cost == pytest.approx(0.105)

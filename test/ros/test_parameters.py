@@ -1,0 +1,132 @@
+"""Every setting is a declared, described, range-checked parameter; what cannot be used is refused with the reason."""
+import pytest
+from rcl_interfaces.srv import DescribeParameters, ListParameters
+from rig import RING, ControllerNode, LearnerNode, PlantNode, overrides
+
+from mbrl_ros.config import ConfigError
+from mbrl_ros.nodes.estimator_node import EstimatorNode
+from mbrl_ros.nodes.parameters import ROS
+
+LIVE = {"plant.payload", "plant.hold_after", "learner.adapt", "learner.fit_seconds", "controller.exploration",
+        "excitation.duration", "excitation.amplitude", "excitation.effort_noise", "excitation.white_noise",
+        "task.target", "task.path.speed", "task.tool.weight"}
+
+
+@pytest.fixture(scope="module")
+def ring(ros):
+    from rig import Rig
+
+    made = Rig(*RING, plant__hold_after=0)
+    yield made
+    made.close()
+
+
+def ask(made, kind, node, service, **request):
+    client = made.probe.create_client(kind, f"{node}/{service}")
+    assert made.spin(client.service_is_ready)
+    future = client.call_async(kind.Request(**request))
+    assert made.spin(future.done)
+    return future.result()
+
+
+def described(made):
+    """All parameters of all nodes by name, but those of rclpy."""
+    found = {}
+    for node in ("plant", "estimator", "learner", "controller"):
+        names = [n for n in ask(made, ListParameters, node, "list_parameters").result.names if not n.startswith(ROS)]
+        answer = ask(made, DescribeParameters, node, "describe_parameters", names=names)
+        found.update({d.name: d for d in answer.descriptors})
+    return found
+
+
+def test_every_parameter_is_described_and_only_the_live_ones_can_be_set(ring):
+    descriptors = described(ring)
+    assert {"robot", "robot.period", "plant.pace", "estimator.max_age", "prior.n0", "ilqr.horizon", "controller.watchdog",
+            "process.executor", "task.terms"} <= set(descriptors)
+    assert [name for name, d in descriptors.items() if not d.description] == []
+    writable = {name for name, d in descriptors.items() if not d.read_only}
+    assert writable >= LIVE
+    assert all(name in LIVE or name.startswith("task.") for name in writable)
+    period = descriptors["robot.period"].floating_point_range[0]
+    assert (period.from_value, period.to_value) == (1e-4, 1.0)
+    assert descriptors["plant.pace"].additional_constraints == "one of lockstep, realtime"
+
+
+@pytest.mark.parametrize(("node", "name", "value", "words"), [
+    ("plant", "plant.payload", -1.0, "out of range"),
+    ("plant", "plant.payload", float("nan"), "out of range"),
+    ("plant", "plant.payload", "heavy", "Wrong parameter type"),
+    ("plant", "plant.pace", "realtime", "read-only"),
+    ("controller", "controller.exploration", 11.0, "out of range"),
+    ("controller", "task.tool.weight", float("inf"), "out of range"),
+    ("controller", "task.path.speed", 0.0, "out of range"),
+    ("controller", "task.target", [0.1, 0.2], "expected 3 coordinates"),
+    ("controller", "task.target", [0.1, 0.2, float("nan")], "expected a finite number"),
+    ("controller", "excitation.duration", 0.0, "out of range"),
+    ("learner", "learner.fit_seconds", 1e9, "out of range"),
+    ("learner", "learner.nonsense", 1.0, "declared"),
+])
+def test_bad_values_are_refused_with_the_reason(ring, node, name, value, words):
+    ok, reason = ring.set(node, name, value)
+    assert not ok
+    assert words in reason
+
+
+def test_good_values_take_effect(ring):
+    controller, learner = ring[ControllerNode].controller, ring[LearnerNode].learner
+    for node, name, value in (
+            ("controller", "task.tool.weight", 123.0), ("controller", "task.path.speed", 0.2),
+            ("controller", "task.target", [0.4, 0.0, 0.8]), ("controller", "controller.exploration", 0.5),
+            ("controller", "excitation.amplitude", 0.1), ("learner", "learner.adapt", False),
+            ("learner", "learner.fit_seconds", 12.0), ("plant", "plant.payload", 0.7)):
+        assert ring.set(node, name, value) == (True, "")
+        assert ring[{"controller": ControllerNode, "learner": LearnerNode, "plant": PlantNode}[node]].get_parameter(
+            name).value == pytest.approx(value)
+    task = controller.mpc.task
+    assert (task.terms["tool"].weight, task.path.speed) == (123.0, 0.2)
+    assert list(controller.mpc.target) == [0.4, 0.0, 0.8]
+    assert controller.config.exploration == controller.mpc.config.exploration == 0.5
+    assert controller.base.config.amplitude == 0.1
+    assert learner.adapt is False and ring[LearnerNode]._seconds == 12.0
+    assert ring[PlantNode].plant.model.body("payload").mass[0] == 0.7
+
+
+def test_whole_numbers_will_do_for_doubles_in_a_file(ros):
+    node = EstimatorNode(parameter_overrides=overrides(robot="planar2", estimator__acceleration_noise=12))
+    assert node.get_parameter("estimator.acceleration_noise").value == 12.0
+    node.destroy_node()
+
+
+@pytest.mark.parametrize(("kind", "given", "words"), [
+    (PlantNode, {"robot": "armm"}, "unknown robot 'armm'; choose one of arm, pendulum, planar2"),
+    (PlantNode, {"robot": 7}, "robot: expected a name, got int 7"),
+    (PlantNode, {"robot": "/nowhere/x.yaml"}, "no file /nowhere/x.yaml"),
+    (PlantNode, {"robot.model": "/nowhere/x.xml"}, "no file '/nowhere/x.xml'; expected an MJCF or URDF file"),
+    (PlantNode, {"robot.joints": ["shoulder", "wrist"]}, "no joint 'wrist' in the model; it has shoulder, elbow"),
+    (PlantNode, {"robot.sites": ["nose"]}, "no site or body 'nose'"),
+    (PlantNode, {"robot.effort_limit": [1.0]}, "robot.effort_limit: expected 2 values, one per joint, got 1"),
+    (PlantNode, {"robot.effort_limit": ["a", "b"]}, "robot.effort_limit: expected"),
+    (PlantNode, {"robot.period": 0.0203}, "expected a multiple of the model's timestep"),
+    (PlantNode, {"plant.pace": "hurried"}, "plant.pace: unknown 'hurried'; choose one of lockstep, realtime"),
+    (PlantNode, {"plant.payload": 100.0}, "plant.payload: expected a value from 0.0 to 20.0, got 100.0"),
+    (PlantNode, {"plant.payload": "x"}, "plant.payload: expected float, got str 'x'"),
+    (PlantNode, {"plant.colour": "red"}, "plant.colour: unknown setting; plant has seed, pace"),
+    (PlantNode, {"plnt.pace": "lockstep"}, "plnt: unknown setting; there are robot"),
+    (EstimatorNode, {"learner.adapt": 3}, "learner.adapt: expected bool, got int 3"),  # every node checks everything
+    (EstimatorNode, {"estimator.max_age": -1.0}, "estimator.max_age: expected a value from 0.0"),
+    (LearnerNode, {"prior": "oracle"}, "unknown model 'oracle'; choose one of ensemble, gaussian, mixture"),
+    (LearnerNode, {"learner.prior": "oracle"}, "learner.prior: unknown 'oracle'; choose one of ensemble"),
+    (ControllerNode, {"planner": "guess"}, "unknown planner 'guess'; choose one of ilqr, lqr"),
+    (ControllerNode, {"controller.planner": "guess"}, "controller.planner: unknown 'guess'; choose one of ilqr, lqr"),
+    (ControllerNode, {"ilqr.horizon": 2.5}, "ilqr.horizon: expected int, got float 2.5"),
+    (ControllerNode, {"task": "dance"}, "unknown task 'dance'; choose one of reach"),
+    (ControllerNode, {"task.tool.residual": "smell"}, "task.tool.residual: unknown 'smell'; choose one of site_position"),
+    (ControllerNode, {"task.colour.weight": 1.0}, "task.colour: unknown setting; task has terms"),
+    (ControllerNode, {"task.tool.weigth": 1.0}, "task.tool.weigth: unknown setting; task.tool has residual"),
+    (ControllerNode, {"task.target": [1.0]}, "task.target: expected 3 coordinates"),
+])
+def test_settings_that_cannot_be_used_stop_a_node_with_one_line(ros, kind, given, words):
+    with pytest.raises(ConfigError) as caught:
+        kind(parameter_overrides=overrides(**{"robot": "planar2", "prior": "gaussian", **given}))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

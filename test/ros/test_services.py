@@ -1,0 +1,151 @@
+"""What an operator asks for, and what happens when the ring falls silent."""
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rig import RING, ControllerNode, EstimatorNode, LearnerNode, PlantNode
+from std_msgs.msg import Float64MultiArray, String
+
+from mbrl_ros.fields import read_stamp
+from mbrl_ros.msg import ModelCheckpoint, Plan
+from mbrl_ros.nodes import topics
+
+
+def mode_of(made):
+    return made[ControllerNode].controller.mode
+
+
+def excite_and_fit(made, transitions=60):
+    """A model from a short excitation."""
+    assert made.call("controller/excite")[0]
+    assert made.spin(lambda: made[LearnerNode].learner._stored >= transitions)
+    checkpoints = made.listen(ModelCheckpoint, "model_checkpoint", topics.LATCHED)
+    ok, message = made.call("learner/fit")
+    assert ok and "fitting gaussian" in message
+    assert made.spin(lambda: checkpoints)
+    return checkpoints
+
+
+def test_from_excitation_to_a_target_and_to_a_stop(rig):
+    made = rig(*RING)
+    modes = made.listen(String, "mode", topics.LATCHED)
+    references, plans = made.listen(PoseStamped, "reference"), made.listen(Plan, "plan")
+    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
+    assert made.spin(lambda: modes) and modes[-1].data == "idle"
+    ok, reason = made.call("controller/reach")
+    assert not ok and "no model has been fitted: call controller/excite and learner/fit first" in reason
+    checkpoint = excite_and_fit(made)[-1]
+    assert (checkpoint.kind, checkpoint.version) == ("gaussian", 1) and checkpoint.transitions >= 60
+    assert np.isfinite(checkpoint.validation_loss)
+
+    made.say("target", topics.pose(np.array([0.5, 0.0, 0.8]), 0, "base"))
+    assert made.spin(lambda: made[ControllerNode].controller.mpc.target is not None)
+    assert made.call("controller/reach")[0]
+    assert made.spin(lambda: mode_of(made) == "reach" and len(references) > 100 and plans)
+    p = references[-1].pose.position
+    assert np.allclose([p.x, p.y, p.z], [0.5, 0.0, 0.8])
+    assert plans[-1].horizon == 20
+    assert np.linalg.norm(made[PlantNode].plant.true_tool() - [0.5, 0.0, 0.8]) < 0.02
+
+    assert made.call("controller/stop") == (True, "zero effort")
+    count = len(commands)
+    assert made.spin(lambda: len(commands) > count + 3) and not np.any(commands[-1].data)
+    assert mode_of(made) == "idle"
+    assert made.call("controller/hold")[0]
+    assert made.spin(lambda: mode_of(made) == "hold" and np.any(commands[-1].data))
+    assert {"idle", "excite", "reach", "hold"} <= {mode.data for mode in modes}
+    said = {status.name for message in diagnostics for status in message.status}
+    assert {"plant", "learner", "controller"} <= said
+    newest = next(m.status[0] for m in reversed(diagnostics) if m.status[0].name == "controller")
+    assert {"mode", "reason", "ticks", "tick_ms_p50", "tick_ms_p99", "missed_deadlines", "plan_status", "solver"} <= {
+        pair.key for pair in newest.values}
+
+
+def test_reach_without_a_model_where_that_is_allowed(rig):
+    made = rig(*RING, controller__require_model=False)
+    assert made.call("controller/reach")[0]
+    assert made.spin(lambda: mode_of(made) == "reach")
+
+
+def test_fit_is_refused_without_data_and_while_one_runs(rig):
+    made = rig(*RING, plant__hold_after=0)
+    ok, reason = made.call("learner/fit")
+    assert not ok and "0 transitions so far; expected at least 20: call controller/excite first" in reason
+    made.set("plant", "plant.hold_after", 40)
+    made.call("controller/excite")
+    assert made.spin(lambda: made[LearnerNode].learner._stored >= 30)
+    assert made.call("learner/fit")[0]
+    ok, reason = made.call("learner/fit")
+    assert not ok and "a fit is running" in reason
+
+
+def test_a_fit_that_fails_is_said_and_the_ring_goes_on(rig, capfd):
+    made = rig(*RING)
+    diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
+    made.call("controller/excite")
+    learner = made[LearnerNode]
+    assert made.spin(lambda: learner.learner._stored >= 40)
+    learner.settings["robot"] = {**learner.settings["robot"], "model": "/nowhere.xml"}
+    assert made.call("learner/fit")[0]
+    assert made.spin(lambda: any(m.status[0].message.startswith("the fit failed") for m in diagnostics))
+    output = capfd.readouterr().err
+    assert "no file '/nowhere.xml'" in output and "Traceback" not in output
+    stored = learner.learner._stored
+    assert made.spin(lambda: learner.learner._stored > stored + 10)
+
+
+def test_a_repeated_state_gets_the_same_command_again(rig):
+    made = rig(*RING, plant__hold_after=0, plant__timeout=0.02)
+    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    made.call("controller/excite")
+    made.set("plant", "plant.hold_after", 5)
+    assert made.spin(lambda: made[PlantNode].pace.periods == 5)
+    assert made.spin(lambda: commands)
+    count, stored = len(commands), made[LearnerNode].learner._stored
+    made[EstimatorNode]._estimates.publish(made[EstimatorNode]._last)
+    assert made.spin(lambda: len(commands) > count)
+    assert commands[-1] == commands[count - 1]
+    assert made[LearnerNode].learner._stored == stored
+
+
+def test_watchdog_commands_zero_effort_when_states_stop_coming(rig, capfd):
+    made = rig(*RING, plant__pace="realtime", controller__watchdog=1.0)
+    commands, modes = made.listen(Float64MultiArray, topics.COMMANDS), made.listen(String, "mode", topics.LATCHED)
+    assert made.call("controller/hold")[0]
+    assert made.spin(lambda: mode_of(made) == "hold" and np.any(commands[-1].data))
+    made.call("plant/run", False)
+    assert made.spin(lambda: mode_of(made) == "fault")
+    assert made.spin(lambda: modes[-1].data == "fault" and not np.any(commands[-1].data))
+    assert "no state for 1." in made[ControllerNode].controller.reason
+    assert "zero effort: no state for 1." in capfd.readouterr().err
+    made.call("plant/run", True)
+    count = len(commands)
+    assert made.spin(lambda: len(commands) > count + 10)
+    assert mode_of(made) == "fault" and not np.any(commands[-1].data)  # until somebody asks
+    assert made.call("controller/hold")[0]
+    assert made.spin(lambda: mode_of(made) == "hold")
+
+
+def test_watchdog_is_not_fooled_by_a_stamp_that_stands_still(rig):
+    made = rig(*RING, plant__pace="realtime", controller__watchdog=1.0)
+    assert made.call("controller/hold")[0]
+    assert made.spin(lambda: mode_of(made) == "hold")
+    made[PlantNode].pace.run(False)
+    estimator = made[EstimatorNode]
+
+    def again():
+        estimator._estimates.publish(estimator._last)
+        return mode_of(made) == "fault"
+
+    assert made.spin(again)
+
+
+def test_two_robots_side_by_side(rig):
+    other = rig(*(lambda kind=kind, **arguments: kind(namespace="other", **arguments) for kind in RING))
+    made = rig(*RING, plant__hold_after=0)
+    commands = other.listen(Float64MultiArray, "other/" + topics.COMMANDS)
+    mine = made.probe.create_subscription(Float64MultiArray, topics.COMMANDS, lambda m: made.heard.setdefault("x", []), 1)
+    assert other.call("other/controller/hold")[0]
+    assert other.spin(lambda: len(commands) > 5)
+    assert mine is not None and "x" not in made.heard
+    assert read_stamp(other.listen(DiagnosticArray, topics.DIAGNOSTICS) and other.probe.get_clock().now().to_msg()) > 0

@@ -19,7 +19,7 @@ from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.planners import CONVERGED, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.robot import Robot
-from mbrl_ros.task import MinimumJerk, Task, Window
+from mbrl_ros.task import MinimumJerk, Task
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
 
 MODES = IDLE, HOLD, EXCITE, REACH, FAULT = ("idle", "hold", "excite", "reach", "fault")
@@ -193,9 +193,10 @@ class ModelPredictiveController:
         target = tool if self.target is None else self.target
         if self._path is None or not np.array_equal(self._path.goal, target):
             self._path = self.task.path_to(target, tool, start)
-        position, velocity = self._path.at(start, self.robot.period, self.planner.horizon + 1)
         self.reference = self._path.at(state_time, self.robot.period, 1)[0][0]
-        cost = self.task.cost(Window(position, velocity, self.effort_mean), self.device)
+        q = x[self.robot.slice("joint/position")]
+        window = self.task.window(self._path, start, q, self.planner.horizon, self.effort_mean)
+        cost = self.task.cost(window, self.device)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
         model = LinearGaussianDynamics(*(on_device(a) for a in (dynamics.F, dynamics.f, dynamics.Sigma)))
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import mujoco
 import numpy as np
@@ -31,13 +32,14 @@ class Scene:
 
     def __init__(self, config: Config, q: Array, targets: Array, size: tuple[int, int]):
         self.robot = Robot(config)
-        self._data = mujoco.MjData(self.robot.model)
         model = self.robot.model
+        self._data = mujoco.MjData(model)
+        self._joints = [model.joint(name).id for name in self.robot.joints]
         planes = [g for g in range(model.ngeom) if KINDS.get(int(model.geom_type[g])) == "plane"]
         self.floor = float(model.geom_pos[planes[0], 2]) if planes else 0.0
         shown = q[:: max(1, len(q) // 40)]
         points = np.concatenate([self._extent(row) for row in shown] + [targets])
-        foot = np.array([*self._data.geom_xpos[:, :2].mean(0), self.floor])
+        foot = np.array([*self._data.xanchor[self._joints[0], :2], self.floor])
         self.camera = frame_all(np.vstack([points, foot]), self._viewpoint(), size)
         self.middle = 0.5 * (points.min(0) + points.max(0))
         self.reach = 0.7 + np.ptp(points, axis=0).max()  # [m] from the middle to the edge of the shadow map
@@ -60,7 +62,23 @@ class Scene:
                 position = position + rotation @ model.geom_aabb[g, :3]
             shapes.append(Shape(kind, np.maximum(size, 1e-4), position.copy(), rotation.copy(), rgba[:3].copy()))
         tool = data.site(self.robot.sites[0]).xpos.copy()
-        return [*self._stand, *shapes, Shape("sphere", np.full(3, TOOL_RADIUS), tool, np.eye(3), ORANGE, 0.6)]
+        ball = Shape("sphere", np.full(3, TOOL_RADIUS), tool, np.eye(3), ORANGE, 0.6)
+        return [*self._stand, *(shapes or self._sticks(tool)), ball]
+
+    def _sticks(self, tool: Array) -> list[Shape]:
+        """A robot that has no shape: from joint to joint to tool."""
+        points = np.vstack([self._data.xanchor[self._joints], tool])
+        sticks = []
+        for start, end in pairwise(points):
+            length = float(np.linalg.norm(end - start))
+            if length > 1e-3:
+                axis = (end - start) / length
+                side = np.linalg.svd(axis[None])[2][1:]  # two directions across
+                rotation = np.stack([*side, axis], -1)
+                rotation[:, 0] *= np.sign(np.linalg.det(rotation))
+                size = np.array([0.02, 0.5 * length, 0.0])
+                sticks.append(Shape("capsule", size, 0.5 * (start + end), rotation, GRAY))
+        return sticks
 
     def colors(self, q: Array) -> Array:
         """What occurs in its pictures besides the floor: (k, 3) 0..1."""
@@ -115,7 +133,7 @@ class Scene:
     def _stand(self) -> list[Shape]:
         """What holds a robot that has no base and moves in a plane: an axle and a post behind it."""
         model, data = self.robot.model, self._data
-        joint = model.joint(self.robot.joints[0]).id
+        joint = self._joints[0]
         anchor, axis = data.xanchor[joint].copy(), data.xaxis[joint].copy()
         based = any(model.geom_bodyid[g] == 0 and KINDS.get(int(model.geom_type[g])) != "plane"
                     for g in range(model.ngeom))
@@ -155,7 +173,7 @@ class Scene:
     def _axes(self) -> Array:
         """Of the joints, at some posture: (m, 3)."""
         mujoco.mj_kinematics(self.robot.model, self._data)
-        return self._data.xaxis[[self.robot.model.joint(name).id for name in self.robot.joints]].copy()
+        return self._data.xaxis[self._joints].copy()
 
     @cached_property
     def _empty(self) -> Image.Image:

@@ -64,6 +64,16 @@ class Record(NamedTuple):
     data: bytes  # serialized (CDR)
 
 
+def _bytes(*records: McapRecord) -> bytes:
+    builder = RecordBuilder()
+    for record in records:
+        record.write(builder)
+    return builder.end()
+
+
+END = _bytes(DataEnd(0), Footer(0, 0, 0)) + MAGIC  # of a file without index
+
+
 class McapWriter:
     """Writes chunks of messages; profile ros2, encoding cdr, schemas ros2msg. Raises OSError."""
 
@@ -73,29 +83,30 @@ class McapWriter:
         self._channels: list[Channel] = []
         self._undeclared: list[McapRecord] = []  # schemas and channels that no chunk holds yet
         self._indexes: list[ChunkIndex] = []
-        self.counts: list[int] = []  # of messages, by channel
+        self.counts: dict[int, int] = {}  # of messages, by channel
         self.start_time, self.end_time = 2**63 - 1, 0  # [ns]
         self._end = 0  # where the next chunk goes
         self._put(MAGIC + _bytes(Header("ros2", "mbrl_ros")))
 
     def channel(self, topic: str, type_name: str, definition: str) -> int:
-        """The number of a new channel, from 0."""
+        """The number of a new channel, from 1."""
         if type_name not in self._schemas:
             schema = Schema(len(self._schemas) + 1, definition.encode(), "ros2msg", type_name)
             self._schemas[type_name] = schema
             self._undeclared.append(schema)
-        channel = Channel(len(self._channels), topic, "cdr", {"offered_qos_profiles": ""}, self._schemas[type_name].id)
+        schema_id, number = self._schemas[type_name].id, len(self._channels) + 1
+        channel = Channel(number, topic, "cdr", {"offered_qos_profiles": ""}, schema_id)
         self._channels.append(channel)
         self._undeclared.append(channel)
-        self.counts.append(0)
-        return channel.id
+        self.counts[number] = 0
+        return number
 
     def chunk(self, messages: list[tuple[int, int, int, bytes]]) -> None:
         """Write messages (channel, log time, publish time, data), which are on their way to the disk on return."""
         declared = len(self._undeclared)
         parts = [_bytes(*self._undeclared)]
         offset, entries = len(parts[0]), dict[int, list[tuple[int, int]]]()
-        counts = list(self.counts)
+        counts = dict(self.counts)
         for channel, log_time, publish_time, data in messages:
             head = MESSAGE.pack(Opcode.MESSAGE, 22 + len(data), channel, counts[channel], log_time, publish_time)
             entries.setdefault(channel, []).append((log_time, offset))
@@ -118,13 +129,13 @@ class McapWriter:
         self._put(chunk + index)
         self._indexes.append(entry)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes, end: bytes = END) -> None:
         """Append, and end the file behind it."""
         try:
-            _write_at(self._file, self._end, data + _bytes(DataEnd(0), Footer(0, 0, 0)) + MAGIC)
+            _write_at(self._file, self._end, data + end)
         except OSError:  # the disk is full: keep what there is
             os.ftruncate(self._file, self._end)
-            _write_at(self._file, self._end, _bytes(DataEnd(0), Footer(0, 0, 0)) + MAGIC)
+            _write_at(self._file, self._end, END)
             raise
         self._end += len(data)
 
@@ -135,15 +146,15 @@ class McapWriter:
     def finish(self) -> None:
         """Write the index and close."""
         try:
-            _write_at(self._file, self._end, self._summary())
+            self._put(b"", self._summary())
             self.sync()
         finally:
             os.close(self._file)
 
     def _summary(self) -> bytes:
-        counts = {c: n for c, n in enumerate(self.counts) if n}
+        counts = {channel: count for channel, count in self.counts.items() if count}
         first = self.start_time if counts else 0
-        statistics = Statistics(0, len(self._channels), counts, len(self._indexes), sum(self.counts), self.end_time,
+        statistics = Statistics(0, len(self._channels), counts, len(self._indexes), sum(counts.values()), self.end_time,
                                 first, 0, len(self._schemas))
         data_end = _bytes(DataEnd(0))
         start = self._end + len(data_end)
@@ -248,13 +259,6 @@ def _frames(path: Path) -> Iterator[tuple[int, bytes]]:
             else:
                 file.seek(length, os.SEEK_CUR)
     log.warning("%s: ends within a record; what comes before is read", path)
-
-
-def _bytes(*records: McapRecord) -> bytes:
-    builder = RecordBuilder()
-    for record in records:
-        record.write(builder)
-    return builder.end()
 
 
 def _write_at(file: int, offset: int, data: bytes) -> None:

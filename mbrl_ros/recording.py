@@ -138,7 +138,8 @@ class Recorder:
 
 def _span(file: McapWriter) -> dict[str, Any]:
     return {"starting_time": {"nanoseconds_since_epoch": file.start_time},
-            "duration": {"nanoseconds": max(0, file.end_time - file.start_time)}, "message_count": sum(file.counts)}
+            "duration": {"nanoseconds": max(0, file.end_time - file.start_time)},
+            "message_count": sum(file.counts.values())}
 
 
 def _typestore(type_name: str, text: str) -> Any:

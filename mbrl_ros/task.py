@@ -20,6 +20,9 @@ from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, QuadraticCost
 
 
+DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
+
+
 @dataclass(frozen=True)
 class Term:
     """Parameters `task.<term>.*`: one weighted norm of one residual."""
@@ -47,6 +50,7 @@ class Window(NamedTuple):
 
     position: Array  # (T + 1, 3) [m] of the tool
     velocity: Array  # (T + 1, 3) [m/s]
+    joint_velocity: Array  # (T + 1, m) [rad/s or m/s], the least that moves the tool along the path
     effort_mean: Array  # (m,) [N m or N], the slow mean of what was commanded
 
 
@@ -95,7 +99,8 @@ def _joint_position(robot: Robot, term: Term) -> Residual:
 
 
 def _joint_velocity(robot: Robot, term: Term) -> Residual:
-    return Residual(_selector(robot, "joint/velocity", robot.m), lambda w: np.zeros(robot.m), False)
+    """About what the path needs: damps the motion that the tool does not show, without holding the tool back."""
+    return Residual(_selector(robot, "joint/velocity", robot.m), lambda w: w.joint_velocity, False)
 
 
 def _effort(robot: Robot, term: Term) -> Residual:
@@ -146,6 +151,14 @@ class Task:
         """The motion from `start` to `goal` (3,) [m] that begins at `time` [ns]."""
         duration = np.clip(np.linalg.norm(goal - start) / self.path.speed, self.path.shortest, self.path.longest)
         return MinimumJerk(np.array(start, float), np.array(goal, float), time, float(duration))
+
+    def window(self, path: MinimumJerk, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
+        """What the cost refers to from `time` [ns] on, with the tool's Jacobian as it is at q (m,)."""
+        position, velocity = path.at(time, self.robot.period, horizon + 1)
+        J = self.robot.tools(q, np.zeros(self.robot.m))[1][0]  # (3, m)
+        # Damped, so that a direction in which the arm is nearly singular asks for no fast joints (Nakamura 1986).
+        inverse = J.T @ np.linalg.inv(J @ J.T + DAMPING**2 * np.eye(3))  # (m, 3)
+        return Window(position, velocity, velocity @ inverse.T, effort_mean)
 
     def cost(self, window: Window, device: torch.device) -> ResidualCost:
         """The cost over one horizon, as torch tensors on `device`."""

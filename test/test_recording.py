@@ -1,4 +1,5 @@
 """Recordings: exact, openable by others, and no more than a second short after a kill."""
+import json
 import logging
 import os
 import re
@@ -6,24 +7,31 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+import zstandard
+from mcap.data_stream import ReadDataStream
+from mcap.opcode import Opcode
 from mcap.reader import make_reader
+from mcap.records import Chunk, Footer, MessageIndex
 from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
 from test_messages import ROOT, STORE, message_class, mine, serialized
 
 from mbrl_ros import messages, recording
-from mbrl_ros.mcap_file import definition, read_records
+from mbrl_ros.mcap_file import MESSAGE, definition, read_records
 from mbrl_ros.messages import Names
 from mbrl_ros.recording import STATE_ESTIMATE, Recorder, RecordingError, read_trials, recover
 from mbrl_ros.types import Gaussian, Observation, StateEstimate
 
 NAMES = Names(("position", "velocity", "effort"), ("hinge",))
 N, M, PERIOD = 3, 1, 20_000_000
+SOURCED = os.environ.get("AMENT_PREFIX_PATH", "")
 STANDARD = ("sensor_msgs/msg/JointState", "std_msgs/msg/Header", "builtin_interfaces/msg/Time")
 
 
@@ -76,6 +84,7 @@ def test_trials_come_back_exactly(tmp_path):
     ([(0, 0), (0, 2), (0, 4)], []),  # nothing that follows
     ([(0, 0), (0, 1), (0, 1), (0, 1), (0, 2)], [2]),  # sent again
     ([(0, 5), (0, 6), (0, 0), (0, 1)], [1, 1]),  # the estimator was restarted
+    ([(0, 0), (0, 1), (1, 2), (1, 3)], [1, 1]),  # a reset whose steps happen to go on
     ([(0, 0)], []),
     ([], []),
 ])
@@ -175,6 +184,35 @@ def test_mcap_ros2_opens_it(tmp_path):
     assert got[0].decoded_message.header.stamp.nanosec == estimate(5).time
 
 
+def test_the_index_points_at_the_messages(tmp_path):
+    """Ours is written by hand: every offset and checksum of it, against the specification (mcap.dev/spec)."""
+    with Recorder(tmp_path / "bag") as recorder:
+        for times in ([3, 5, 4, 1], [9, 6, 7, 8]):  # out of order
+            for log_time in times:
+                recorder.write(f"/{log_time % 2}", STATE_ESTIMATE, cdr(estimate(log_time)), log_time, 0)
+            recorder.flush()
+    data = (tmp_path / "bag" / "bag_0.mcap").read_bytes()
+    with (tmp_path / "bag" / "bag_0.mcap").open("rb") as file:
+        summary = make_reader(file).get_summary()
+    for index in summary.chunk_indexes:
+        chunk = Chunk.read(ReadDataStream(BytesIO(data[index.chunk_start_offset + 9 :])))
+        content = zstandard.decompress(chunk.data, chunk.uncompressed_size)
+        found = []
+        for channel, offset in index.message_index_offsets.items():
+            entries = MessageIndex.read(ReadDataStream(BytesIO(data[offset + 9 :])))
+            assert data[offset] == Opcode.MESSAGE_INDEX and entries.channel_id == channel
+            assert entries.records == sorted(entries.records)
+            for log_time, place in entries.records:
+                opcode, length, of, _, stamp, _ = MESSAGE.unpack_from(content, place)
+                assert (opcode, of, stamp) == (Opcode.MESSAGE, channel, log_time)
+                assert content[place + 9 :][22:length] == cdr(estimate(log_time))
+                found.append(log_time)
+        assert (index.message_start_time, index.message_end_time) == (min(found), max(found))
+    footer = Footer.read(ReadDataStream(BytesIO(data[-28:])))
+    assert footer.summary_crc == zlib.crc32(data[footer.summary_start : -12])
+    assert data[footer.summary_start] == Opcode.SCHEMA and data[footer.summary_offset_start] == Opcode.SUMMARY_OFFSET
+
+
 def test_metadata_says_what_is_in_it(tmp_path):
     written = mixed(tmp_path / "bag")
     info = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
@@ -252,9 +290,12 @@ def test_truncated_anywhere_the_complete_chunks_remain(tmp_path, chunks):
     assert sum(len(trial.x) for trial in read_trials(cut)) == expected
 
 
-def test_a_damaged_chunk_is_left_out(tmp_path, chunks, caplog):
+@pytest.mark.parametrize("where", ["content", "checksum"])
+def test_a_damaged_chunk_is_left_out(chunks, caplog, where):
     data, ends = bytearray(chunks.read_bytes()), chunk_ends(chunks)
-    data[ends[3][0] - 20] ^= 0xFF  # within the fourth
+    with chunks.open("rb") as file:
+        fourth = make_reader(file).get_summary().chunk_indexes[3].chunk_start_offset
+    data[ends[3][0] - 20 if where == "content" else fourth + 9 + 24] ^= 0xFF
     chunks.write_bytes(data)
     with caplog.at_level(logging.WARNING):
         assert [len(trial.x) for trial in read_trials(chunks)] == [15, 20]
@@ -366,7 +407,7 @@ def test_a_full_disk_is_reported_and_what_was_written_stays(tmp_path, monkeypatc
 
     def full(file, view, offset):
         if offset + len(view) > size + 10:
-            real(file, view[:20], offset)
+            real(file, view[:100], offset)
             raise OSError(28, "No space left on device")
         return real(file, view, offset)
 
@@ -380,3 +421,27 @@ def test_a_full_disk_is_reported_and_what_was_written_stays(tmp_path, monkeypatc
         recorder.close()
     monkeypatch.undo()
     assert [len(trial.x) for trial in read_trials(tmp_path / "bag")] == [5]
+    with AnyReader([tmp_path / "bag"]) as bag:
+        assert len(list(bag.messages())) == 5
+
+
+def test_messages_of_ros(tmp_path, monkeypatch):
+    """With what rclpy serializes, where it is; the type hashes are those of ROS."""
+    serialization = pytest.importorskip("rclpy.serialization", reason="ROS 2 is not available")
+    msg = pytest.importorskip("mbrl_ros.msg", reason="the workspace is not built and sourced")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", SOURCED)
+    run = [estimate(k) for k in range(5)]
+    sent = [messages.to_state_estimate(msg.StateEstimate, value, NAMES) for value in run]
+    with Recorder(tmp_path / "bag") as recorder:
+        for k, message in enumerate(sent):
+            recorder.write("/state_estimate", STATE_ESTIMATE, serialization.serialize_message(message), k, k)
+    [trial] = read_trials(tmp_path / "bag")
+    assert np.array_equal(trial.x, x_of(run))
+    stored = [record.data for record in read_records(tmp_path / "bag" / "bag_0.mcap")]
+    assert [serialization.deserialize_message(data, msg.StateEstimate) for data in stored] == sent
+    info = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    [topic] = info["topics_with_message_count"]
+    description = next(Path(p) / "share" / "mbrl_ros" / "msg" / "StateEstimate.json" for p in SOURCED.split(os.pathsep)
+                       if (Path(p) / "share" / "mbrl_ros" / "msg" / "StateEstimate.json").is_file())
+    hashes = {h["type_name"]: h["hash_string"] for h in json.loads(description.read_text())["type_hashes"]}
+    assert topic["topic_metadata"]["type_description_hash"] == hashes[STATE_ESTIMATE]

@@ -232,6 +232,23 @@ def test_shapes_stand_where_mujoco_has_them(config):
     assert np.allclose(shapes[-1].position, robot.tool_position(q), atol=1e-12)
 
 
+def test_a_robot_without_shapes_is_drawn_as_sticks(tmp_path):
+    inertial = '<inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial>'
+    urdf = f'''<robot name="bare"><link name="base"/><link name="a">{inertial}</link><link name="b">{inertial}</link>
+      <joint name="j1" type="continuous"><parent link="base"/><child link="a"/><axis xyz="0 0 1"/></joint>
+      <joint name="j2" type="continuous"><parent link="a"/><child link="b"/><origin xyz="0 0 0.4"/><axis xyz="0 1 0"/>
+      </joint></robot>'''
+    (tmp_path / "bare.urdf").write_text(urdf)
+    two = (1.0, 1.0)
+    config = Config(str(tmp_path / "bare.urdf"), ("j1", "j2"), ("b",), home=two, effort_limit=two,
+                    effort_rate_limit=two, velocity_limit=two, stiffness=two, damping=two)
+    assert colors_in(picture(config, np.ones(2), tmp_path / "bare.png", None, (480, 400)))[1] > 100
+    scene = drawing.Scene(config, np.ones((1, 2)), np.zeros((0, 3)), (480, 400))
+    stick = scene.shapes(np.ones(2))[0]
+    assert np.allclose(stick.position, [0, 0, 0.2]) and stick.size[1] == pytest.approx(0.2)
+    assert np.allclose(stick.rotation[:, 2], [0, 0, 1]) and np.linalg.det(stick.rotation) == pytest.approx(1)
+
+
 def pixels_like(image, color, tolerance=0.12):
     """Columns and rows (k, 2) of the pixels of a hue, in whatever light."""
     pixels = np.asarray(image, float)

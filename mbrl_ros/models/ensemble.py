@@ -111,22 +111,28 @@ def _spread(deviation: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Units:
-    """w, and the residual of the ridge solution A w + b, in units of their deviations."""
+    """w, and the residual of every member's ridge solution A w + b, in units of their deviations.
+
+    A member's ridge solution must not know its held-out fold either, or it could not be improved upon there.
+    """
 
     w_mean: Array
     w_scale: Array
-    A: Array  # (dy, dw)
-    b: Array  # (dy,)
+    A: Array  # (E, dy, dw)
+    b: Array  # (E, dy)
     r_scale: Array  # (dy,)
 
     @classmethod
-    def of(cls, w: Array, y: Array) -> _Units:
-        A, b = ridge(w, y, choose_ridge(w, y))
-        floor = NOISE_FLOOR * scale_of(y)[1]
-        return cls(*scale_of(w), A, b, np.maximum((y - w @ A.T - b).std(0), floor))
+    def of(cls, w: Array, y: Array, fold: Array, members: int) -> _Units:
+        strength = choose_ridge(w, y)
+        A, b = (np.stack(a) for a in zip(*(ridge(w[fold != e], y[fold != e], strength) for e in range(members)),
+                                         strict=True))
+        residual = y - w @ A.mean(0).T - b.mean(0)
+        return cls(*scale_of(w), A, b, np.maximum(residual.std(0), NOISE_FLOOR * scale_of(y)[1]))
 
     def scaled(self, w: Array, y: Array) -> tuple[Tensor, Tensor]:
-        residual = (y - w @ self.A.T - self.b) / self.r_scale
+        """w (N, dw) and residuals (E, N, dy)."""
+        residual = (y - w @ self.A.swapaxes(-1, -2) - self.b[:, None]) / self.r_scale
         return (torch.as_tensor((w - self.w_mean) / self.w_scale, dtype=torch.float32),
                 torch.as_tensor(residual, dtype=torch.float32))
 
@@ -146,7 +152,8 @@ def _fit(data: Data, config: Ensemble.Config, seed: int) -> Ensemble:
     folds = max(FOLDS, config.members)
     if len(w) < 2 * folds:
         raise ValueError(f"ensemble: expected at least {2 * folds} transitions, got {len(w)}")
-    units, fold = _Units.of(w, y), time_folds(len(w), folds)
+    fold = time_folds(len(w), folds)
+    units = _Units.of(w, y, fold, config.members)
     weights = units.fold(_train(*units.scaled(w, y), fold, config, seed))
     unit = torch.eye(y.shape[-1], dtype=torch.float64)
     ensemble = Ensemble(**weights, R=unit, w_scale=torch.as_tensor(units.w_scale))
@@ -170,7 +177,7 @@ def _network(p: dict[str, Tensor], w: Tensor) -> Tensor:
 
 
 def _train(w: Tensor, y: Tensor, fold: Array, config: Ensemble.Config, seed: int) -> dict[str, Tensor]:
-    """Every member at its least held-out error; w (N, dw), y (N, dy) scaled."""
+    """Every member at its least held-out error; w (N, dw), y (E, N, dy) scaled."""
     E, generator = config.members, torch.Generator().manual_seed(seed)
     p = _initial(E, w.shape[-1], y.shape[-1], config.hidden, generator)
     for value in p.values():
@@ -179,11 +186,12 @@ def _train(w: Tensor, y: Tensor, fold: Array, config: Ensemble.Config, seed: int
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.steps))
     held_out = torch.as_tensor(fold == np.arange(E)[:, None])  # (E, N)
     rows = _rows(held_out, config.bootstrap, generator)  # (E, N_train)
+    each = torch.arange(E)[:, None]
     best, error, waited = _snapshot(p), _error(p, w, y, held_out), 0
     every = max(1, config.steps // 40)
     for step in range(1, config.steps + 1):
         i = rows.gather(1, torch.randint(rows.shape[1], (E, config.batch), generator=generator))
-        loss = (_network(p, w[i]) - y[i]).square().mean((1, 2)).sum()
+        loss = (_network(p, w[i]) - y[each, i]).square().mean((1, 2)).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -134,7 +134,12 @@ class PhysicsModel:
 
 @dataclass(frozen=True)
 class Nominal:
-    """Wrong physics as a regression on w, which must hold joint positions and velocities; R is fitted."""
+    """Wrong physics as a regression on w, which must hold joint positions and velocities; R is fitted.
+
+    The change of a tool's position is written as h v + (p' - p - h v)(q, qd, u) with the v of w, h the period: the same
+    number, but its first part holds in every configuration, so that a local fit across a fast motion need not bend.
+    With p' - p as a function of the joints alone the arm diverged in every run.
+    """
 
     @dataclass(frozen=True)
     class Config:
@@ -166,15 +171,19 @@ class Nominal:
     def mean(self, w: Tensor) -> Tensor:
         """(*b, dw) -> (*b, dy)."""
         x, u = self._state(w)
-        return self.features.y(x, self.physics.mean(x, u))
+        return self.features.y(x, self._drift(w, x, self.physics.mean(x, u)))
 
     def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """(*b, dy) and (*b, dy, dw). Tool coordinates of w have no influence: y follows from the joints alone."""
-        (x, u), f = self._state(w), self.features
+        """(*b, dy) and (*b, dy, dw)."""
+        (x, u), f, h = self._state(w), self.features, self.physics.robot.period
         x_next, F = self.physics.jacobian(x, u)
-        F[..., : self.physics.robot.n] -= self._state_derivative(x)
+        G = self._state_derivative(x)
+        for p, v in self._tools():
+            F[..., p, :f.n] -= h * G[..., v, :]
+            F[..., p, v] += h * torch.eye(3, dtype=F.dtype)
+        F[..., : f.n] -= G
         columns = [*f.reg, *range(f.n, f.n + f.m)]
-        return f.y(x, x_next), F[..., list(f.fit), :][..., columns]
+        return f.y(x, self._drift(w, x, x_next)), F[..., list(f.fit), :][..., columns]
 
     def predict(self, w: Tensor) -> Gaussian:
         """Gaussian over y."""
@@ -190,6 +199,20 @@ class Nominal:
         motion = np.stack([self.physics.kinematics(*pair)[0] for pair in joints])
         x[..., : motion.shape[-1]] = torch.as_tensor(motion).reshape(*w.shape[:-1], -1)
         return x, w[..., k:]
+
+    def _tools(self) -> list[tuple[slice, slice]]:
+        """Position and velocity rows of the tools whose velocity is in w."""
+        robot = self.physics.robot
+        rows = [(robot.slice(f"site/{s}/position"), robot.slice(f"site/{s}/velocity")) for s in robot.sites]
+        return [(p, v) for p, v in rows if set(range(v.start, v.stop)) <= set(self.features.reg)]
+
+    def _drift(self, w: Tensor, x: Tensor, x_next: Tensor) -> Tensor:
+        """x_next with h (v of w - v of the joints) added to the tool positions."""
+        given = x.clone()
+        given[..., list(self.features.reg)] = w[..., : len(self.features.reg)]
+        for p, v in self._tools():
+            x_next[..., p] += self.physics.robot.period * (given[..., v] - x[..., v])
+        return x_next
 
     def _state_derivative(self, x: Tensor) -> Tensor:
         """d[q; qd; p; v]/d[q; qd] (*b, n, n), which y = x' - x subtracts."""
@@ -218,7 +241,7 @@ class Nominal:
 
 
 def nominal_physics(robot: Robot | None, config: Nominal.Config) -> PhysicsModel:
-    """The robot's model with scaled masses and damping."""
+    """The robot's model with scaled masses and damping, without dry friction."""
     if robot is None:
         raise ConfigError("nominal: this prior needs the robot's model file")
     model = load_model(robot.config)
@@ -228,7 +251,7 @@ def nominal_physics(robot: Robot | None, config: Nominal.Config) -> PhysicsModel
     mass = 1 + config.error * rng.uniform(-1, 1, model.nbody)
     model.body_mass[:] *= mass
     model.body_inertia[:] *= mass[:, None]
-    model.dof_frictionloss[:] = 0.0
+    model.dof_frictionloss[:] = 0.0  # no data sheet has it, and its derivative is a step
     model.dof_damping[:] *= 1 + config.error * rng.uniform(-1, 1, model.nv)
     mujoco.mj_setConst(model, mujoco.MjData(model))
     return PhysicsModel(robot, model, config.delay)

@@ -2,17 +2,22 @@
 from __future__ import annotations
 
 import gc
+import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import rclpy
+import rclpy.utilities
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from mbrl_ros import config
 from mbrl_ros.config import ConfigError
 
 USER_ERROR = 2  # exit code
@@ -38,9 +43,31 @@ class Stop:
 def init(args: list[str] | None = None) -> None:
     """rclpy.init without its signal handlers, which would invalidate publishers before the last command is sent."""
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        with _quiet():
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy has no common class for what a command line or parameter file can have wrong
-        raise ConfigError(f"ROS arguments: {' '.join(str(error).split())}") from error
+        for path in _parameter_files(sys.argv if args is None else args):
+            config.read(path)  # says more clearly what is wrong with it
+        reason = re.sub(r",? at /\S+?:\d+", "", " ".join(str(error).split()))
+        raise ConfigError(f"ROS arguments: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what rcl writes to stderr beside the exception it raises."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _parameter_files(args: list[str]) -> list[Path]:
+    return [Path(after) for word, after in zip(args, args[1:], strict=False) if word == "--params-file"]
 
 
 def make_executor(kind: str) -> Executor:
@@ -83,10 +110,12 @@ def guarded(main: Callable[[Stop], int], args: list[str] | None) -> int:
 
 def run(factory: Callable[[], Node], args: list[str] | None = None) -> int:
     """Spin factory()'s node."""
-    return guarded(lambda stop: _spin(factory, stop), args)
+    return guarded(lambda stop: _spin(factory, sys.argv if args is None else args, stop), args)
 
 
-def _spin(factory: Callable[[], Node], stop: Stop) -> int:
+def _spin(factory: Callable[[], Node], args: list[str], stop: Stop) -> int:
+    for word in rclpy.utilities.remove_ros_args(args)[1:]:
+        raise ConfigError(f"unknown argument {word!r}; expected --ros-args and what follows it")
     node = factory()
     executor = make_executor(getattr(node, "executor_kind", "single"))
     executor.add_node(node)

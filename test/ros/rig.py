@@ -30,15 +30,15 @@ def overrides(**parameters):
 class Rig:
     """Nodes of these kinds and a probe, all in this process. Parameters: the small robot in lock-step, unless given."""
 
-    def __init__(self, *kinds, executor="single", **parameters):
+    def __init__(self, *kinds, executor="single", namespace="", **parameters):
         import rclpy
 
         self.executor = spin.make_executor(executor)
         self.given = {**SMALL, **{name.replace("__", "."): value for name, value in parameters.items()}}
         self.nodes = {}
         for kind in kinds:
-            self.nodes[kind] = kind(parameter_overrides=overrides(**self.given))
-        self.probe = rclpy.create_node("probe")
+            self.nodes[kind] = kind(parameter_overrides=overrides(**self.given), namespace=namespace)
+        self.probe = rclpy.create_node("probe", namespace=namespace)
         self.heard, self._publishers = {}, {}
         for node in (*self.nodes.values(), self.probe):
             self.executor.add_node(node)

@@ -5,7 +5,6 @@ from geometry_msgs.msg import PoseStamped
 from rig import RING, ControllerNode, EstimatorNode, LearnerNode, PlantNode
 from std_msgs.msg import Float64MultiArray, String
 
-from mbrl_ros.fields import read_stamp
 from mbrl_ros.msg import ModelCheckpoint, Plan
 from mbrl_ros.nodes import topics
 
@@ -14,14 +13,16 @@ def mode_of(made):
     return made[ControllerNode].controller.mode
 
 
-def excite_and_fit(made, transitions=60):
+def excite_and_fit(made, transitions=300):
     """A model from a short excitation."""
     assert made.call("controller/excite")[0]
     assert made.spin(lambda: made[LearnerNode].learner._stored >= transitions)
     checkpoints = made.listen(ModelCheckpoint, "model_checkpoint", topics.LATCHED)
+    made.call("plant/run", False)  # leaves the processor to the fit
     ok, message = made.call("learner/fit")
     assert ok and "fitting gaussian" in message
     assert made.spin(lambda: checkpoints)
+    made.call("plant/run", True)
     return checkpoints
 
 
@@ -35,7 +36,7 @@ def test_from_excitation_to_a_target_and_to_a_stop(rig):
     ok, reason = made.call("controller/reach")
     assert not ok and "no model has been fitted: call controller/excite and learner/fit first" in reason
     checkpoint = excite_and_fit(made)[-1]
-    assert (checkpoint.kind, checkpoint.version) == ("gaussian", 1) and checkpoint.transitions >= 60
+    assert (checkpoint.kind, checkpoint.version) == ("gaussian", 1) and checkpoint.transitions >= 300
     assert np.isfinite(checkpoint.validation_loss)
 
     made.say("target", topics.pose(np.array([0.5, 0.0, 0.8]), 0, "base"))
@@ -86,10 +87,12 @@ def test_a_fit_that_fails_is_said_and_the_ring_goes_on(rig, capfd):
     learner = made[LearnerNode]
     assert made.spin(lambda: learner.learner._stored >= 40)
     learner.settings["robot"] = {**learner.settings["robot"], "model": "/nowhere.xml"}
+    made.call("plant/run", False)
     assert made.call("learner/fit")[0]
     assert made.spin(lambda: any(m.status[0].message.startswith("the fit failed") for m in diagnostics))
     output = capfd.readouterr().err
     assert "no file '/nowhere.xml'" in output and "Traceback" not in output
+    made.call("plant/run", True)
     stored = learner.learner._stored
     assert made.spin(lambda: learner.learner._stored > stored + 10)
 
@@ -100,7 +103,8 @@ def test_a_repeated_state_gets_the_same_command_again(rig):
     made.call("controller/excite")
     made.set("plant", "plant.hold_after", 5)
     assert made.spin(lambda: made[PlantNode].pace.periods == 5)
-    assert made.spin(lambda: commands)
+    newest = str(made[ControllerNode]._newest)
+    assert made.spin(lambda: commands and commands[-1].layout.dim[0].label == newest)
     count, stored = len(commands), made[LearnerNode].learner._stored
     made[EstimatorNode]._estimates.publish(made[EstimatorNode]._last)
     assert made.spin(lambda: len(commands) > count)
@@ -112,7 +116,7 @@ def test_watchdog_commands_zero_effort_when_states_stop_coming(rig, capfd):
     made = rig(*RING, plant__pace="realtime", controller__watchdog=1.0)
     commands, modes = made.listen(Float64MultiArray, topics.COMMANDS), made.listen(String, "mode", topics.LATCHED)
     assert made.call("controller/hold")[0]
-    assert made.spin(lambda: mode_of(made) == "hold" and np.any(commands[-1].data))
+    assert made.spin(lambda: mode_of(made) == "hold" and commands and np.any(commands[-1].data))
     made.call("plant/run", False)
     assert made.spin(lambda: mode_of(made) == "fault")
     assert made.spin(lambda: modes[-1].data == "fault" and not np.any(commands[-1].data))
@@ -141,11 +145,9 @@ def test_watchdog_is_not_fooled_by_a_stamp_that_stands_still(rig):
 
 
 def test_two_robots_side_by_side(rig):
-    other = rig(*(lambda kind=kind, **arguments: kind(namespace="other", **arguments) for kind in RING))
-    made = rig(*RING, plant__hold_after=0)
-    commands = other.listen(Float64MultiArray, "other/" + topics.COMMANDS)
-    mine = made.probe.create_subscription(Float64MultiArray, topics.COMMANDS, lambda m: made.heard.setdefault("x", []), 1)
-    assert other.call("other/controller/hold")[0]
-    assert other.spin(lambda: len(commands) > 5)
-    assert mine is not None and "x" not in made.heard
-    assert read_stamp(other.listen(DiagnosticArray, topics.DIAGNOSTICS) and other.probe.get_clock().now().to_msg()) > 0
+    other, made = rig(*RING, namespace="other"), rig(*RING)
+    assert other.call("controller/hold")[0]
+    assert other.spin(lambda: mode_of(other) == "hold")
+    periods = made[PlantNode].pace.periods
+    assert made.spin(lambda: made[PlantNode].pace.periods > periods + 10)
+    assert mode_of(made) == "idle"

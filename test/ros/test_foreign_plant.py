@@ -1,0 +1,55 @@
+"""plant:=false: the ring drives a robot it did not make, by services and topics alone."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from rig import ROOT, ControllerNode, EstimatorNode, LearnerNode, end
+from std_msgs.msg import Float64MultiArray
+
+from mbrl_ros.msg import ModelCheckpoint, StateEstimate
+from mbrl_ros.nodes import topics
+
+TARGET = np.array([0.5, 0.0, 0.75])  # [m]
+WATCHDOG = 5.0  # [s] a busy machine is not a broken one
+
+
+@pytest.fixture
+def foreign():
+    process = subprocess.Popen([sys.executable, str(ROOT / "test" / "ros" / "foreign_plant.py")], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def test_drives_a_foreign_plant_to_a_target(rig, foreign):
+    made = rig(EstimatorNode, LearnerNode, ControllerNode, executor="events", plant__pace="realtime",
+               controller__watchdog=WATCHDOG, learner__fit_seconds=6.0, excitation__duration=6.0)
+    robot, controller = made[ControllerNode].robot, made[ControllerNode].controller
+    estimates = made.listen(StateEstimate, "state_estimate")
+    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    tool = robot.slice("site/tool/position")
+    assert made.call("controller/excite")[0]
+    assert made.spin(lambda: controller.mode == "excite")
+    assert made.spin(lambda: controller.mode == "hold"), controller.reason  # excitation is over
+    checkpoints = made.listen(ModelCheckpoint, "model_checkpoint", topics.LATCHED)
+    assert made.call("learner/fit")[0]
+    assert made.spin(lambda: checkpoints)
+    made.say("target", topics.pose(TARGET, 0, "base"))
+    assert made.call("controller/reach")[0]
+    assert made.spin(lambda: controller.mode == "reach")
+
+    def settled():
+        last = np.array([e.mean[tool] for e in estimates[-10:]])
+        return np.linalg.norm(last - TARGET, axis=1).max() < 5e-3
+
+    assert made.spin(settled), controller.reason
+    assert controller.mode == "reach"
+    assert made.call("controller/stop") == (True, "zero effort")
+    count = len(commands)
+    assert made.spin(lambda: len(commands) > count + 3)
+    assert not np.any(commands[-1].data)
+    code, output, _ = end(foreign)
+    assert code == 0 and "Traceback" not in output

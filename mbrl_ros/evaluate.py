@@ -32,6 +32,8 @@ from mbrl_ros.scenario import FAILED, TargetResult
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 
 Settings = Mapping[str, Any]
+SHOWN = ("seed", "success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio",
+         "oracle_median_mm", "oracle_worst_mm", "tick_ms_p50", "seconds", "fault")
 RESTING = 50  # periods of hold before the excitation and after the fit
 
 
@@ -109,21 +111,24 @@ class Run:
         return scenario.score(self.robot, np.array(tool), np.array(reference), target, np.array(efforts))
 
 
-def run_seed(settings: Settings, config: scenario.Config, seed: int) -> dict[str, Any]:
-    """The figures of one seed, with the oracle's cost."""
+def run_seed(cases: Mapping[str, Settings], config: scenario.Config, seed: int) -> dict[str, dict[str, Any]]:
+    """The figures of one seed for every case (a prior, by name), with the cost of the oracle on the same robot."""
     torch.set_num_threads(1)
     config = scenario.Config(**{**vars(config), "seed": seed})
-    began = time.perf_counter()
-    run = Run(settings, config, seed)
-    results, took = run.results(), time.perf_counter() - began
-    best = Run(settings, config, seed, oracle=True).results()
-    figures = scenario.summarize(results, best)
+    best = run_oracle(next(iter(cases.values())), config, seed)
     oracle = scenario.summarize(best, best)
-    return {"seed": seed, **figures, "oracle_median_mm": oracle["median_error_mm"],
+    rows = {}
+    for name, settings in cases.items():
+        began = time.perf_counter()
+        run = Run(settings, config, seed)
+        results = run.results()
+        rows[name] = {
+            "seed": seed, **scenario.summarize(results, best), "oracle_median_mm": oracle["median_error_mm"],
             "oracle_worst_mm": oracle["worst_error_mm"], "fault": run.fault,
-            "tick_ms_p50": float(np.percentile(run.tick_ms, 50)), "seconds": took,
+            "tick_ms_p50": float(np.percentile(run.tick_ms, 50)), "seconds": time.perf_counter() - began,
             "medians_mm": [r.median_mm for r in results], "worsts_mm": [r.worst_mm for r in results],
             "costs": [r.cost for r in results], "oracle_costs": [r.cost for r in best]}
+    return rows
 
 
 def run_oracle(settings: Settings, config: scenario.Config, seed: int) -> list[TargetResult]:
@@ -159,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--robot", default="arm")
     p.add_argument("--task", default="reach")
     p.add_argument("--planner", default="ilqr")
-    p.add_argument("--prior", default="ensemble")
+    p.add_argument("--prior", default="ensemble", help="one, or several with commas between")
     p.add_argument("--seeds", default="100-102")
     p.add_argument("--targets", type=int, default=20)
     p.add_argument("--data-seconds", type=float, default=30.0)
@@ -178,30 +183,35 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
-    summary = totals(rows)
-    print("all   " + "  ".join(f"{k} {v:.4g}" for k, v in summary.items()))
+    summaries = {name: totals(of_case) for name, of_case in rows.items()}
+    for name, summary in summaries.items():
+        print(f"all {name}  " + "  ".join(f"{k} {v:.4g}" for k, v in summary.items()))
     if a.json:
-        a.json.write_text(json.dumps({"arguments": {k: str(v) for k, v in vars(a).items()}, "all": summary,
+        a.json.write_text(json.dumps({"arguments": {k: str(v) for k, v in vars(a).items()}, "all": summaries,
                                       "seeds": rows}, indent=1, default=str))
     return 0
 
 
-def _rows(a: argparse.Namespace) -> list[dict[str, Any]]:
-    base = assembly.settings(Names(a.robot, a.task, a.planner, a.prior), yaml.safe_load(a.set))
+def _rows(a: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """All seeds of every case, `--jobs` seeds at a time; prints a line for each as it ends."""
+    more: dict[str, Any] = yaml.safe_load(a.set)
     if a.no_adapt:
-        base = merge(base, {"learner": {"adapt": False}})
+        more = merge(more, {"learner": {"adapt": False}})
+    priors = a.prior.split(",")
     config = scenario.Config(targets=a.targets, data_seconds=a.data_seconds)
-    rows = []
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in priors}
     with ProcessPoolExecutor(a.jobs) as pool:
-        futures = [pool.submit(run_seed, merge(base, {"robot": {"variation": a.variation, "variation_seed": seed}}),
-                               config, seed) for seed in parse_seeds(a.seeds)]
+        futures = []
+        for seed in parse_seeds(a.seeds):
+            robot = {"robot": {"variation": a.variation, "variation_seed": seed}}
+            cases = {p: assembly.settings(Names(a.robot, a.task, a.planner, p), merge(more, robot)) for p in priors}
+            futures.append(pool.submit(run_seed, cases, config, seed))
         for future in futures:
-            row = future.result()
-            rows.append(row)
-            shown = ("seed", "success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio",
-                     "oracle_median_mm", "oracle_worst_mm", "tick_ms_p50", "seconds", "fault")
-            print("  ".join(f"{k} {row[k]:.3g}" if isinstance(row[k], (int, float)) else f"{k} {row[k]}"
-                            for k in shown if row[k] != ""), flush=True)
+            for name, row in future.result().items():
+                rows[name].append(row)
+                shown = [f"{k} {row[k]:.3g}" if isinstance(row[k], (int, float)) else f"{k} {row[k]}"
+                         for k in SHOWN if row[k] != ""]
+                print(f"{name:9s}", "  ".join(shown), flush=True)
     return rows
 
 

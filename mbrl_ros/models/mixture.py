@@ -26,7 +26,7 @@ from torch import Tensor
 
 from mbrl_ros.config import param
 from mbrl_ros.models.features import Data, scale_of, time_folds
-from mbrl_ros.types import Array, Gaussian, Moments, NormalInverseWishart
+from mbrl_ros.types import Array, Gaussian
 
 FLOOR = 1e-3  # of the deviation of z, added to S_0 as its square: keeps constant and redundant rows definite
 STRENGTHS = (1.0, 4.0, 16.0)  # candidates of nu, in units of dim z
@@ -45,7 +45,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A fitted mixture in raw units; a Regression, and a prior of its own."""
+    """A fitted mixture in raw units; a Regression."""
 
     @dataclass(frozen=True)
     class Config:
@@ -129,10 +129,6 @@ class Mixture:
         d = r[..., None] * (y - mean[..., None, :])  # (*b, K, dy)
         return mean, torch.einsum("...k,kij->...ij", r, F) + d.mT @ slope
 
-    def prior(self, config: Any) -> MixturePrior:
-        """As a prior over the local dynamics."""
-        return MixturePrior(self, config)
-
     def _gate(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """p(k | w) (*b, K) and d log p_k(w) / dw (*b, K, dw)."""
         whitened = torch.einsum("kij,...kj->...ki", self._whiten, w[..., None, :] - self.mean_z[:, : self.dw])
@@ -157,22 +153,6 @@ class GlobalGaussian(Mixture):
         scaled = (z - offset) / scale
         p = maximize(scaled, np.ones((len(z), 1)), pooled(scaled), 0.0)
         return cls._in_raw_units(p, offset, scale, data.w.shape[-1])
-
-
-class MixturePrior:
-    """The components, weighted by their responsibility at w, as one joint Gaussian over z (moment matching)."""
-
-    def __init__(self, model: Mixture, config: Any):
-        self.model, self.config = model, config
-        self._mean, self._cov = model.mean_z.numpy(), model.cov.numpy()
-
-    def at(self, w: Array, recent: Moments) -> NormalInverseWishart:
-        """mu0 = sum r_k mu_k, S0 = sum r_k (S_k + (mu_k - mu0)(mu_k - mu0)')."""
-        r = self.model.responsibilities(torch.as_tensor(w)).numpy()
-        mu0 = r @ self._mean
-        d = self._mean - mu0
-        S0 = np.tensordot(r, self._cov, 1) + d.T @ (r[:, None] * d)
-        return NormalInverseWishart(mu0, self.config.n0 * S0, self.config.m0, self.config.n0)
 
 
 def pooled(z: Array) -> Array:

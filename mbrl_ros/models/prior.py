@@ -3,7 +3,10 @@
 Over z = [w; y] a model y = g(w) + N(0, R) with Jacobian J says, about a point w and with D = diag(deviation of w)^2,
     mu0 = [w; g(w)],   S0 = [[D, D J'], [J D, J D J' + R]],   Phi = n0 S0,
 so that without data the conditional is y ~ N(g(w) + J (. - w), R), and with data a ridge regression towards J, n0
-transitions strong (Fu, Levine & Abbeel 2016). A mixture gives its own joint covariance (Levine & Abbeel 2014).
+transitions strong (Fu, Levine & Abbeel 2016). D is diagonal on purpose, for a mixture too, where Levine & Abbeel (2014)
+take the joint covariance of its components: the regressors are redundant, so that covariance is nearly singular across
+them, hence no prior just where recent data are noise alone. On the arm with 10 s of data that gave protective stops in
+3 of 8 runs with one Gaussian and 4 of 8 with a mixture; the diagonal gave none in either.
 """
 from __future__ import annotations
 
@@ -102,11 +105,11 @@ def fit(kind: str, data: Data, settings: Mapping[str, Any], seed: int) -> Any:
 
 
 def prior_of(model: Any, settings: Mapping[str, Any]) -> Prior:
-    """The model as a prior, with the parameters `prior.*`; a model that has one of its own gives that."""
+    """The model as a prior, with the parameters `prior.*`."""
     config = from_mapping(Config, section(settings, "prior"), "prior")
     if isinstance(model, NoModel):
         return FlatPrior(torch.cat([model.w_scale, model.y_scale]).numpy())
-    return model.prior(config) if hasattr(model, "prior") else LinearizedPrior(model, config)
+    return LinearizedPrior(model, config)
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:

@@ -13,7 +13,7 @@ import sys
 import time
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.nodes.spin import USER_ERROR, Stop
+from mbrl_ros.nodes.spin import USER_ERROR, Ended, Stop
 
 ARGUMENTS = {  # name: (default, description)
     "robot": ("arm", "name of a file in config/robots or path of a .yaml file"),
@@ -24,7 +24,7 @@ ARGUMENTS = {  # name: (default, description)
                       "effort_controller/commands"),
     "pace": ("realtime", "of the simulated robot: realtime or lockstep"),
     "log": ("", "folder to record into; empty: no recording"),
-    "params_file": ("", "one more ROS parameter file, for all nodes; it wins over the files above"),
+    "params_file": ("", "a ROS parameter file for all nodes; it wins over the four files named above"),
     "namespace": ("", "in front of all relative names, for a second robot"),
 }
 GRACE = 2.0  # [s] for a process to end before it is killed
@@ -38,21 +38,32 @@ def parse(arguments: list[str]) -> dict[str, str]:
         if not assigned or name not in values:
             raise ConfigError(f"{argument!r}: expected NAME:=VALUE; the names are {', '.join(values)}")
         values[name] = value
+    return check(values)
+
+
+def check(values: dict[str, str]) -> dict[str, str]:
+    """The values, or ConfigError; what the nodes check themselves is left to them."""
     if values["plant"] not in ("true", "false"):
         raise ConfigError(f"plant: expected true or false, got {values['plant']!r}")
     return values
 
 
-def node_arguments(values: dict[str, str]) -> list[str]:
-    """The ROS arguments that every node gets."""
-    arguments = ["--ros-args"]
-    for name in ("robot", "task", "planner", "prior"):
-        arguments += ["-p", f"{name}:={values[name]}"]
-    arguments += ["-p", f"plant.pace:={values['pace']}"]
+def parameters(values: dict[str, str]) -> dict[str, str]:
+    """The parameters that every node gets; a file given as `params_file` comes before them."""
+    given = {name: values[name] for name in ("robot", "task", "planner", "prior")}
+    given["plant.pace"] = values["pace"]
     if values["log"]:
-        arguments += ["-p", f"logger.folder:={values['log']}"]
+        given["logger.folder"] = values["log"]
+    return given
+
+
+def node_arguments(values: dict[str, str]) -> list[str]:
+    """The same as ROS arguments."""
+    arguments = ["--ros-args"]
     if values["params_file"]:
         arguments += ["--params-file", values["params_file"]]
+    for name, value in parameters(values).items():
+        arguments += ["-p", f"{name}:={value}"]
     if values["namespace"]:
         arguments += ["-r", f"__ns:=/{values['namespace'].lstrip('/')}"]
     return arguments
@@ -68,7 +79,7 @@ class Processes:
     """The nodes, each in a session of its own: Ctrl-C reaches them through `stop`, in order."""
 
     def __init__(self, values: dict[str, str], extra: list[str] | None = None):
-        arguments = [*node_arguments(values), *(extra or [])]
+        arguments = [*node_arguments(values), "-p", f"process.parent:={os.getpid()}", *(extra or [])]
         self._all = {name: subprocess.Popen([sys.executable, "-m", f"mbrl_ros.nodes.{name}_node", *arguments],
                                             start_new_session=True, env=dict(os.environ))
                      for name in node_names(values)}
@@ -103,7 +114,7 @@ def main(args: list[str] | None = None) -> int:
         for name, (default, description) in ARGUMENTS.items():
             print(f"  {name + ':=' + default:22} {description}")
         return 0
-    stop = Stop()
+    stop = Stop(Ended)
     try:
         values = parse(arguments)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What came out of a demonstration: figures, a table, and files."""
+"""What came out of a demonstration: figures, a table for a person, plots and an animation."""
 from __future__ import annotations
 
 import json
@@ -11,44 +11,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbrl_ros import scenario
+from mbrl_ros import report, scenario
+from mbrl_ros.report import RunData
 from mbrl_ros.scenario import TargetResult
+from mbrl_ros.types import Array
 
 if TYPE_CHECKING:
-    from mbrl_ros.nodes.demo import Demo
+    from mbrl_ros.nodes.experiment import Experiment
 
 PACKAGES = ("mbrl_ros", "numpy", "torch", "mujoco", "rclpy", "ros-rclpy")
 
 
-def summary(demo: Demo, results: list[TargetResult], oracle: list[TargetResult]) -> dict[str, Any]:
+def summary(demo: Experiment, results: list[TargetResult], oracle: list[TargetResult]) -> dict[str, Any]:
     """All figures of a run, as JSON takes them."""
-    operator, period = demo.operator, demo.robot.period
-    response = 1e3 * np.array(operator.response[demo.first_response :] or [np.nan])
+    heard = demo.operator.heard
+    response = 1e3 * np.array(heard.response[demo.first_response :] or [np.nan])
     p50, p99 = np.percentile(response, (50, 99))
-    lockstep = demo.pace == "lockstep"
+    late = (response > 1e3 * demo.robot.period).sum() if demo.lockstep else heard.figure("plant", "missed")
     return {
         **scenario.summarize(results, oracle),
         "data_seconds": demo.config.data_seconds,
-        "ticks": len(operator.stamps),
+        "ticks": len(heard.stamps),
         "tick_ms_p50": _number(p50), "tick_ms_p99": _number(p99),
-        "controller_ms_p50": _number(operator.figure("controller", "tick_ms_p50")),
-        "controller_ms_p99": _number(operator.figure("controller", "tick_ms_p99")),
-        "missed_deadlines": int((response > 1e3 * period).sum()) if lockstep else _missed(demo),
+        "controller_ms_p50": _number(heard.figure("controller", "tick_ms_p50")),
+        "controller_ms_p99": _number(heard.figure("controller", "tick_ms_p99")),
+        "missed_deadlines": int(late) if np.isfinite(late) else None,
         "seed": demo.arguments.seed, **vars(demo.names), "pace": demo.pace,
         "processes": demo.arguments.processes, "adapt": not demo.arguments.no_adapt,
         "targets": [_target(demo, i, r, oracle) for i, r in enumerate(results)],
-        "fault": operator.fault,
+        "fault": heard.fault,
         "versions": versions(),
         "command_line": " ".join(sys.argv),
     }
 
 
-def _missed(demo: Demo) -> int | None:
-    missed = demo.operator.figure("plant", "missed")
-    return int(missed) if np.isfinite(missed) else None
-
-
-def _target(demo: Demo, i: int, result: TargetResult, oracle: list[TargetResult]) -> dict[str, Any]:
+def _target(demo: Experiment, i: int, result: TargetResult, oracle: list[TargetResult]) -> dict[str, Any]:
     return {"position_m": demo.targets[i].tolist(), "median_mm": _number(result.median_mm),
             "worst_mm": _number(result.worst_mm), "cost": _number(result.cost),
             "oracle_cost": _number(oracle[i].cost) if oracle else None}
@@ -70,7 +67,42 @@ def versions() -> dict[str, str]:
 
 
 def write(folder: Path, figures: dict[str, Any]) -> None:
+    """summary.json"""
     (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def draw(demo: Experiment) -> None:
+    """Three plots and an animation of the time with targets; nothing where there was none."""
+    data = _run_data(demo)
+    if data is None:
+        return
+    report.plots(data, demo.folder)
+    load = [] if data.payload_time is None else [(data.payload_time, f"{demo.config.payload:g} kg in the hand")]
+    report.animate(demo.robot.config, data.q, data.target, demo.folder / "run.gif", events=load)
+
+
+def _run_data(demo: Experiment) -> RunData | None:
+    heard, stamps = demo.operator.heard, [s for reach in demo.reaches for s in reach]
+    if len(stamps) < 2:
+        return None
+    counts = [len(reach) for reach in demo.reaches]
+    target = np.repeat(np.array(demo.targets[: len(counts)]), counts, axis=0)
+    tool, reference, _ = heard.track(stamps)
+    mean, deviation = heard.predicted(stamps)
+    q, measured = heard.posture(stamps)
+    half = (demo.config.targets + 1) // 2
+    return RunData(time=1e-9 * (np.array(stamps) - stamps[0]), tool=tool, reference=reference, target=target,
+                   error=np.linalg.norm(tool - target, axis=-1), predicted_mean=mean, predicted_std=deviation,
+                   measured=measured, response_ms=_spread(heard.response[demo.first_response :], len(stamps)),
+                   payload_time=1e-9 * (demo.reaches[half][0] - stamps[0]) if len(demo.reaches) > half else None, q=q)
+
+
+def _spread(response: list[float], count: int) -> Array:
+    """Response times [ms] carry no stamps: in order, over the ticks (count,)."""
+    spread = np.full(count, np.nan)
+    given = 1e3 * np.array(response[:count])
+    spread[np.linspace(0, count - 1, len(given)).round().astype(int)] = given
+    return spread
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -82,16 +114,15 @@ def table(figures: dict[str, Any]) -> str:
             lines.append("-------  a load is put into the hand")
         ratio = t["cost"] / t["oracle_cost"] if t["cost"] and t["oracle_cost"] else None
         within = "yes" if t["worst_mm"] is not None and t["worst_mm"] <= 5 else "no"
-        lines.append(f"{i + 1:6}   {_show(t['median_mm'], '9.2f', 'mm')}   {_show(t['worst_mm'], '8.2f', 'mm')}"
-                     f"   {within:>11}   {_show(ratio, '20.2f', '')}")
+        lines.append(f"{i + 1:6}   {_show(t['median_mm'], 9, 'mm')}   {_show(t['worst_mm'], 8, 'mm')}"
+                     f"   {within:>11}   {_show(ratio, 20)}")
     lines += ["", _line(figures, "all targets"), _line(figures["before_payload"], "before the load"),
               _line(figures["after_payload"], "with the load"), ""]
-    share = 100 * (figures["missed_deadlines"] or 0) / max(1, figures["ticks"])
-    lines.append(f"learned from {figures['data_seconds']:g} s of motion; {figures['ticks']} ticks, "
-                 f"state to command {_show(figures['tick_ms_p50'], '.1f', 'ms')} (99 %: "
-                 f"{_show(figures['tick_ms_p99'], '.1f', 'ms')}), {figures['missed_deadlines']} missed deadlines "
-                 f"({share:.2f} %)")
-    if figures["diverged"]:
+    missed, ticks = figures["missed_deadlines"] or 0, max(1, figures["ticks"])
+    lines.append(f"learned from {figures['data_seconds']:g} s of motion; state to command "
+                 f"{_show(figures['tick_ms_p50'], 0, 'ms')} (99 %: {_show(figures['tick_ms_p99'], 0, 'ms')}); "
+                 f"{missed} of {ticks} deadlines missed ({100 * missed / ticks:.2f} %)")
+    if figures["fault"]:
         lines.append(f"the run failed: {figures['fault']}")
     return "\n".join(lines)
 
@@ -100,10 +131,10 @@ def _line(f: dict[str, Any], name: str) -> str:
     if not f:
         return f"{name:16} none"
     return (f"{name:16} within 5 mm {100 * f['success_5mm']:3.0f} %, within 20 mm {100 * f['success_20mm']:3.0f} %, "
-            f"median {_show(f['median_error_mm'], '.2f', 'mm')}, worst {_show(f['worst_error_mm'], '.2f', 'mm')}, "
-            f"cost {_show(f['oracle_cost_ratio'], '.2f', '')} times the best possible")
+            f"median {_show(f['median_error_mm'], 0, 'mm')}, worst {_show(f['worst_error_mm'], 0, 'mm')}, "
+            f"cost {_show(f['oracle_cost_ratio'], 0)} times the best possible")
 
 
-def _show(value: float | None, form: str, unit: str) -> str:
-    width = int(form.split(".")[0] or 0)
-    return f"{value:{form}} {unit}".rstrip() if value is not None else "failed".rjust(width)
+def _show(value: float | None, width: int, unit: str = "") -> str:
+    text = f"{value:.2f} {unit}".rstrip() if value is not None else "failed"
+    return text.rjust(width + len(unit) + bool(unit)) if width else text

@@ -14,6 +14,7 @@ class Process:
 
     executor: str = param("single", "single: rclpy's single-threaded executor; events: its experimental, faster one",
                           choices=EXECUTORS)
+    parent: int = param(0, "Id of the process without which this one ends; 0: none", 0)
 
 
 @dataclass(frozen=True)

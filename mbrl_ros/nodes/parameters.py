@@ -67,7 +67,7 @@ class PartNode(Node):
         for key in NAMES:
             self.declare_parameter(key, getattr(self.names, key), ParameterDescriptor(
                 description=HELP.format(KINDS[key]), read_only=True))
-        self.executor_kind = self.declare("process", self.option(options.Process, "process")).executor
+        self.process: options.Process = self.declare("process", self.option(options.Process, "process"))
         self.add_on_set_parameters_callback(self._check)
         self.add_post_set_parameters_callback(self._apply)
 

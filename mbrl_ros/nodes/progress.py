@@ -10,7 +10,7 @@ import numpy as np
 from mbrl_ros.types import Array
 
 if TYPE_CHECKING:
-    from mbrl_ros.nodes.operator import Operator
+    from mbrl_ros.nodes.listener import Listener
 
 TERMINAL, FILE = 0.2, 5.0  # [s] between lines
 
@@ -20,13 +20,13 @@ class Progress:
 
     def __init__(self) -> None:
         self._phase, self._target = "starting", None
-        self._operator: Operator | None = None
+        self._heard: Listener | None = None
         self._terminal = sys.stdout.isatty()
         self._began, self._shown, self._period = time.monotonic(), -np.inf, 0.0
 
-    def watch(self, operator: Operator, period: float) -> None:
+    def watch(self, heard: Listener, period: float) -> None:
         """Where simulated time [control periods] and error come from."""
-        self._operator, self._period = operator, period
+        self._heard, self._period = heard, period
 
     def phase(self, text: str, target: Array | None = None) -> None:
         """What happens now, and where the tool shall go."""
@@ -42,10 +42,10 @@ class Progress:
             return
         self._shown = now
         line = f"[{now - self._began:5.1f} s] {self._phase}"
-        operator = self._operator
-        if operator is not None and operator.stamps:
-            line += f"   robot's time {self._period * len(operator.stamps):.1f} s"
-            tool = operator.tool.get(operator.stamps[-1])
+        heard = self._heard
+        if heard is not None and heard.stamps:
+            line += f"   robot's time {self._period * len(heard.stamps):.1f} s"
+            tool = heard.tool.get(heard.stamps[-1])
             if self._target is not None and tool is not None:
                 line += f"   error {1e3 * np.linalg.norm(tool - self._target):.1f} mm"
         print(f"\r{line:100}" if self._terminal else line, end="" if self._terminal else "\n", flush=True)

@@ -23,18 +23,22 @@ from mbrl_ros.config import ConfigError
 USER_ERROR = 2  # exit code
 
 
-class Stop:
-    """True once SIGINT or SIGTERM came. Until `calm` is set, a signal ends the program where it is."""
+class Ended(Exception):
+    """Asked to end."""
 
-    def __init__(self) -> None:
-        self.asked, self.calm = False, False
+
+class Stop:
+    """True once SIGINT or SIGTERM came. Until `calm` is set, a signal raises where the program is."""
+
+    def __init__(self, error: type[BaseException]):
+        self.asked, self.calm, self._error = False, False, error
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signal)
 
     def _signal(self, _number: int, _frame: Any) -> None:
         self.asked = True
         if not self.calm:
-            raise SystemExit(0)
+            raise self._error
 
     def __bool__(self) -> bool:
         return self.asked
@@ -94,12 +98,14 @@ def close(nodes: list[Node]) -> None:
         node.destroy_node()
 
 
-def guarded(main: Callable[[Stop], int], args: list[str] | None) -> int:
+def guarded(main: Callable[[Stop], int], args: list[str] | None, interrupt: type[BaseException] = Ended) -> int:
     """main(stop) within rclpy's lifetime; a ConfigError becomes one line on stderr and exit code 2."""
-    stop = Stop()
+    stop = Stop(interrupt)
     try:
         init(args)
         return main(stop)
+    except interrupt:
+        return 0
     except ConfigError as error:
         print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr, flush=True)
         return USER_ERROR
@@ -108,20 +114,21 @@ def guarded(main: Callable[[Stop], int], args: list[str] | None) -> int:
         rclpy.try_shutdown()
 
 
-def run(factory: Callable[[], Node], args: list[str] | None = None) -> int:
+def run(factory: Callable[[], Any], args: list[str] | None = None) -> int:
     """Spin factory()'s node."""
     return guarded(lambda stop: _spin(factory, sys.argv if args is None else args, stop), args)
 
 
-def _spin(factory: Callable[[], Node], args: list[str], stop: Stop) -> int:
+def _spin(factory: Callable[[], Any], args: list[str], stop: Stop) -> int:
     for word in rclpy.utilities.remove_ros_args(args)[1:]:
         raise ConfigError(f"unknown argument {word!r}; expected --ros-args and what follows it")
     node = factory()
-    executor = make_executor(getattr(node, "executor_kind", "single"))
+    executor = make_executor(node.process.executor)
     executor.add_node(node)
     freeze()
     stop.calm = True
-    while not stop and rclpy.ok():
+    parent = node.process.parent  # killed, it could not end this process
+    while not stop and rclpy.ok() and parent in (0, os.getppid()):
         executor.spin_once(timeout_sec=0.1)
     close([node])
     return 0

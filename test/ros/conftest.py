@@ -6,6 +6,7 @@ import pytest
 
 HERE = Path(__file__).parent
 MISSING = next((name for name in ("rclpy", "mbrl_ros.msg") if importlib.util.find_spec(name) is None), None)
+LOST = "failed to send response"  # a busy machine; whoever asked asks again
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 
@@ -14,6 +15,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("ros")
+            item.add_marker(pytest.mark.filterwarnings(f"ignore:{LOST}:RuntimeWarning"))
 
 
 def pytest_report_header():

@@ -18,6 +18,7 @@ from mbrl_ros.nodes.plant_node import PlantNode
 
 ROOT = Path(__file__).parents[2]
 RING = (PlantNode, EstimatorNode, LearnerNode, ControllerNode)
+UNHEARD = 5.0  # [s] before a service is called again
 PATIENT = 60.0  # [s] other work may keep the machine busy; what is waited for takes milliseconds otherwise
 SMALL = {"robot": "planar2", "prior": "gaussian", "plant.pace": "lockstep"}
 
@@ -39,7 +40,7 @@ class Rig:
         for kind in kinds:
             self.nodes[kind] = kind(parameter_overrides=overrides(**self.given), namespace=namespace)
         self.probe = rclpy.create_node("probe", namespace=namespace)
-        self.heard, self._publishers = {}, {}
+        self.heard, self._publishers, self._clients = {}, {}, {}
         for node in (*self.nodes.values(), self.probe):
             self.executor.add_node(node)
 
@@ -80,20 +81,28 @@ class Rig:
     def call(self, service, request=None):
         """Call a Trigger or, with True or False, a SetBool service; (success, message)."""
         kind = Trigger if request is None else SetBool
-        client = self.probe.create_client(kind, service)
+        if service not in self._clients:
+            self._clients[service] = self.probe.create_client(kind, service)
+        client = self._clients[service]
         assert self.spin(client.service_is_ready), f"no service {service}"
-        future = client.call_async(Trigger.Request() if request is None else SetBool.Request(data=request))
-        assert self.spin(future.done), f"{service} does not answer"
-        self.probe.destroy_client(client)
-        return future.result().success, future.result().message
+        answer = self.ask(lambda: client.call_async(kind.Request(**({} if request is None else {"data": request}))))
+        return answer.success, answer.message
+
+    def ask(self, call):
+        """The result of a service call, repeated where the answer is lost: its way back may not be known yet."""
+        for _ in range(round(PATIENT / UNHEARD)):
+            future = call()
+            if self.spin(future.done, UNHEARD):
+                return future.result()
+        raise AssertionError("no answer")
 
     def set(self, node, name, value):
         """Set a parameter; (success, reason)."""
-        client = AsyncParameterClient(self.probe, node)
+        if node not in self._clients:
+            self._clients[node] = AsyncParameterClient(self.probe, node)
+        client = self._clients[node]
         assert self.spin(client.services_are_ready), f"no parameters of {node}"
-        future = client.set_parameters([Parameter(name, value=value)])
-        assert self.spin(future.done), f"{node} does not answer"
-        result = future.result().results[0]
+        result = self.ask(lambda: client.set_parameters([Parameter(name, value=value)])).results[0]
         return result.successful, result.reason
 
 

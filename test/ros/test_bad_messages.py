@@ -2,13 +2,13 @@
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
+from mbrl_ros.msg import LocalDynamics, StateEstimate
 from rclpy.duration import Duration
 from rig import RING, ControllerNode, EstimatorNode, LearnerNode
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros.fields import write_stamp
-from mbrl_ros.msg import LocalDynamics, StateEstimate
 from mbrl_ros.nodes import topics
 
 PERIOD = 20_000_000  # [ns]
@@ -103,7 +103,8 @@ def test_stamps_that_stand_still(estimator, capfd):
 
 def test_stamps_that_jump_back(estimator, capfd):
     made, estimates = estimator
-    for i, time in enumerate((100 * PERIOD, 101 * PERIOD, 101 * PERIOD - PERIOD // 2, 102 * PERIOD, 5 * PERIOD, 6 * PERIOD)):
+    half = PERIOD // 2
+    for i, time in enumerate((100 * PERIOD, 101 * PERIOD, 101 * PERIOD - half, 102 * PERIOD, 5 * PERIOD, 6 * PERIOD)):
         made.say("joint_states", state(time))
         if i == 2:
             heard(made, capfd, "the stamp went back by 0.01 s; expected stamps that only grow")

@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 import pytest
+from mbrl_ros.msg import ModelCheckpoint, StateEstimate
 from rig import ROOT, ControllerNode, EstimatorNode, LearnerNode, end
 from std_msgs.msg import Float64MultiArray
 
-from mbrl_ros.msg import ModelCheckpoint, StateEstimate
 from mbrl_ros.nodes import topics
 
 TARGET = np.array([0.5, 0.0, 0.75])  # [m]

@@ -50,8 +50,8 @@ def node_efforts(rig, executor, target):
     operator.set("controller", "task.target", target)
     operator.request("controller/reach")
     stamps += operator.advance(REACHING)
-    efforts = np.array([operator.effort[stamp] for stamp in stamps])
-    assert operator.mode == REACH
+    efforts = np.array([operator.heard.effort[stamp] for stamp in stamps])
+    assert operator.heard.mode == REACH
     operator.destroy_node()
     return efforts
 

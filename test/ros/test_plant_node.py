@@ -66,7 +66,7 @@ def test_drops_commands_that_cannot_be_used(plant, capfd, data, words):
 
 
 def test_label_of_another_convention_counts_as_none(plant):
-    made, states = plant
+    made, _ = plant
     message = Float64MultiArray(data=[0.0, 0.0])
     message.layout.dim = [MultiArrayDimension(label="effort", size=2, stride=2)]
     made.say(topics.COMMANDS, message)

@@ -1,11 +1,14 @@
 """Nodes as processes: they come up, end cleanly and in time, and say a user's mistake in one line."""
+import json
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 import rclpy
-from rig import PATIENT, end, launch, node_arguments
+from rcl_interfaces.srv import GetParameters
+from rig import PATIENT, ROOT, UNHEARD, end, launch, node_arguments
 
 NODES = ("plant", "estimator", "learner", "controller", "logger")
 PROMPT = 2.0  # [s] to end
@@ -17,12 +20,15 @@ def wait_for(names):
     try:
         deadline = time.monotonic() + PATIENT
         for name in names:
-            client = probe.create_client(rclpy.parameter_service.GetParameters, f"{name}/get_parameters")
+            client = probe.create_client(GetParameters, f"{name}/get_parameters")
             while not client.wait_for_service(timeout_sec=0.5):
                 assert time.monotonic() < deadline, f"{name} did not come up"
-            future = client.call_async(rclpy.parameter_service.GetParameters.Request(names=["robot"]))
-            rclpy.spin_until_future_complete(probe, future, timeout_sec=PATIENT)
-            assert future.done()
+            answered = False
+            while not answered:
+                assert time.monotonic() < deadline, f"{name} does not answer"
+                future = client.call_async(GetParameters.Request(names=["robot"]))
+                rclpy.spin_until_future_complete(probe, future, timeout_sec=UNHEARD)
+                answered = future.done()
     finally:
         probe.destroy_node()
 
@@ -57,27 +63,39 @@ def test_bringup_starts_and_stops_them_all(ros, tmp_path):
         process.kill()
 
 
+DRIVER = """
+import importlib, json, sys
+for module, arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = []
+    code = importlib.import_module(f"mbrl_ros.nodes.{module}").main(arguments)
+    print(f"exit code {code}", file=sys.stderr, flush=True)
+"""  # one process for all: most of the time goes into importing torch
+
+
 def test_mistakes_of_the_user_are_one_line_and_exit_code_2(tmp_path):
     broken, wrong = tmp_path / "broken.yaml", tmp_path / "wrong.yaml"
     broken.write_text("/**:\n  ros__parameters:\n    robot: {period: [0.02\n")
     wrong.write_text("/**:\n  ros__parameters:\n    robot: {home: [1, 2.0]}\n")
-    cases = {
-        "unknown robot": ("plant_node", ["--ros-args", "-p", "robot:=nobody"], "unknown robot 'nobody'; choose one of"),
-        "missing file": ("estimator_node", ["--ros-args", "--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
-        "malformed file": ("learner_node", ["--ros-args", "--params-file", str(broken)], "broken.yaml"),
-        "mixed list": ("plant_node", ["--ros-args", "--params-file", str(wrong)], "wrong.yaml"),
-        "out of range": ("controller_node", ["--ros-args", "-p", "ilqr.horizon:=100000"], "ilqr.horizon: expected"),
-        "bringup": ("bringup", ["robo:=arm"], "expected NAME:=VALUE; the names are robot"),
-        "demo": ("demo", ["--targets", "none"], "invalid int value: 'none'"),
-        "demo robot": ("demo", ["--robot", "nobody", "--output", str(tmp_path)], "unknown robot 'nobody'"),
-    }
-    processes = {name: launch(f"mbrl_ros.nodes.{module}", *arguments) for name, (module, arguments, _) in cases.items()}
-    for name, process in processes.items():
-        try:
-            output, _ = process.communicate(timeout=2 * PATIENT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-        assert process.returncode == 2, f"{name}: {process.returncode} {output}"
-        assert cases[name][2] in output, f"{name}: {output}"
-        assert len(output.strip().splitlines()) == 1, f"{name}: {output}"
+    ros = ["node", "--ros-args"]
+    cases = [
+        ("plant_node", [*ros, "-p", "robot:=nobody"], "unknown robot 'nobody'; choose one of"),
+        ("estimator_node", [*ros, "--params-file", "/nowhere.yaml"], "/nowhere.yaml: cannot be read"),
+        ("learner_node", [*ros, "--params-file", str(broken)], "broken.yaml: cannot be read as YAML"),
+        ("plant_node", [*ros, "--params-file", str(wrong)], "Sequence should be of same type"),
+        ("plant_node", [*ros, "-p", "robot.period"], "Couldn't parse parameter override rule"),
+        ("controller_node", [*ros, "-p", "controller.delay_periods:=9"], "delay_periods: expected a value from 0 to 4"),
+        ("controller_node", ["node", "--fast"], "unknown argument '--fast'; expected --ros-args"),
+        ("logger_node", [*ros, "-p", "logger.folder:=/proc/nowhere"], "/proc/nowhere: cannot record there"),
+        ("bringup", ["robo:=arm"], "expected NAME:=VALUE; the names are robot"),
+        ("demo", ["--targets", "none"], "invalid int value: 'none'"),
+        ("demo", ["--targets", "0", "--output", str(tmp_path)], "scenario.targets: expected a value from 1 to"),
+        ("demo", ["--robot", "nobody", "--output", str(tmp_path)], "unknown robot 'nobody'"),
+    ]
+    done = subprocess.run([sys.executable, "-c", DRIVER, json.dumps([case[:2] for case in cases])], cwd=ROOT, text=True,
+                          stderr=subprocess.PIPE, timeout=2 * PATIENT)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2 * len(cases), done.stderr
+    for (module, _, words), said, code in zip(cases, lines[::2], lines[1::2], strict=True):
+        assert words in said, f"{module}: {said}"
+        assert code == "exit code 2"
+    assert done.returncode == 0

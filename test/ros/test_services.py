@@ -2,10 +2,10 @@
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from mbrl_ros.msg import ModelCheckpoint, Plan
 from rig import RING, ControllerNode, EstimatorNode, LearnerNode, PlantNode
 from std_msgs.msg import Float64MultiArray, String
 
-from mbrl_ros.msg import ModelCheckpoint, Plan
 from mbrl_ros.nodes import topics
 
 

@@ -1,0 +1,147 @@
+"""The demonstration as an operator runs it over ROS: what mbrl_ros.evaluate does in the plain loop, tick for tick."""
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rclpy.parameter import Parameter
+
+from mbrl_ros import assembly, config, scenario
+from mbrl_ros.config import ConfigError, Names
+from mbrl_ros.evaluate import RESTING
+from mbrl_ros.nodes import bringup, spin
+from mbrl_ros.nodes.controller_node import ControllerNode
+from mbrl_ros.nodes.estimator_node import EstimatorNode
+from mbrl_ros.nodes.learner_node import LearnerNode
+from mbrl_ros.nodes.logger_node import LoggerNode
+from mbrl_ros.nodes.operator import Operator, OperatorError
+from mbrl_ros.nodes.plant_node import PlantNode
+from mbrl_ros.nodes.progress import Progress
+from mbrl_ros.scenario import FAILED, TargetResult
+from mbrl_ros.types import Array
+
+NODES = (PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)
+
+
+class Interrupted(Exception):
+    """The user has had enough."""
+
+
+class Experiment:
+    """One run: the ring in this process or in processes of its own, and the operator."""
+
+    def __init__(self, a: argparse.Namespace, stop: spin.Stop):
+        self.arguments, self._stop = a, stop
+        self.pace = a.pace or ("realtime" if a.processes else "lockstep")
+        self.lockstep = self.pace == "lockstep"
+        self.names = Names(a.robot, a.task, a.planner, a.prior)
+        self.settings = assembly.with_seed(assembly.settings(self.names), a.seed)
+        self.robot = assembly.make_robot(self.settings)
+        self.config = config.from_mapping(scenario.Config, {
+            "targets": a.targets, "data_seconds": a.data_seconds, "seed": a.seed}, "scenario")
+        self.targets = scenario.draw_targets(self.robot, self.config)
+        self.folder = new_folder(a.output)
+        self.progress = Progress()
+        self.first_response = 0  # of those heard, while reaching
+        self.reaches: list[list[int]] = []  # stamps [ns] of the ticks of every target
+        self._nodes: list[Any] = []
+        self._processes: bringup.Processes | None = None
+
+    def start(self) -> None:
+        """Bring up the ring and its operator."""
+        given = {"plant.pace": self.pace, "plant.hold_after": 0 if self.lockstep else -1,
+                 "logger.folder": str(self.folder / "recording"),
+                 **{f"{part}.seed": self.arguments.seed for part in ("plant", "excitation", "controller", "learner")}}
+        apart = self.arguments.processes
+        self._executor = spin.make_executor("single" if apart else self.arguments.executor)
+        self.operator = Operator(self.robot, self.lockstep, self._spin)
+        self._nodes.append(self.operator)
+        if apart:
+            values = bringup.parse([f"{name}:={value}" for name, value in vars(self.names).items()]
+                                   + [f"pace:={self.pace}", f"log:={given['logger.folder']}"])
+            extra = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
+            self._processes = bringup.Processes(values, extra)
+        else:
+            overrides = [Parameter(name, value=value) for name, value in {**vars(self.names), **given}.items()]
+            for kind in NODES:
+                self._nodes.append(kind(parameter_overrides=overrides))
+                self.idle()
+        for node in self._nodes:
+            self._executor.add_node(node)
+        spin.freeze()
+        self.operator.ready()
+
+    def _spin(self, seconds: float) -> None:
+        self._executor.spin_once(timeout_sec=seconds)
+        self.idle()
+        ended = self._processes.ended() if self._processes else None
+        if ended is not None:
+            raise OperatorError(f"the process of the {ended[0]} ended with exit code {ended[1]}")
+
+    def idle(self) -> None:
+        """While something is waited for."""
+        self.progress.show()
+        if self._stop:
+            raise Interrupted
+
+    def run(self) -> list[TargetResult]:
+        """Excite, fit, and reach every target; after a fault the remaining targets have failed."""
+        operator, run = self.operator, self.config
+        self.progress.watch(operator.heard, self.robot.period)
+        operator.set("controller", "excitation.duration", run.data_seconds)
+        operator.set("learner", "learner.fit_seconds", run.data_seconds)
+        self._let("hold", "controller/hold", RESTING)
+        self._let(f"excite {run.data_seconds:g} s", "controller/excite", round(run.data_seconds / self.robot.period))
+        self.progress.phase(f"fit {self.settings['learner']['prior']}")
+        operator.fit()
+        if self.arguments.no_adapt:
+            operator.set("learner", "learner.adapt", False)
+        self._let("hold", "controller/hold", RESTING)
+        results: list[TargetResult] = []
+        self.first_response = len(operator.heard.response)
+        for i, target in enumerate(self.targets):
+            if i == (run.targets + 1) // 2:
+                operator.set("plant", "plant.payload", run.payload)
+            self.progress.phase(f"target {i + 1}/{run.targets}", target)
+            results.append(self._reach(target) if FAILED not in results else FAILED)
+        operator.request("controller/stop")
+        operator.hear_out()
+        return results
+
+    def _let(self, phase: str, service: str, periods: int) -> None:
+        self.progress.phase(phase)
+        self.operator.request(service)
+        self.operator.advance(periods)
+
+    def _reach(self, target: Array) -> TargetResult:
+        self.operator.set("controller", "task.target", target.tolist())
+        self.operator.request("controller/reach")
+        stamps = self.operator.advance(round(self.config.seconds_per_target / self.robot.period))
+        self.reaches.append(stamps)
+        if self.operator.heard.fault:
+            return FAILED
+        tool, reference, effort = self.operator.heard.track(stamps)
+        return scenario.score(self.robot, tool, reference, target, effort)
+
+    def close(self) -> None:
+        """End everything that was started; repeated calls do nothing."""
+        if self._processes is not None:
+            self._processes.stop()
+        nodes, self._nodes, self._processes = self._nodes, [], None
+        spin.close(nodes)
+
+
+def new_folder(parent: Path) -> Path:
+    """A folder in `parent` named after the present time."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for name in (stamp, *(f"{stamp}-{i}" for i in range(2, 100))):
+        try:
+            (parent / name).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"--output: {parent}: {error.strerror}") from error
+        return parent / name
+    raise ConfigError(f"--output: {parent}: no free name for a new folder")

@@ -1,0 +1,70 @@
+"""The demonstration, end to end over DDS: tick for tick what the plain loop does, and what it leaves behind."""
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rig import PATIENT, ROOT, end, launch
+
+from mbrl_ros import assembly
+from mbrl_ros.config import Names
+from mbrl_ros.evaluate import Run
+from mbrl_ros.scenario import Config
+
+SMALL = ["--robot", "planar2", "--prior", "gaussian", "--data-seconds", "8", "--seed", "1"]
+KEYS = {"success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio", "data_seconds",
+        "ticks", "tick_ms_p50", "tick_ms_p99", "missed_deadlines", "seed", "robot", "prior", "versions", "planner",
+        "pace", "before_payload", "after_payload", "diverged", "command_line"}
+
+
+@pytest.mark.slow
+def test_demo_does_what_the_plain_loop_does_and_leaves_a_report(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "mbrl_ros.nodes.demo", *SMALL, "--targets", "2", "--output", tmp_path],
+                          cwd=ROOT, text=True, capture_output=True, timeout=4 * PATIENT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    folder, = tmp_path.iterdir()
+    figures = json.loads((folder / "summary.json").read_text())
+    assert set(figures) >= KEYS
+    assert figures["ticks"] == 50 + 400 + 50 + 2 * 150
+    assert {"tracking.png", "prediction.png", "response.png", "run.gif", "recording", "summary.json"} == {
+        path.name for path in folder.iterdir()}
+    assert "cost / best possible" in done.stdout and str(folder) in done.stdout
+
+    settings = assembly.settings(Names("planar2", "reach", "ilqr", "gaussian"))
+    expected = Run(settings, Config(targets=2, data_seconds=8.0, seed=1), 1).results()
+    for got, want in zip(figures["targets"], expected, strict=True):
+        assert (got["median_mm"], got["worst_mm"], got["cost"]) == (want.median_mm, want.worst_mm, want.cost)
+
+
+@pytest.mark.slow
+def test_demo_with_processes_in_real_time_reports_and_ends(tmp_path):
+    """A busy machine may miss any deadline, so nothing is asked of how well it reaches."""
+    done = subprocess.run([sys.executable, "-m", "mbrl_ros.nodes.demo", *SMALL, "--targets", "1", "--data-seconds", "3",
+                           "--processes", "--no-plots", "--output", tmp_path], cwd=ROOT, text=True, capture_output=True,
+                          timeout=4 * PATIENT)
+    assert "Traceback" not in done.stderr
+    folder, = tmp_path.iterdir()
+    figures = json.loads((folder / "summary.json").read_text())
+    assert set(figures) >= KEYS and figures["processes"] and figures["pace"] == "realtime"
+    assert done.returncode == int(figures["diverged"])
+    assert (folder / "recording" / "metadata.yaml").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_ends_when_asked(tmp_path, number):
+    process = launch("mbrl_ros.nodes.demo", *SMALL, "--output", str(tmp_path), PYTHONUNBUFFERED="1")
+    try:
+        line = ""
+        while "excite" not in line:
+            line = process.stdout.readline()
+            assert line, f"ended with {process.wait()}"
+        time.sleep(0.2)
+        code, output, took = end(process, number)
+        assert code == 130 and "interrupted" in output and "Traceback" not in output, output
+        assert took < 2.0
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,46 @@
+"""A recording holds what was said, and survives its writer."""
+import signal
+import time
+
+import numpy as np
+from mbrl_ros.msg import StateEstimate
+from rig import PATIENT, RING, ControllerNode, PlantNode, launch, node_arguments
+
+from mbrl_ros.nodes.logger_node import LoggerNode
+from mbrl_ros.recording import read_trials
+
+
+def test_recording_gives_the_states_back(rig, tmp_path):
+    made = rig(*RING, LoggerNode, plant__hold_after=0, logger__folder=str(tmp_path / "recording"), logger__plan=True)
+    estimates = made.listen(StateEstimate, "state_estimate")
+    assert made.call("controller/excite")[0]
+    made.set("plant", "plant.hold_after", 50)
+    assert made.spin(lambda: made[PlantNode].pace.periods == 50)
+    assert made.spin(lambda: len(estimates) >= 50)
+    made[LoggerNode].close()
+    trial, = read_trials(tmp_path / "recording")
+    assert trial.joint_names == ("shoulder", "elbow")
+    assert np.array_equal(trial.x, np.array([list(e.mean) for e in estimates])[-len(trial.x) :])
+    assert len(trial.u) >= 45  # the first may have been said before the logger was heard of
+    metadata = (tmp_path / "recording" / "metadata.yaml").read_text()
+    for topic in ("/joint_states", "/local_dynamics", "/effort_controller/commands", "/mode", "/diagnostics"):
+        assert topic in metadata
+    assert made[ControllerNode].controller.mode == "excite"
+
+
+def test_a_killed_logger_loses_at_most_the_last_second(rig, tmp_path):
+    made = rig(*RING, plant__pace="realtime", controller__watchdog=0.0)
+    process = launch("mbrl_ros.nodes.logger_node", *node_arguments(logger__folder=tmp_path / "recording"))
+    try:
+        metadata = tmp_path / "recording" / "metadata.yaml"
+        assert made.spin(lambda: metadata.is_file() and "/state_estimate" in metadata.read_text(), 2 * PATIENT)
+        estimates = made.listen(StateEstimate, "state_estimate")
+        assert made.spin(lambda: len(estimates) > 100)
+        killed = time.time_ns()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finally:
+        process.kill()
+        process.communicate()
+    trials = read_trials(tmp_path / "recording")
+    assert (killed - trials[-1].time[-1]) * 1e-9 < 5.0  # 1 s, and what a busy machine adds

@@ -15,7 +15,7 @@ from mbrl_ros.nodes.bringup import ARGUMENTS, check, node_names, parameters
 def nodes(context):
     """The nodes, with the same parameters for all."""
     values = check({name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS})
-    given = {name: ParameterValue(value, value_type=str) for name, value in parameters(values).items()}
+    given = {name: ParameterValue(value, value_type=type(value)) for name, value in parameters(values).items()}
     files = [values["params_file"]] if values["params_file"] else []
     return [Node(package="mbrl_ros", executable=f"{name}_node", name=name, namespace=values["namespace"],
                  parameters=[*files, given], output="screen", emulate_tty=True,

@@ -14,8 +14,8 @@ CPU = torch.device("cpu")
 
 def window(robot, steps=4, seed=0):
     rng = np.random.default_rng(seed)
-    return Window(rng.standard_normal((steps + 1, 3)), rng.standard_normal((steps + 1, 3)),
-                  rng.standard_normal(robot.m))
+    draw = rng.standard_normal
+    return Window(draw((steps + 1, 3)), draw((steps + 1, 3)), draw((steps + 1, robot.m)), draw(robot.m))
 
 
 def trajectory(robot, steps=4, seed=1):
@@ -53,7 +53,7 @@ def test_one_metre_off_costs_half_the_weight_at_each_step_and_more_at_the_end():
     robot = make()
     task = Task({"terms": ["tool"], "tool": {"residual": "site_position", "weight": 8.0, "terminal": 5.0}}, robot)
     zero = np.zeros((4, 3))
-    cost = task.cost(Window(zero, zero, np.zeros(2)), CPU)
+    cost = task.cost(Window(zero, zero, np.zeros((4, 2)), np.zeros(2)), CPU)
     x, u = torch.zeros(4, robot.n, dtype=torch.float64), torch.zeros(3, 2, dtype=torch.float64)
     x[:, robot.slice("site/tool/position").start] = 1.0
     assert float(cost.evaluate(x, u)) == pytest.approx(4.0 * (3 + 5))
@@ -65,7 +65,7 @@ def test_constant_effort_at_its_mean_is_free():
     task = Task({"terms": ["effort", "change"], "effort": {"residual": "effort"},
                  "change": {"residual": "effort_change"}}, robot)
     mean = np.array([3.0, -2.0])
-    cost = task.cost(Window(np.zeros((3, 3)), np.zeros((3, 3)), mean), CPU)
+    cost = task.cost(Window(np.zeros((3, 3)), np.zeros((3, 3)), np.zeros((3, 2)), mean), CPU)
     x, u = torch.zeros(3, robot.n, dtype=torch.float64), torch.as_tensor(mean).expand(2, 2)
     x[:, robot.slice("effort/1")] = torch.as_tensor(mean)
     assert float(cost.evaluate(x, u)) == pytest.approx(0.0, abs=1e-20)
@@ -77,6 +77,19 @@ def test_minimum_jerk_starts_and_ends_at_rest_and_its_velocity_is_its_derivative
     assert np.allclose(position[:1000], 0) and np.allclose(position[2300:], path.goal)
     assert np.allclose(velocity[[0, -1]], 0)
     assert np.allclose(np.gradient(position, 0.001, axis=0)[1:-1], velocity[1:-1], atol=2e-3)
+
+
+def test_joint_speeds_of_the_window_move_the_tool_along_the_path():
+    robot = make("arm")
+    task = Task(settings("arm")["task"], robot)
+    start = robot.tool_position(robot.home)
+    path = task.path_to(start + [0.1, -0.2, 0.1], start, 0)
+    window = task.window(path, 300_000_000, robot.home, 10, np.zeros(7))
+    J = robot.tools(robot.home, np.zeros(7))[1][0]
+    moved = window.joint_velocity @ J.T
+    assert np.linalg.norm(moved - window.velocity, axis=1).max() < 0.1 * np.linalg.norm(window.velocity, axis=1).max()
+    null = np.linalg.svd(J)[2][3:]  # motions that the tool does not show
+    assert np.allclose(window.joint_velocity @ null.T, 0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("change, expected", [

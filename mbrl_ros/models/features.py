@@ -155,11 +155,12 @@ def scale_of(z: Array) -> tuple[Array, Array]:
 
 
 def time_folds(N: int, folds: int) -> Array:
-    """The fold (N,) of every row: contiguous blocks in turn, about four per fold and at most 50 rows each.
+    """The fold (N,) of every row: contiguous blocks in turn, as long as there is data for, at most 50 rows each.
 
-    Neighbours in time are nearly equal, so random rows would let a model be tested on what it was fitted to.
+    Neighbours in time are nearly equal, so random rows would let a model be tested on what it was fitted to, and find
+    itself better than it is; so do short blocks.
     """
-    block = int(np.clip(N // (4 * folds), 1, 50))
+    block = int(np.clip(N // folds, 1, 50))
     return (np.arange(N) // block) % folds
 
 

@@ -223,25 +223,35 @@ def kmeans(z: Array, K: int, seed: int) -> Array:
     return r[:, r.sum(0) > 0]
 
 
-def conditional_log_likelihood(p: Parameters, z: Array, dw: int) -> float:
-    """Mean of log p(y | w) over z (N, d) [nats]."""
+def conditional_log_likelihood(p: Parameters, z: Array, dw: int) -> Array:
+    """log p(y_i | w_i) (N,) of z (N, d) [nats]."""
     marginal = Parameters(p.weight, p.mean[:, :dw], p.cov[:, :dw, :dw])
-    return float((responsibilities(p, z)[1] - responsibilities(marginal, z[:, :dw])[1]).mean())
+    log_p: Array = responsibilities(p, z)[1] - responsibilities(marginal, z[:, :dw])[1]
+    return log_p
 
 
 def _select(z: Array, dw: int, config: Mixture.Config, seed: int) -> Parameters:
-    """The mixture with the best held-out prediction of y, refitted to all data."""
+    """The mixture with the best held-out prediction of y, refitted to all data.
+
+    More components are taken only for a gain above its standard error.
+    """
     d, test = z.shape[-1], time_folds(len(z), FOLDS) == FOLDS - 1
     strengths = (config.strength,) if config.strength > 0 else STRENGTHS
-    best, choice = -np.inf, (1, strengths[-1])
-    for K in _candidates(config.max_components, len(z)):
-        scores = {s: conditional_log_likelihood(em(z[~test], kmeans(z[~test], K, seed), s * d, config)[0], z[test], dw)
-                  for s in (strengths if K > 1 else strengths[:1])}
-        strength = max(scores, key=lambda s: scores[s])
-        if scores[strength] <= best and K > 2:
-            break
-        if scores[strength] > best:
+    first, *rest = _candidates(config.max_components, len(z))
+
+    def score(K: int, strength: float) -> Array:
+        start = kmeans(z[~test], K, seed)
+        return conditional_log_likelihood(em(z[~test], start, strength * d, config)[0], z[test], dw)
+
+    best, choice = score(first, strengths[-1]), (first, strengths[-1])
+    for K in rest:
+        scores = {s: score(K, s) for s in strengths}
+        strength = max(scores, key=lambda s: float(scores[s].mean()))
+        gain = scores[strength] - best
+        if gain.mean() > gain.std() / np.sqrt(len(gain)):
             best, choice = scores[strength], (K, strength)
+        elif K > 2:
+            break
     return em(z, kmeans(z, choice[0], seed), choice[1] * d, config)[0]
 
 

@@ -65,11 +65,19 @@ class PhysicsModel:
         return end[:, qpos].reshape(shape), end[:, qvel].reshape(shape)
 
     def linearize_step(self, q: Array, qd: Array, u: Array) -> tuple[Array, Array, Array]:
-        """q', qd' (m,) and their derivative (2m, 3m) by [q; qd; u], at one point."""
+        """q', qd' (m,) and their derivative (2m, 3m) by [q; qd; u], at one point.
+
+        The derivative is that without dry friction: with it, a joint at rest does not answer to small efforts at all,
+        and a planner that believes so asks for large ones the moment it slips.
+        """
         m, s = self.robot.m, np.concatenate([q, qd, u])
         points = s + EPS * np.vstack([np.zeros(3 * m), np.eye(3 * m)])  # (3m + 1, 3m)
+        q_next, qd_next = self.step(q, qd, u)
+        friction = self.model.dof_frictionloss.copy()
+        self.model.dof_frictionloss[:] = 0.0
         ends = np.hstack(self.step(points[:, :m], points[:, m : 2 * m], points[:, 2 * m :]))  # (3m + 1, 2m)
-        return ends[0, :m], ends[0, m:], (ends[1:] - ends[0]).T / EPS
+        self.model.dof_frictionloss[:] = friction
+        return q_next, qd_next, (ends[1:] - ends[0]).T / EPS
 
     def kinematics(self, q: Array, qd: Array) -> tuple[Array, Array]:
         """[q; qd; p, v of every site] (k,) and its derivative (k, 2m) by [q; qd], at one point."""

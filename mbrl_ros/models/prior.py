@@ -128,12 +128,13 @@ def load(path: str | os.PathLike[str], robot: Robot | None = None) -> Any:
     Raises ConfigError for a file that is not such a model.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
         kind, version = str(arrays.pop("kind")), int(arrays.pop("format"))
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        finite = all(np.isfinite(a).all() for a in arrays.values())
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path}: not a model file: {error}") from error
-    if version != FORMAT or not all(np.isfinite(a).all() for a in arrays.values()):
+    if version != FORMAT or not finite:
         raise ConfigError(f"{path}: expected format {FORMAT} and finite numbers, got format {version}")
     cls = _kind(kind)
     if hasattr(cls, "from_arrays"):

@@ -25,6 +25,7 @@ ARGUMENTS = {  # name: (default, description)
     "pace": ("realtime", "of the simulated robot: realtime or lockstep"),
     "log": ("", "folder to record into; empty: no recording"),
     "params_file": ("", "a ROS parameter file for all nodes; it wins over the four files named above"),
+    "priority": ("0", "real-time priority (SCHED_FIFO) of the ring, 1 to 99; 0: none"),
     "namespace": ("", "in front of all relative names, for a second robot"),
 }
 GRACE = 2.0  # [s] for a process to end before it is killed
@@ -43,15 +44,17 @@ def parse(arguments: list[str]) -> dict[str, str]:
 
 def check(values: dict[str, str]) -> dict[str, str]:
     """The values, or ConfigError; what the nodes check themselves is left to them."""
+    if not values["priority"].isdecimal():
+        raise ConfigError(f"priority: expected a whole number from 0 to 99, got {values['priority']!r}")
     if values["plant"] not in ("true", "false"):
         raise ConfigError(f"plant: expected true or false, got {values['plant']!r}")
     return values
 
 
-def parameters(values: dict[str, str]) -> dict[str, str]:
+def parameters(values: dict[str, str]) -> dict[str, str | int]:
     """The parameters that every node gets; a file given as `params_file` comes before them."""
-    given = {name: values[name] for name in ("robot", "task", "planner", "prior")}
-    given["plant.pace"] = values["pace"]
+    given: dict[str, str | int] = {name: values[name] for name in ("robot", "task", "planner", "prior")}
+    given["plant.pace"], given["process.priority"] = values["pace"], int(values["priority"])
     if values["log"]:
         given["logger.folder"] = values["log"]
     return given

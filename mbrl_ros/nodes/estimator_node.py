@@ -9,13 +9,15 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros import assembly, messages
+from mbrl_ros.fields import read_stamp
 from mbrl_ros.messages import MessageError
 from mbrl_ros.msg import StateEstimate
 from mbrl_ros.nodes import options, topics
-from mbrl_ros.nodes.parameters import PartNode
+from mbrl_ros.nodes.parameters import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.types import Observation
 
+SUSPICIOUS = 0.5  # [s] between a stamp and now
 STANDSTILL = 20  # equal stamps in a row before it is said; a lock-step plant repeats one while it waits
 
 
@@ -29,6 +31,8 @@ class EstimatorNode(PartNode):
         self.declare("robot", self.robot.config)
         self.declare("estimator", self.estimator.config)
         self._max_age = self.declare("estimator", self.option(options.Estimator, "estimator")).max_age
+        self._lockstep = self.component(PARTS["plant"], "plant").pace == "lockstep"
+        self._said = False
         self._by_command = self.estimator.config.effort_source == "commands"
         self._effort = np.zeros(self.robot.m)
         self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came
@@ -59,6 +63,10 @@ class EstimatorNode(PartNode):
         estimate = self.estimator.update(observation)
         if estimate is None:
             return
+        if self._last is not None and estimate.episode != self._last.episode:
+            gap = 1e-9 * (observation.time - read_stamp(self._last.header.stamp))
+            self.get_logger().warning(f"a new episode begins after a gap of {gap:.3g} s; expected one period, "
+                                      f"{self.robot.period:g} s", throttle_duration_sec=topics.THROTTLE)
         try:
             self._last = messages.to_state_estimate(StateEstimate, estimate, self.robot)
         except MessageError as error:
@@ -67,10 +75,14 @@ class EstimatorNode(PartNode):
         self._estimates.publish(self._last)
 
     def _stale(self, observation: Observation) -> bool:
-        if self._max_age == 0:
-            return False
         age = 1e-9 * (self.get_clock().now().nanoseconds - observation.time)
-        if abs(age) <= self._max_age:
+        if self._lockstep or abs(age) <= (self._max_age or SUSPICIOUS):
+            return False
+        if self._max_age == 0:
+            if not self._said:
+                self.get_logger().warning(f"joint_states: the stamp is {age:.3g} s old; expected this machine's clock. "
+                                          "Set use_sim_time for a simulator's, or estimator.max_age to refuse it")
+            self._said = True
             return False
         self.get_logger().error(f"joint_states dropped: the stamp is {age:.3g} s old; expected at most "
                                 f"{self._max_age:g} s (estimator.max_age)", throttle_duration_sec=topics.THROTTLE)

@@ -25,6 +25,9 @@ from mbrl_ros.types import Array
 NODES = (PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)
 
 
+PRIORITY = 10  # of the ring in real time, where permitted: other work on the machine then costs no deadline
+
+
 class Interrupted(Exception):
     """The user has had enough."""
 
@@ -60,7 +63,8 @@ class Experiment:
         self._nodes.append(self.operator)
         if apart:
             values = bringup.parse([f"{name}:={value}" for name, value in vars(self.names).items()]
-                                   + [f"pace:={self.pace}", f"log:={given['logger.folder']}"])
+                                   + [f"pace:={self.pace}", f"log:={given['logger.folder']}",
+                                      f"priority:={PRIORITY if self._may_prioritize() else 0}"])
             extra = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
             self._processes = bringup.Processes(values, extra)
         else:
@@ -72,6 +76,9 @@ class Experiment:
             self._executor.add_node(node)
         spin.freeze()
         self.operator.ready()
+
+    def _may_prioritize(self) -> bool:
+        return not self.lockstep and spin.prioritize(PRIORITY) and spin.prioritize(0)
 
     def _spin(self, seconds: float) -> None:
         self._executor.spin_once(timeout_sec=seconds)

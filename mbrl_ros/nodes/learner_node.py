@@ -13,7 +13,7 @@ from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
-from mbrl_ros.nodes.training import Training, TrainingFailed
+from mbrl_ros.nodes.training import Fitted, Training, TrainingFailed
 
 POLL = 0.1  # [s] between looks at a fit
 FEWEST = 20  # transitions for a fit to make any sense
@@ -30,7 +30,8 @@ class LearnerNode(PartNode):
         self._seconds = config.fit_seconds
         self.declare("robot", self.robot.config)
         self.declare("learner", config, self._configure)
-        self._training = Training(self.declare("learner", self.option(options.Learner, "learner")).folder)
+        own = self.declare("learner", self.option(options.Learner, "learner"))
+        self._training = Training(own.folder)
         for prefix in ("prior", config.prior):
             self.declare(prefix, self.component(PARTS[prefix], prefix))
         self._newest = -1  # stamp [ns]
@@ -44,6 +45,8 @@ class LearnerNode(PartNode):
         self.create_service(Trigger, "learner/fit", self._fit)
         self.create_timer(POLL, self._poll)
         self.create_timer(1.0, self._report)
+        if own.resume:
+            self._use(self._training.resume(own.resume, self.learner.features, self.settings, self.robot))
 
     def _configure(self, config: learner.Config) -> None:
         self.learner.adapt, self._seconds = config.adapt, config.fit_seconds
@@ -91,8 +94,10 @@ class LearnerNode(PartNode):
             self.get_logger().error(f"{self._fit_said}; the ring goes on with the model before")
             self._report()
             return
-        if fitted is None:
-            return
+        if fitted is not None:
+            self._use(fitted)
+
+    def _use(self, fitted: Fitted) -> None:
         self.learner.set_prior(fitted.prior, fitted.scale)
         kind = self.learner.config.prior
         self._fit_said = f"{kind}, fitted to {fitted.transitions} transitions"

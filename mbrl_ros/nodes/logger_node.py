@@ -1,6 +1,7 @@
 """Everything that is said on the ring -> an MCAP recording."""
 from __future__ import annotations
 
+import dataclasses
 import time
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ class LoggerNode(PartNode):
 
     def __init__(self, **arguments: Any):
         super().__init__("logger", **arguments)
+        self.process = dataclasses.replace(self.process, priority=0)  # it can wait
         own = self.declare("logger", self.option(options.Logger, "logger"))
         try:
             self._recorder = Recorder(own.folder)

@@ -14,6 +14,8 @@ class Process:
 
     executor: str = param("single", "single: rclpy's single-threaded executor; events: its experimental, faster one",
                           choices=EXECUTORS)
+    priority: int = param(0, "Real-time priority (SCHED_FIFO), where the system permits it: other work then delays no "
+                          "tick; 0: none", 0, 99)
     parent: int = param(0, "Id of the process without which this one ends; 0: none", 0)
 
 
@@ -29,8 +31,8 @@ class Plant:
 class Estimator:
     """Parameters `estimator.*` that only the node has."""
 
-    max_age: float = param(0.0, "Drop measurements whose stamp is further than this from now [s]; 0: any stamp "
-                           "will do, for a robot on another clock or in lock-step", 0.0, 3600.0)
+    max_age: float = param(0.0, "Drop measurements whose stamp is further than this from now [s]; 0: say so "
+                           "once and go on, as for a robot on another clock. Does not act in lock-step", 0.0, 3600.0)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Learner:
     """Parameters `learner.*` that only the node has."""
 
     folder: str = param("", "Where fitted models are written; empty: a temporary folder")
+    resume: str = param("", "Folder version_N of an earlier fit to start with; empty: none")
 
 
 @dataclass(frozen=True)

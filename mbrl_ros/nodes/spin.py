@@ -17,6 +17,11 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+try:
+    from rclpy.experimental import EventsExecutor
+except ImportError:  # not in every release
+    EventsExecutor = None
+
 from mbrl_ros import config
 from mbrl_ros.config import ConfigError
 
@@ -78,8 +83,8 @@ def make_executor(kind: str) -> Executor:
     """The executor of that name."""
     if kind == "single":
         return SingleThreadedExecutor()
-    from rclpy.experimental import EventsExecutor  # not in every release
-
+    if EventsExecutor is None:
+        raise ConfigError("process.executor: this release of rclpy has no events executor; choose single")
     return EventsExecutor()
 
 
@@ -87,6 +92,17 @@ def freeze() -> None:
     """Take all that exists now out of garbage collection: a full collection over torch's modules takes tens of ms."""
     gc.collect()
     gc.freeze()
+
+
+def prioritize(priority: int) -> bool:
+    """All threads of this process at this real-time priority, or at none (0); False where that is not permitted."""
+    policy = os.SCHED_FIFO if priority else os.SCHED_OTHER
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
+    except PermissionError:
+        return False
+    return True
 
 
 def close(nodes: list[Node]) -> None:
@@ -126,6 +142,9 @@ def _spin(factory: Callable[[], Any], args: list[str], stop: Stop) -> int:
     executor = make_executor(node.process.executor)
     executor.add_node(node)
     freeze()
+    if node.process.priority and not prioritize(node.process.priority):
+        node.get_logger().warning(f"process.priority: {node.process.priority} is not permitted; expected CAP_SYS_NICE "
+                                  "or an rtprio limit. Going on without")
     stop.calm = True
     parent = node.process.parent  # killed, it could not end this process
     while not stop and rclpy.ok() and parent in (0, os.getppid()):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mbrl_ros import fit
-from mbrl_ros.models.features import Data, scale_of
+from mbrl_ros.config import ConfigError
+from mbrl_ros.models.features import Data, Features, scale_of
 from mbrl_ros.models.prior import Prior, load, prior_of
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Transitions
@@ -35,8 +36,8 @@ class Training:
     """One job at a time. Files go to `folder`, or to a temporary one that goes away with this object."""
 
     def __init__(self, folder: str):
-        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="mbrl_ros_models_")
-        self._folder = Path(folder) if folder else Path(self._temporary.name)  # type: ignore[union-attr]
+        self._folder = folder
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
         self._scale = np.zeros(0)
         self.version = 0
@@ -48,7 +49,10 @@ class Training:
     def start(self, data: Data, transitions: Transitions, settings: Any) -> None:
         """Start a job; OSError where the folder cannot be written."""
         self._scale = scale_of(np.hstack([data.w, data.y]))[1]
-        arguments = fit.write_job(self._folder / f"version_{self.version + 1}", transitions, settings)
+        if not self._folder:
+            self._temporary = tempfile.TemporaryDirectory(prefix="mbrl_ros_models_")
+            self._folder = self._temporary.name
+        arguments = fit.write_job(Path(self._folder) / f"version_{self.version + 1}", transitions, settings)
         self._model = Path(arguments[-1])
         self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.fit", *arguments], stdout=subprocess.PIPE,
                                          stderr=subprocess.PIPE, text=True)
@@ -70,6 +74,19 @@ class Training:
             raise TrainingFailed(str(error)) from error
         self.version += 1
         return Fitted(self._model, prior, self._scale, figures["transitions"], figures["loss"])
+
+    def resume(self, folder: str, features: Features, settings: Any, robot: Robot) -> Fitted:
+        """The model of an earlier job. Raises ConfigError where it cannot be used."""
+        path = Path(folder)
+        model = load(path / "model.npz", robot)
+        try:
+            transitions = fit.read_transitions(path / "data.npz")
+            data = Data.of(transitions, features, robot)
+        except (OSError, KeyError, IndexError, ValueError) as error:
+            raise ConfigError(f"{path / 'data.npz'}: expected transitions of this robot: {error}") from error
+        self.version += 1
+        scale = scale_of(np.hstack([data.w, data.y]))[1]
+        return Fitted(path / "model.npz", prior_of(model, settings), scale, len(data.w), 0.0)
 
     def close(self) -> None:
         """End a job that still runs."""

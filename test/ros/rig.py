@@ -48,9 +48,12 @@ class Rig:
         return self.nodes[kind]
 
     def close(self):
-        """Destroy everything."""
+        """Destroy everything; repeated calls do nothing."""
+        if self.probe is None:
+            return
         spin.close([*self.nodes.values(), self.probe])
         self.executor.shutdown(timeout_sec=5.0)
+        self.probe = None
 
     def spin(self, condition, seconds=PATIENT):
         """Until the condition holds; its value."""

@@ -113,8 +113,18 @@ def test_stamps_that_jump_back(estimator, capfd):
     assert [(e.episode, e.step) for e in estimates] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
+def test_gaps_and_other_clocks_are_said(rig, capfd):
+    made = rig(EstimatorNode, plant__pace="realtime")
+    estimates = made.listen(StateEstimate, "state_estimate")
+    made.say("joint_states", state(PERIOD))
+    heard(made, capfd, "expected this machine's clock. Set use_sim_time")
+    made.say("joint_states", state(50 * PERIOD))
+    heard(made, capfd, "a new episode begins after a gap of 0.98 s; expected one period, 0.02 s")
+    assert made.spin(lambda: len(estimates) == 2)
+
+
 def test_stale_stamps(rig, capfd):
-    made = rig(EstimatorNode, estimator__max_age=0.5)
+    made = rig(EstimatorNode, plant__pace="realtime", estimator__max_age=0.5)
     estimates = made.listen(StateEstimate, "state_estimate")
     now = made.probe.get_clock().now().nanoseconds
     made.say("joint_states", state(now - 3_000_000_000))

@@ -1,11 +1,13 @@
 """What an operator asks for, and what happens when the ring falls silent."""
 import numpy as np
+import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from mbrl_ros.msg import ModelCheckpoint, Plan
 from rig import RING, ControllerNode, EstimatorNode, LearnerNode, PlantNode
 from std_msgs.msg import Float64MultiArray, String
 
+from mbrl_ros.config import ConfigError
 from mbrl_ros.nodes import topics
 
 
@@ -78,6 +80,25 @@ def test_fit_is_refused_without_data_and_while_one_runs(rig):
     assert made.call("learner/fit")[0]
     ok, reason = made.call("learner/fit")
     assert not ok and "a fit is running" in reason
+
+
+def test_a_learner_resumes_with_the_model_of_an_earlier_fit(rig, tmp_path):
+    made = rig(*RING, learner__folder=str(tmp_path))
+    excite_and_fit(made)
+    folder = tmp_path / "version_1"
+    assert {path.name for path in folder.iterdir()} == {"data.npz", "settings.yaml", "model.npz"}
+    made.close()
+    resumed = rig(*RING, learner__resume=str(folder))
+    assert resumed.spin(lambda: resumed[ControllerNode]._has_model)
+    assert resumed.call("controller/reach")[0]
+    assert np.array_equal(resumed[LearnerNode].learner._scale, made[LearnerNode].learner._scale)
+    for file, content in (("data.npz", b"nonsense"), ("model.npz", b"nonsense"), ("model.npz", None)):
+        (folder / file).unlink()
+        if content:
+            (folder / file).write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            rig(LearnerNode, learner__resume=str(folder))
+        assert file in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_fit_that_fails_is_said_and_the_ring_goes_on(rig, capfd):

@@ -1,0 +1,46 @@
+"""Data of known systems for the tests of models: a planar arm without sensors, and linear maps."""
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from arms import make
+
+from mbrl_ros.learner import features_of
+from mbrl_ros.models.features import Data, Features
+from mbrl_ros.models.physics import PhysicsModel
+
+NOISE = 0.05  # of the deviation of y
+
+
+@cache
+def planar_arm(count: int = 1200, seed: int = 0) -> Data:
+    """Transitions of planar2 about its home, in random order, from its physics without dry friction; y has noise."""
+    robot, rng = make("planar2"), np.random.default_rng(seed)
+    robot.model.dof_frictionloss[:] = 0.0
+    physics = PhysicsModel(robot, robot.model)
+    q = robot.home + 0.6 * rng.uniform(-1, 1, (count, 2))
+    qd, u = 1.5 * rng.standard_normal((count, 2)), 0.4 * robot.effort_limit * rng.standard_normal((count, 2))
+    x = np.zeros((count, robot.n))
+    x[:, robot.slice("motion")] = [physics.kinematics(*pair)[0] for pair in zip(q, qd, strict=True)]
+    features, x_next = features_of(robot), physics.mean(torch.as_tensor(x), torch.as_tensor(u)).numpy()
+    y = features.y(x, x_next)
+    y += NOISE * y.std(0) * rng.standard_normal(y.shape)
+    return Data(features, features.w(x, u), y, robot)
+
+
+def linear(count: int, dw: int, dy: int, seed: int, noise: float = 0.1) -> tuple[Data, np.ndarray, np.ndarray]:
+    """y = A w + b + noise, with the columns of w in very different units; Data, A, b."""
+    rng = np.random.default_rng(seed)
+    A, b, units = rng.standard_normal((dy, dw)), rng.standard_normal(dy), 10.0 ** rng.integers(-3, 3, dw)
+    w = units * rng.standard_normal((count, dw)) + 5 * units
+    A = A / units
+    features = Features(tuple(range(dw - 1)), tuple(range(dy)), max(dw - 1, dy), 1)
+    return Data(features, w, w @ A.T + b + noise * rng.standard_normal((count, dy))), A, b
+
+
+def relative_error(prediction: np.ndarray, y: np.ndarray) -> float:
+    """Root mean squared error in units of the deviation of every column, over the columns that move."""
+    moving = y.std(0) > 1e-9
+    return float(np.sqrt(np.square((prediction - y)[:, moving] / y.std(0)[moving]).mean()))

@@ -19,7 +19,6 @@ from mbrl_ros.config import ConfigError, from_mapping, param
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, QuadraticCost
 
-
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
 
 

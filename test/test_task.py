@@ -83,7 +83,7 @@ def test_joint_speeds_of_the_window_move_the_tool_along_the_path():
     robot = make("arm")
     task = Task(settings("arm")["task"], robot)
     start = robot.tool_position(robot.home)
-    path = task.path_to(start + [0.1, -0.2, 0.1], start, 0)
+    path = task.path_to(start + np.array([0.1, -0.2, 0.1]), start, 0)
     window = task.window(path, 300_000_000, robot.home, 10, np.zeros(7))
     J = robot.tools(robot.home, np.zeros(7))[1][0]
     moved = window.joint_velocity @ J.T

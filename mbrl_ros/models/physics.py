@@ -2,7 +2,7 @@
 
 One control period holds the effort and integrates period / timestep substeps:
     [q'; qd'] = phi(q, qd, u),   p' = site(q'),   v' = J(q') qd'.
-dphi is a one-sided difference over the whole period, all columns as one batch of rollouts. The kinematic rows follow by
+dphi is a one-sided difference over the whole period without dry friction, all columns as one batch of rollouts. The kinematic rows follow by
 the chain rule, with dp'/dq' = dv'/dqd' = J and dv'/dq' = dJ/dt, which is exact because d2p/dq_i dq_j is symmetric.
 p and v of x are not used: they are functions of q and qd. Efforts act as generalized forces on the joints
 (qfrc_applied), so that any model file will do, with or without actuators.
@@ -75,8 +75,10 @@ class PhysicsModel:
         q_next, qd_next = self.step(q, qd, u)
         friction = self.model.dof_frictionloss.copy()
         self.model.dof_frictionloss[:] = 0.0
-        ends = np.hstack(self.step(points[:, :m], points[:, m : 2 * m], points[:, 2 * m :]))  # (3m + 1, 2m)
-        self.model.dof_frictionloss[:] = friction
+        try:
+            ends = np.hstack(self.step(points[:, :m], points[:, m : 2 * m], points[:, 2 * m :]))  # (3m + 1, 2m)
+        finally:
+            self.model.dof_frictionloss[:] = friction  # the model may be the plant's own
         return q_next, qd_next, (ends[1:] - ends[0]).T / EPS
 
     def kinematics(self, q: Array, qd: Array) -> tuple[Array, Array]:

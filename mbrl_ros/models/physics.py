@@ -2,8 +2,9 @@
 
 One control period holds the effort and integrates period / timestep substeps:
     [q'; qd'] = phi(q, qd, u),   p' = site(q'),   v' = J(q') qd'.
-dphi is a one-sided difference over the whole period without dry friction, all columns as one batch of rollouts. The kinematic rows follow by
-the chain rule, with dp'/dq' = dv'/dqd' = J and dv'/dq' = dJ/dt, which is exact because d2p/dq_i dq_j is symmetric.
+dphi is a one-sided difference over the whole period without dry friction, all columns as one batch of rollouts. The
+kinematic rows follow by the chain rule, with dp'/dq' = dv'/dqd' = J and dv'/dq' = dJ/dt, which is exact because
+d2p/dq_i dq_j is symmetric.
 p and v of x are not used: they are functions of q and qd. Efforts act as generalized forces on the joints
 (qfrc_applied), so that any model file will do, with or without actuators.
 """

@@ -28,9 +28,9 @@ class Term:
 
     residual: str = param("site_position", "Which residual")
     site: str = param("", "For residuals of a site: its name; empty for the first")
-    norm: str = param("quadratic", "quadratic: r^2 / 2; smooth_abs: sqrt(r^2 + width^2) - width",
-                      choices=("quadratic", "smooth_abs"))
-    width: float = param(0.01, "Of smooth_abs, in the unit of the residual", 1e-6, 10.0)
+    norm: str = param("quadratic", "quadratic: r^2 / 2; smooth_abs: sqrt(r^2 + width^2) - width; dead_zone: "
+                      "(|r| - width)^2 / 2 where |r| > width, else 0", choices=("quadratic", "smooth_abs", "dead_zone"))
+    width: float = param(0.01, "Of smooth_abs and dead_zone, in the unit of the residual", 1e-6, 10.0)
     weight: float = param(1.0, "Weight of the term", 0.0, 1e9, live=True)
     terminal: float = param(1.0, "Factor on the weight at the end of the horizon", 0.0, 1e6)
 
@@ -102,6 +102,16 @@ def _joint_velocity(robot: Robot, term: Term) -> Residual:
     return Residual(_selector(robot, "joint/velocity", robot.m), lambda w: w.joint_velocity, False)
 
 
+def _joint_range(robot: Robot, term: Term) -> Residual:
+    """Joint positions about the middle of their range, in halves of it: 1 is the limit; 0 where there is none."""
+    half = 0.5 * (robot.position_high - robot.position_low)
+    limited = np.isfinite(half)
+    scale = np.where(limited, 1.0 / np.where(limited, half, 1.0), 0.0)
+    middle = np.where(limited, robot.position_low + np.where(limited, half, 0.0), 0.0)
+    R = scale[:, None] * _selector(robot, "joint/position", robot.m)
+    return Residual(R, lambda w: scale * middle, False)
+
+
 def _effort(robot: Robot, term: Term) -> Residual:
     """Effort about its slow mean, in units of the limit: without gravity compensation |u|^2 would cause an offset."""
     R = np.zeros((robot.m, robot.n + robot.m))
@@ -118,7 +128,7 @@ def _effort_change(robot: Robot, term: Term) -> Residual:
 
 RESIDUALS: dict[str, Callable[[Robot, Term], Residual]] = {
     "site_position": _site_position, "site_velocity": _site_velocity, "joint_position": _joint_position,
-    "joint_velocity": _joint_velocity, "effort": _effort, "effort_change": _effort_change,
+    "joint_velocity": _joint_velocity, "joint_range": _joint_range, "effort": _effort, "effort_change": _effort_change,
 }
 
 
@@ -162,37 +172,47 @@ class Task:
     def cost(self, window: Window, device: torch.device) -> ResidualCost:
         """The cost over one horizon, as torch tensors on `device`."""
         steps = len(window.position)
-        references, scales, widths = [], [], []
+        references, scales, widths, dead = [], [], [], []
         for residual, term in zip(self.residuals, self.terms.values(), strict=True):
             k = len(residual.R)
             references.append(np.broadcast_to(residual.reference(window), (steps, k)))
             scale = np.full((steps, k), term.weight)
             scale[-1] *= 0.0 if residual.uses_effort else term.terminal
             scales.append(scale)
-            widths.append(np.full(k, term.width if term.norm == "smooth_abs" else np.inf))
+            widths.append(np.full(k, np.inf if term.norm == "quadratic" else term.width))
+            dead.append(np.full(k, term.norm == "dead_zone"))
         tensor = lambda arrays, axis: torch.as_tensor(np.concatenate(arrays, axis), device=device)  # noqa: E731
         return ResidualCost(torch.as_tensor(self.R, device=device), tensor(references, 1), tensor(scales, 1),
-                            tensor(widths, 0))
+                            tensor(widths, 0), tensor(dead, 0))
 
 
 @dataclass(frozen=True)
 class ResidualCost:
-    """sum_t sum_j scale_tj norm_j(R_j xu_t - reference_tj); width_j = inf marks the quadratic norm r^2 / 2."""
+    """sum_t sum_j scale_tj norm_j(R_j xu_t - reference_tj).
+
+    width_j = inf marks the quadratic norm, dead_j the one with a dead zone; the others are smooth absolute values.
+    """
 
     R: Tensor  # (k, n + m)
     reference: Tensor  # (T + 1, k)
     scale: Tensor  # (T + 1, k)
     width: Tensor  # (k,)
+    dead: Tensor  # (k,) bool
 
     def _norm(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Value, derivative and curvature of the norms at r (*b, T + 1, k)."""
         quadratic = torch.isinf(self.width)
         if bool(quadratic.all()):
             return 0.5 * r * r, r, torch.ones_like(r)
-        width = torch.where(quadratic, 1.0, self.width)
+        width = torch.where(quadratic, 0.0, self.width)
+        # The quadratic norm is that with a dead zone of no width.
+        beyond = r - r.clamp(-width, width)
         root = torch.sqrt(r * r + width * width)
-        return (torch.where(quadratic, 0.5 * r * r, root - width), torch.where(quadratic, r, r / root),
-                torch.where(quadratic, torch.ones_like(r), 1.0 / root))  # 1 / root bounds the true curvature
+        smooth = ~(quadratic | self.dead)
+        safe = torch.where(smooth, root, 1.0)
+        curvature = torch.where(smooth, 1.0 / safe, ((beyond != 0) | quadratic).to(r.dtype))
+        return (torch.where(smooth, root - width, 0.5 * beyond * beyond), torch.where(smooth, r / safe, beyond),
+                curvature)  # 1 / root bounds the true curvature of the smooth absolute value
 
     def _residuals(self, x: Tensor, u: Tensor) -> Tensor:
         last = torch.zeros_like(u[..., :1, :])  # terms in u have no weight at the last step

@@ -49,6 +49,23 @@ def test_smooth_abs_gradient_is_the_finite_difference_and_curvature_is_positive(
     assert float(torch.linalg.eigvalsh(q.C).min()) > -1e-9
 
 
+@pytest.mark.parametrize("position, expected", [(0.0, 0.0), (0.79, 0.0), (1.0, 0.5 * 0.2**2), (-1.5, 0.5 * 0.7**2)])
+def test_joint_range_costs_nothing_inside_and_grows_beyond_the_dead_zone(position, expected):
+    """planar2's shoulder goes from -3.1 to 3.1 rad: position is in units of that; gradient by finite difference."""
+    robot = make()
+    task = Task({"terms": ["limits"], "limits": {"residual": "joint_range", "norm": "dead_zone", "width": 0.8}}, robot)
+    zero = np.zeros((2, 3))
+    cost = task.cost(Window(zero, zero, np.zeros((2, 2)), np.zeros(2)), CPU)
+    x, u = torch.zeros(2, robot.n, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    x[0, 0] = 3.1 * position
+    assert float(cost.evaluate(x, u)) == pytest.approx(expected)
+    step = torch.zeros_like(x)
+    step[0, 0] = 1e-6
+    difference = (cost.evaluate(x + step, u) - cost.evaluate(x - step, u)) / 2e-6
+    q = cost.quadratize(x, u)
+    assert float(q.C[0, 0, 0] * x[0, 0] + q.c[0, 0]) == pytest.approx(float(difference), abs=1e-8)
+
+
 def test_one_metre_off_costs_half_the_weight_at_each_step_and_more_at_the_end():
     robot = make()
     task = Task({"terms": ["tool"], "tool": {"residual": "site_position", "weight": 8.0, "terminal": 5.0}}, robot)

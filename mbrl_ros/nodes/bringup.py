@@ -106,7 +106,7 @@ class Processes:
                 process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 print(f"bringup: {name} did not end within {GRACE:g} s: killed", file=sys.stderr)
-                process.send_signal(signal.SIGABRT)  # DEBUG
+                process.kill()
                 process.wait()
 
 

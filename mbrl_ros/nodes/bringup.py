@@ -28,7 +28,7 @@ ARGUMENTS = {  # name: (default, description)
     "priority": ("0", "real-time priority (SCHED_FIFO) of the ring, 1 to 99; 0: none"),
     "namespace": ("", "in front of all relative names, for a second robot"),
 }
-GRACE = 2.0  # [s] for a process to end before it is killed
+GRACE = 1.7  # [s] for a process to end before it is killed
 
 
 def parse(arguments: list[str]) -> dict[str, str]:
@@ -105,7 +105,7 @@ class Processes:
             try:
                 process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
-                print(f"bringup: {name} did not end within {GRACE:g} s: killed", file=sys.stderr)
+                print(f"bringup: the {name} did not end within {GRACE:g} s: killed", file=sys.stderr)
                 process.kill()
                 process.wait()
 
@@ -117,7 +117,7 @@ def main(args: list[str] | None = None) -> int:
         for name, (default, description) in ARGUMENTS.items():
             print(f"  {name + ':=' + default:22} {description}")
         return 0
-    stop = Stop(Ended)
+    stop = Stop(Ended, 1.9)
     try:
         values = parse(arguments)
     except ConfigError as error:

@@ -56,7 +56,7 @@ def main(args: list[str] | None = None) -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))  # nobody else's robot
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     arguments = sys.argv[1:] if args is None else args
-    return spin.guarded(lambda stop: _main(arguments, stop), [], Interrupted)
+    return spin.guarded(lambda stop: _main(arguments, stop), [], Interrupted, 1.9)
 
 
 def _main(arguments: list[str], stop: spin.Stop) -> int:

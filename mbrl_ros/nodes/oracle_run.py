@@ -1,54 +1,69 @@
-"""The same experiment by the same controller given the true dynamics: the best possible run, in a process beside."""
+"""The same experiment by the same controller given the true dynamics: the best possible run, in a process beside.
+
+    python3 -m mbrl_ros.nodes.oracle_run job.json results.json
+"""
 from __future__ import annotations
 
+import dataclasses
+import json
 import signal
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping
-from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from mbrl_ros import scenario
 from mbrl_ros.scenario import TargetResult
-
-CONTEXT = get_context("spawn")  # nothing of the ring's process is shared
 
 
 class OracleRun:
     """Started when it disturbs nobody, asked for when it is needed."""
 
     def __init__(self, settings: Mapping[str, Any], config: scenario.Config, seed: int):
-        self._receiver, sender = CONTEXT.Pipe(duplex=False)
-        self._process = CONTEXT.Process(target=_run, args=(sender, settings, config, seed), daemon=True)
-        self._sender = sender
-        self._results: list[TargetResult] | None = None
+        self._job = {"settings": settings, "config": dataclasses.asdict(config), "seed": seed}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="mbrl_ros_oracle_")
+        self._results = Path(self._folder.name) / "results.json"
 
     def start(self) -> None:
         """Begin, unless it has begun."""
-        if self._process.pid is None:
-            self._process.start()
-            self._sender.close()
+        if self._process is None:
+            job = Path(self._folder.name) / "job.json"
+            job.write_text(json.dumps(self._job))
+            self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.nodes.oracle_run", job, self._results])
 
     def results(self, idle: Callable[[], None]) -> list[TargetResult]:
         """Empty where it failed; `idle` is called while waiting."""
-        while not self._receiver.poll(0.1):
+        while self._process is not None and self._process.poll() is None:
             idle()
-        try:
-            return self._receiver.recv()
-        except EOFError:
+            time.sleep(0.1)
+        if not self._results.is_file():
             return []
+        return [TargetResult(**row) for row in json.loads(self._results.read_text())]
 
     def stop(self) -> None:
         """End it if it still runs."""
-        if self._process.pid is not None:
+        if self._process is not None:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
+        self._folder.cleanup()
 
 
-def _run(sender: Any, settings: Mapping[str, Any], config: scenario.Config, seed: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+def main(arguments: list[str]) -> None:
+    """Run the job in the first file, write the results into the second."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     import torch
 
     from mbrl_ros.evaluate import run_oracle
 
     torch.set_num_threads(1)
-    sender.send(run_oracle(settings, config, seed))
+    job = json.loads(Path(arguments[0]).read_text())
+    results = run_oracle(job["settings"], scenario.Config(**job["config"]), job["seed"])
+    Path(arguments[1]).write_text(json.dumps([dataclasses.asdict(result) for result in results]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

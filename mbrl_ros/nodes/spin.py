@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from mbrl_ros import config
 from mbrl_ros.config import ConfigError
 
 USER_ERROR = 2  # exit code
+PATIENCE = 1.5  # [s]
 
 
 class Ended(Exception):
@@ -33,14 +35,19 @@ class Ended(Exception):
 
 
 class Stop:
-    """True once SIGINT or SIGTERM came. Until `calm` is set, a signal raises where the program is."""
+    """True once SIGINT or SIGTERM came. Until `calm` is set, a signal raises where the program is. A process that has
+    not ended `patience` [s] after the first signal (a middleware that hangs while it is destroyed) is ended hard."""
 
-    def __init__(self, error: type[BaseException]):
-        self.asked, self.calm, self._error = False, False, error
+    def __init__(self, error: type[BaseException], patience: float = PATIENCE):
+        self.asked, self.calm, self._error, self._patience = False, False, error, patience
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signal)
 
     def _signal(self, _number: int, _frame: Any) -> None:
+        if not self.asked:
+            last_resort = threading.Timer(self._patience, os._exit, [0])
+            last_resort.daemon = True
+            last_resort.start()
         self.asked = True
         if not self.calm:
             raise self._error
@@ -114,9 +121,10 @@ def close(nodes: list[Node]) -> None:
         node.destroy_node()
 
 
-def guarded(main: Callable[[Stop], int], args: list[str] | None, interrupt: type[BaseException] = Ended) -> int:
+def guarded(main: Callable[[Stop], int], args: list[str] | None, interrupt: type[BaseException] = Ended,
+            patience: float = PATIENCE) -> int:
     """main(stop) within rclpy's lifetime; a ConfigError becomes one line on stderr and exit code 2."""
-    stop = Stop(interrupt)
+    stop = Stop(interrupt, patience)
     try:
         init(args)
         return main(stop)

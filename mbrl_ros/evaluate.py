@@ -187,9 +187,18 @@ def main(arguments: list[str] | None = None) -> int:
     for name, summary in summaries.items():
         print(f"all {name}  " + "  ".join(f"{k} {v:.4g}" for k, v in summary.items()))
     if a.json:
-        a.json.write_text(json.dumps({"arguments": {k: str(v) for k, v in vars(a).items()}, "all": summaries,
-                                      "seeds": rows}, indent=1, default=str))
+        content = {"arguments": {k: str(v) for k, v in vars(a).items()}, "all": summaries, "seeds": rows}
+        a.json.write_text(json.dumps(_finite(content), indent=1))
     return 0
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is not finite, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _rows(a: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:

@@ -1,11 +1,12 @@
 """Online system identification: a stream of states in, local linear-Gaussian dynamics out, every period.
 
-Transitions enter exponentially forgotten moments of z = [w; y], where w are the regressors [x_reg; u] and y the change
-of the fitted rows of x. A normal-inverse-Wishart prior, asked of a global model at the present point, completes them;
-the maximum a posteriori joint Gaussian, conditioned on w, gives y ~ N(F w + f, Sigma) (docs/design.md, section 3;
-Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The offset f comes from a mean that forgets faster than the moments
-behind F: a payload shifts y at once, and following it is the integral action that leaves no steady-state error, while F
-needs more transitions than that to be told from noise.
+Transitions enter exponentially forgotten moments of z = [w; r]: w are the regressors [x_reg; u], y is the change of the
+fitted rows of x, and r = y - g(w) is what a global model g leaves of it. A normal-inverse-Wishart prior around no
+residual completes them; the maximum a posteriori joint Gaussian, conditioned on w, corrects the first order of g at the
+present point: y ~ N(F w + f, Sigma) (docs/design.md, section 3; Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The
+offset f comes from a mean that forgets faster than the moments behind F: a payload shifts y at once, and following it
+is the integral action that leaves no steady-state error, while F needs more transitions than that to be told from
+noise.
 """
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ import numpy as np
 from mbrl_ros.config import param
 from mbrl_ros.gaussian import condition, forget_and_add, mahalanobis2, map_mean, niw_map
 from mbrl_ros.models.features import Features
-from mbrl_ros.models.prior import FlatPrior, Prior
+from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Moments, StateEstimate, Transitions
 
 # In units of the standard deviations of the excitation data; keeps directions no datum has moved finite.
 CONDITION_JITTER = 1e-6
+REMEMBERED = 3  # memories of the moments that a new prior is shown at once: exp(-3) is left of what was before
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class OnlineLearner:
         self.moments = self._empty
         self._mean = self._empty.mean
         self._last: StateEstimate | None = None
+        self._local: LocalPrior | None = None
         self._predicted: Gaussian | None = None
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
         capacity = max(1, round(config.memory / robot.period))
@@ -60,9 +63,17 @@ class OnlineLearner:
         self._stored = 0  # ever
 
     def set_prior(self, prior: Prior, scale: Array) -> None:
-        """Use another prior from the next update on; scale (d,) is the spread of z in its training data."""
+        """Use another prior from the next update on; scale (d,) is the spread of [w; y] in its training data.
+
+        What recent motion says about it is worked out at once, so that a disturbance stays compensated.
+        """
         self.prior, self._scale = prior, scale
-        self._predicted = None
+        self._local = self._predicted = None
+        self.moments, self._mean = self._empty, self._empty.mean
+        past = self.transitions(REMEMBERED / self.config.forgetting * self.robot.period)
+        w = self.features.w(past.x, past.u)
+        for z in np.hstack([w, self.features.y(past.x, past.x_next) - prior.mean(w)]):
+            self._add(z)
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
         """The newest state in, the model at that state out. A gap in the stream is no transition."""
@@ -79,7 +90,11 @@ class OnlineLearner:
         if self._predicted is not None:
             F, f = self._predicted.mean[:, :-1], self._predicted.mean[:, -1]
             self.prediction_error = mahalanobis2(Gaussian(F @ w + f, self._predicted.cov), y) / len(y)
-        z = np.concatenate([w, y])
+        g = self.prior.mean(w) if self._local is None else self._local.mean(w)
+        self._add(np.concatenate([w, y - g]))
+
+    def _add(self, z: Array) -> None:
+        """One transition z = [w; r] (d,)."""
         self.moments = forget_and_add(self.moments, z, self.config.forgetting, self.config.effective_count)
         gain = max(self.config.offset_forgetting, 1.0 / self.moments.count)
         self._mean = self._mean + gain * (z - self._mean)
@@ -87,14 +102,10 @@ class OnlineLearner:
     def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
         w = self.features.w(state.belief.mean, state.effort)
         moments = replace(self.moments, count=self.sample_weight)
-        prior = self.prior.at(w, moments)
-        joint = niw_map(moments, prior)
+        self._local = local = self.prior.at(w, moments)
         # An exponential mean of weight g averages 2 / g - 1 vectors.
-        mean = map_mean(self._mean, min(moments.count, 2 / self.config.offset_forgetting - 1), prior)
-        s, known = self._scale, len(w)
-        F, f, Sigma = condition(Gaussian(mean / s, joint.cov / np.outer(s, s)), known, CONDITION_JITTER)
-        F, f = s[known:, None] * F / s[:known], s[known:] * f
-        Sigma = Sigma * np.outer(s[known:], s[known:])
+        count = min(moments.count, 2 / self.config.offset_forgetting - 1)
+        F, f, Sigma = posterior(local, moments, self._mean, count, self._scale)
         self._predicted = Gaussian(np.column_stack([F, f]), Sigma)
         return self.features.dynamics(F, f, Sigma)
 
@@ -108,6 +119,20 @@ class OnlineLearner:
         count = min(self._stored, len(self._x), round(seconds / self.robot.period))
         index = (self._stored - count + np.arange(count)) % len(self._x)
         return Transitions(self._x[index], self._u[index], self._x_next[index])
+
+
+def posterior(prior: LocalPrior, moments: Moments, mean: Array, count: float, scale: Array
+              ) -> tuple[Array, Array, Array]:
+    """Maximum a posteriori y ~ N(F w + f, Sigma) from moments over [w; y - g] of `moments.count` transitions.
+
+    `mean` (d,) of `count` transitions stands behind f; `scale` (d,) holds the units in which S_ww is inverted.
+    """
+    known = len(prior.w)
+    mean = map_mean(mean, count, prior.residual)
+    cov = niw_map(moments, prior.residual).cov
+    dF, df, Sigma = condition(Gaussian(mean / scale, cov / np.outer(scale, scale)), known, CONDITION_JITTER)
+    s_w, s_y = scale[:known], scale[known:]
+    return (prior.J + s_y[:, None] * dF / s_w, prior.y - prior.J @ prior.w + s_y * df, Sigma * np.outer(s_y, s_y))
 
 
 def features_of(robot: Robot) -> Features:

@@ -11,12 +11,12 @@ from checks import check_jacobian
 from regressions import planar_arm
 
 from mbrl_ros.config import find, from_mapping, read, section
-from mbrl_ros.gaussian import condition
 from mbrl_ros.learner import Config as LearnerConfig
+from mbrl_ros.learner import posterior
 from mbrl_ros.models import MODELS, linearize, predict_mean
 from mbrl_ros.models.features import FeatureModel, Features
 from mbrl_ros.models.prior import fit, load, prior_of, save
-from mbrl_ros.types import Gaussian, Moments
+from mbrl_ros.types import Moments
 
 torch.set_num_threads(1)
 SETTINGS = {"ensemble": {"members": 3, "steps": 400}}
@@ -135,11 +135,13 @@ def test_as_a_prior(kind):
     """Definite, and, but for `none`, its conditional is the model at w."""
     data = planar_arm()
     w, d = data.w[7], data.features.dw + data.features.dy
-    niw = prior_of(model(kind), {}).at(w, Moments(np.zeros(d), np.zeros((d, d)), 0.0))
-    scale = np.sqrt(np.diag(niw.Phi))
-    assert np.linalg.eigvalsh(niw.Phi / np.outer(scale, scale)).min() > 0
+    prior, empty = prior_of(model(kind), {}), Moments(np.zeros(d), np.zeros((d, d)), 0.0)
+    local = prior.at(w, empty)
+    scale = np.sqrt(np.diag(local.residual.Phi))
+    assert np.linalg.eigvalsh(local.residual.Phi / np.outer(scale, scale)).min() > 0
+    assert np.allclose(prior.mean(data.w[:9])[7], local.y, atol=1e-9)
     if kind != "none":
-        F, f, Sigma = condition(Gaussian(niw.mu0, niw.Phi / niw.n0), data.features.dw)
+        F, f, Sigma = posterior(local, empty, empty.mean, 0.0, scale)
         p, J = model(kind).predict(torch.as_tensor(w)), model(kind).jacobian(torch.as_tensor(w))[1]
         assert np.allclose(F @ w + f, p.mean.numpy(), atol=1e-6)
         assert np.allclose(F, J.numpy(), atol=1e-5 * float(J.abs().max()))

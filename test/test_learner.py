@@ -6,6 +6,7 @@ import pytest
 from arms import make
 
 from mbrl_ros.learner import Config, OnlineLearner, features_of
+from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.types import Gaussian, NormalInverseWishart, StateEstimate
 
 
@@ -16,9 +17,22 @@ class KnownPrior:
         self.J, self.g, self.n0 = J, g, n0
 
     def at(self, w, recent):
-        J, D = self.J, np.eye(len(w))
-        S = np.block([[D, D @ J.T], [J @ D, J @ D @ J.T + 1e-4 * np.eye(len(J))]])
-        return NormalInverseWishart(np.concatenate([w, J @ w + self.g]), self.n0 * S, 1.0, self.n0)
+        Phi = self.n0 * np.diag(np.concatenate([np.ones(len(w)), 1e-4 * np.ones(len(self.J))]))
+        mu0 = np.concatenate([w, np.zeros(len(self.J))])
+        return LocalPrior(w, self.mean(w), self.J, NormalInverseWishart(mu0, Phi, 1.0, self.n0))
+
+    def mean(self, w):
+        return w @ self.J.T + self.g
+
+
+class Bent(KnownPrior):
+    """y = J w + g + |w|^2 in every row."""
+
+    def at(self, w, recent):
+        return super().at(w, recent)._replace(J=self.J + 2 * w)
+
+    def mean(self, w):
+        return super().mean(w) + np.square(w).sum(-1, keepdims=True)
 
 
 def linear_prior(robot, seed=0):
@@ -75,6 +89,36 @@ def test_a_constant_disturbance_is_in_the_offset_within_a_second():
     predicted = dynamics.F @ np.zeros(robot.n + robot.m) + dynamics.f
     wanted = (prior.g + shift)
     assert np.allclose(predicted[list(features.fit)], wanted, atol=0.06)  # m0 / (m0 + 19) of the shift is left
+
+
+def test_what_a_global_model_knows_needs_no_data():
+    """Along a fast motion through a bent model, the local model is its tangent all the way."""
+    robot = make()
+    learner = OnlineLearner(robot, Config())
+    features, line = learner.features, linear_prior(robot)
+    prior = Bent(line.J, line.g)
+    learner.set_prior(prior, np.ones(features.dw + features.dy))
+    u = np.zeros(robot.m)
+    for k in range(30):
+        x = 0.02 * k * np.ones(robot.n)
+        x_next = features.next_state(x, u, prior.mean(features.w(x, u)))
+        dynamics = learner.update(StateEstimate(2 * k, k, 0, Gaussian(x, np.eye(robot.n)), u))
+        learner.update(StateEstimate(2 * k + 1, k, 1, Gaussian(x_next, np.eye(robot.n)), u))
+        assert np.allclose(dynamics.F @ np.concatenate([x, u]) + dynamics.f, x_next, atol=1e-9)
+
+
+def test_a_new_prior_is_corrected_by_what_was_seen_before():
+    robot = make()
+    learner, prior = OnlineLearner(robot, Config()), linear_prior(robot)
+    features, rng = learner.features, np.random.default_rng(0)
+    learner.set_prior(prior, np.ones(features.dw + features.dy))
+    states = [(x, u, features.next_state(x, u, prior.mean(features.w(x, u)))) for x, u in
+              zip(rng.standard_normal((50, robot.n)), rng.standard_normal((50, robot.m)), strict=True)]
+    feed(learner, states)
+    learner.set_prior(KnownPrior(prior.J, prior.g + 1.0), np.ones(features.dw + features.dy))
+    x = np.zeros(robot.n)
+    dynamics = learner.update(StateEstimate(200, 99, 0, Gaussian(x, np.eye(robot.n)), np.zeros(robot.m)))
+    assert np.allclose(dynamics.f[list(features.fit)], prior.g, atol=0.1)  # of 1, m0 / (m0 + 19) is left
 
 
 def test_efforts_in_the_state_are_an_exact_shift_register():

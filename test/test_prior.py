@@ -7,10 +7,11 @@ import torch
 from regressions import linear, planar_arm
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.gaussian import condition, empirical_moments, niw_map
+from mbrl_ros.gaussian import empirical_moments, niw_map
+from mbrl_ros.learner import posterior
 from mbrl_ros.models.features import Features, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
-from mbrl_ros.models.prior import Config, FlatPrior, LinearizedPrior, fit, joint_covariance, load, prior_of, save
+from mbrl_ros.models.prior import Config, FlatPrior, LinearizedPrior, fit, load, prior_of, save
 from mbrl_ros.types import Gaussian, Moments
 
 torch.set_num_threads(1)
@@ -33,15 +34,17 @@ class Tanh:
         return y, (1 - y * y)[:, None] * self.A
 
 
-def recent_data(count=12, seed=1):
-    z = np.random.default_rng(seed).standard_normal((count, 7))
-    return z, empirical_moments(z)
+def fitted(local, z):
+    """F, f, Sigma of the local fit to z (N, 7) = [w; y], all of one weight."""
+    w, y = z[:, :4], z[:, 4:]
+    recent = empirical_moments(np.hstack([w, y - np.array([local.mean(one) for one in w])]))
+    return posterior(local, recent, recent.mean, recent.count, np.ones(7))
 
 
 def test_without_data_the_conditional_is_the_linearised_model():
     model, w = Tanh(), np.array([0.3, -0.2, 0.5, 0.1])
-    prior = LinearizedPrior(model, Config()).at(w, Moments(np.zeros(7), np.eye(7), 0.0))
-    F, f, Sigma = condition(Gaussian(prior.mu0, prior.Phi / prior.n0), 4)
+    empty = Moments(np.zeros(7), np.eye(7), 0.0)
+    F, f, Sigma = posterior(LinearizedPrior(model, Config()).at(w, empty), empty, empty.mean, 0.0, np.ones(7))
     y, J = model.jacobian(torch.as_tensor(w))
     assert np.allclose(F, J.numpy(), atol=1e-9)
     assert np.allclose(F @ w + f, y.numpy(), atol=1e-9)
@@ -51,44 +54,40 @@ def test_without_data_the_conditional_is_the_linearised_model():
 def test_the_conditional_is_a_ridge_regression_towards_the_jacobian():
     """F = argmin sum_i |dy_i - F dw_i|^2 + n0 |(F - J) D^1/2|^2, in closed form, where the prior mean has no weight."""
     model, w, n0 = Tanh(), np.array([0.3, -0.2, 0.5, 0.1]), 10.0
-    z, recent = recent_data()
-    F, _, _ = condition(niw_map(recent, LinearizedPrior(model, Config(n0=n0, m0=1e-6)).at(w, recent)), 4)
+    z = np.random.default_rng(1).standard_normal((12, 7))
+    F, _, _ = fitted(LinearizedPrior(model, Config(n0=n0, m0=1e-6)).at(w, None), z)
     J, D = model.jacobian(torch.as_tensor(w))[1].numpy(), np.diag(model.w_scale.numpy() ** 2)
     dw, dy = (z - z.mean(0))[:, :4], (z - z.mean(0))[:, 4:]
     expected = np.linalg.solve(dw.T @ dw + n0 * D, dw.T @ dy + n0 * D @ J.T).T
-    assert np.allclose(F, expected, atol=1e-5)  # m0 / N
+    assert np.allclose(F, expected, atol=1e-5)  # m0 / N, and the jitter
 
 
 def test_only_directions_that_data_excite_leave_the_prior():
     model, w = Tanh(), np.zeros(4)
-    z, _ = recent_data()
+    z = np.random.default_rng(1).standard_normal((12, 7))
     z[:, 2] = 0.7  # this regressor stood still
-    F, _, _ = condition(niw_map(empirical_moments(z), LinearizedPrior(model, Config(m0=1e-9)).at(w, None)), 4)
+    F, _, _ = fitted(LinearizedPrior(model, Config(m0=1e-9)).at(w, None), z)
     J = model.jacobian(torch.as_tensor(w))[1].numpy()
     assert np.allclose(F[:, 2], J[:, 2], atol=1e-7)
     assert not np.allclose(F[:, 0], J[:, 0], atol=1e-2)
-
-
-def test_joint_covariance_equals_the_blocks():
-    rng = np.random.default_rng(2)
-    D, J, R = rng.uniform(1, 2, 3), rng.standard_normal((2, 3)), np.eye(2)
-    M = np.diag(D)
-    assert np.allclose(joint_covariance(D, J, R), np.block([[M, M @ J.T], [J @ M, J @ M @ J.T + R]]), atol=1e-12)
 
 
 def test_flat_prior_is_recursive_least_squares():
     rng = np.random.default_rng(3)
     w, A = rng.standard_normal((60, 3)), rng.standard_normal((2, 3))
     recent = empirical_moments(np.hstack([w, w @ A.T + 0.4]))
-    F, f, _ = condition(niw_map(recent, FlatPrior(np.ones(5)).at(np.zeros(3), recent)), 3)
+    local = FlatPrior(np.ones(5)).at(np.zeros(3), recent)
+    F, f, _ = posterior(local, recent, recent.mean, recent.count, np.ones(5))
     assert np.allclose(F, A, atol=1e-4)  # FlatPrior.STRENGTH / N = 2e-5
     assert np.allclose(f, 0.4, atol=1e-4)
 
 
 def test_flat_prior_before_any_data_is_finite():
     empty = Moments(np.zeros(5), np.zeros((5, 5)), 0.0)
-    joint = niw_map(empty, FlatPrior(np.ones(5)).at(np.ones(3), empty))
+    local = FlatPrior(np.ones(5)).at(np.ones(3), empty)
+    joint = niw_map(empty, local.residual)
     assert np.array_equal(joint.mean, [1, 1, 1, 0, 0]) and np.allclose(joint.cov, np.eye(5), atol=1e-12)
+    assert not local.y.any() and not local.J.any()
 
 
 def test_features_there_and_back():
@@ -168,7 +167,7 @@ def test_data_that_are_not_finite_are_refused():
 def test_prior_settings_reach_the_prior():
     data, _, _ = linear(50, 3, 2, seed=10)
     prior = prior_of(fit("gaussian", data, {}, 0), {"prior": {"n0": 7.0, "m0": 2.0}})
-    niw = prior.at(data.w[0], empirical_moments(np.hstack([data.w, data.y])))
+    niw = prior.at(data.w[0], empirical_moments(np.hstack([data.w, data.y]))).residual
     assert (niw.n0, niw.m0) == (7.0, 2.0)
 
 

@@ -145,11 +145,11 @@ class PhysicsModel:
 
 @dataclass(frozen=True)
 class Nominal:
-    """Wrong physics as a regression on w, which must hold joint positions and velocities; R is fitted.
+    """Wrong physics as a regression on w, which must hold the fitted rows; R is fitted.
 
-    The change of a tool's position is written as h v + (p' - p - h v)(q, qd, u) with the v of w, h the period: the same
-    number, but its first part holds in every configuration, so that a local fit across a fast motion need not bend.
-    With p' - p as a function of the joints alone the arm diverged in every run.
+    The next position and velocity of a tool are functions of joints and effort alone. Written as an increment of the
+    tool's own, which is the same number, the tool of a plan integrates what centripetal acceleration it had at the
+    start, even once the joints rest; the arm diverged in every run, also with the right masses.
     """
 
     @dataclass(frozen=True)
@@ -182,19 +182,16 @@ class Nominal:
     def mean(self, w: Tensor) -> Tensor:
         """(*b, dw) -> (*b, dy)."""
         x, u = self._state(w)
-        return self.features.y(x, self._drift(w, x, self.physics.mean(x, u)))
+        return self.features.y(x, self.physics.mean(x, u))
 
     def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """(*b, dy) and (*b, dy, dw)."""
-        (x, u), f, h = self._state(w), self.features, self.physics.robot.period
+        (x, u), f = self._state(w), self.features
         x_next, F = self.physics.jacobian(x, u)
-        G = self._state_derivative(x)
-        for p, v in self._tools():
-            F[..., p, :f.n] -= h * G[..., v, :]
-            F[..., p, v] += h * torch.eye(3, dtype=F.dtype)
-        F[..., : f.n] -= G
+        F = F[..., list(f.fit), :]
+        F[..., list(f.fit)] -= torch.eye(f.dy, dtype=F.dtype)
         columns = [*f.reg, *range(f.n, f.n + f.m)]
-        return f.y(x, self._drift(w, x, x_next)), F[..., list(f.fit), :][..., columns]
+        return f.y(x, x_next), F[..., columns]
 
     def predict(self, w: Tensor) -> Gaussian:
         """Gaussian over y."""
@@ -202,37 +199,11 @@ class Nominal:
         return Gaussian(mean, self.R.expand(*mean.shape[:-1], -1, -1))
 
     def _state(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """x (*b, n) and u from w; tool coordinates by kinematics, so that y is their change by the physics."""
-        m, k = self.physics.robot.m, len(self.features.reg)
+        """x and u from w; rows of x that are no regressors are zero."""
+        k = len(self.features.reg)
         x = w.new_zeros(*w.shape[:-1], self.features.n)
         x[..., list(self.features.reg)] = w[..., :k]
-        joints = x[..., : 2 * m].reshape(-1, 2, m).numpy()
-        motion = np.stack([self.physics.kinematics(*pair)[0] for pair in joints])
-        x[..., : motion.shape[-1]] = torch.as_tensor(motion).reshape(*w.shape[:-1], -1)
         return x, w[..., k:]
-
-    def _tools(self) -> list[tuple[slice, slice]]:
-        """Position and velocity rows of the tools whose velocity is in w."""
-        robot = self.physics.robot
-        rows = [(robot.slice(f"site/{s}/position"), robot.slice(f"site/{s}/velocity")) for s in robot.sites]
-        return [(p, v) for p, v in rows if set(range(v.start, v.stop)) <= set(self.features.reg)]
-
-    def _drift(self, w: Tensor, x: Tensor, x_next: Tensor) -> Tensor:
-        """x_next with h (v of w - v of the joints) added to the tool positions."""
-        given = x.clone()
-        given[..., list(self.features.reg)] = w[..., : len(self.features.reg)]
-        for p, v in self._tools():
-            x_next[..., p] += self.physics.robot.period * (given[..., v] - x[..., v])
-        return x_next
-
-    def _state_derivative(self, x: Tensor) -> Tensor:
-        """d[q; qd; p; v]/d[q; qd] (*b, n, n), which y = x' - x subtracts."""
-        m, n = self.physics.robot.m, self.features.n
-        joints = x[..., : 2 * m].reshape(-1, 2, m).numpy()
-        G = np.stack([self.physics.kinematics(*pair)[1] for pair in joints])  # (B, k, 2m)
-        full = np.zeros((len(G), n, n))
-        full[:, : G.shape[1], : 2 * m] = G
-        return torch.as_tensor(full).reshape(*x.shape[:-1], n, n)
 
     def arrays(self) -> dict[str, Array]:
         """What load() needs beside the robot."""

@@ -1,12 +1,14 @@
 """Global models as priors over the local dynamics (docs/design.md, section 3).
 
-Over z = [w; y] a model y = g(w) + N(0, R) with Jacobian J says, about a point w and with D = diag(deviation of w)^2,
-    mu0 = [w; g(w)],   S0 = [[D, D J'], [J D, J D J' + R]],   Phi = n0 S0,
-so that without data the conditional is y ~ N(g(w) + J (. - w), R), and with data a ridge regression towards J, n0
-transitions strong (Fu, Levine & Abbeel 2016). D is diagonal on purpose, for a mixture too, where Levine & Abbeel (2014)
-take the joint covariance of its components: the regressors are redundant, so that covariance is nearly singular across
-them, hence no prior just where recent data are noise alone. On the arm with 10 s of data that gave protective stops in
-3 of 8 runs with one Gaussian and 4 of 8 with a mixture; the diagonal gave none in either.
+A model y = g(w) + N(0, R) with Jacobian J says about z = [w; r], the regressors and what it leaves of y, r = y - g(w):
+with D = diag(deviation of w)^2
+    mu0 = [w; 0],   S0 = [[D, 0], [0, R]],   Phi = n0 S0,
+so that without data y ~ N(g(w) + J (. - w), R) about w, and with data a ridge regression towards J, n0 transitions
+strong. For a g that is linear this is the prior of Fu, Levine & Abbeel (2016) over [w; y]; otherwise it keeps the bend
+of g between the recent points and the present one out of the fit. D is diagonal on purpose, for a mixture too, where
+Levine & Abbeel (2014) take the joint covariance of its components: the regressors are redundant, so that covariance is
+nearly singular across them, hence no prior just where recent data are noise alone. On the arm with 10 s of data that
+gave protective stops in 3 of 8 runs with one Gaussian and 4 of 8 with a mixture; the diagonal gave none in either.
 """
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -40,10 +42,28 @@ class Config:
     m0: float = param(0.1, "Transitions the prior's mean is worth; what is left of it is a steady error", 1e-6, 1e6)
 
 
-class Prior(Protocol):
-    """What the local fit is pulled towards at w (dw,), given the recent moments over z = [w; y]."""
+class LocalPrior(NamedTuple):
+    """A global model to first order about w, and how far to believe it."""
 
-    def at(self, w: Array, recent: Moments) -> NormalInverseWishart: ...
+    w: Array  # (dw,)
+    y: Array  # (dy,), g(w)
+    J: Array  # (dy, dw), dg/dw
+    residual: NormalInverseWishart  # over [w; r]
+
+    def mean(self, w: Array) -> Array:
+        """y expected at another w (dw,)."""
+        expected: Array = self.y + self.J @ (w - self.w)
+        return expected
+
+
+class Prior(Protocol):
+    """What the local fit is pulled towards."""
+
+    def at(self, w: Array, recent: Moments) -> LocalPrior:
+        """About w (dw,), given the recent moments over [w; r]."""
+
+    def mean(self, w: Array) -> Array:
+        """g (N, dy) at w (N, dw)."""
 
 
 class FlatPrior:
@@ -54,10 +74,16 @@ class FlatPrior:
     def __init__(self, scale: Array):
         self._Phi = self.STRENGTH * np.diag(np.square(scale))
 
-    def at(self, w: Array, recent: Moments) -> NormalInverseWishart:
+    def at(self, w: Array, recent: Moments) -> LocalPrior:
         """Centred on the recent mean, so that the offset is free."""
-        mu0 = recent.mean if recent.count > 0 else np.concatenate([w, np.zeros(len(self._Phi) - len(w))])
-        return NormalInverseWishart(mu0, self._Phi, self.STRENGTH, self.STRENGTH)
+        dy = len(self._Phi) - len(w)
+        mu0 = recent.mean if recent.count > 0 else np.concatenate([w, np.zeros(dy)])
+        niw = NormalInverseWishart(mu0, self._Phi, self.STRENGTH, self.STRENGTH)
+        return LocalPrior(w, np.zeros(dy), np.zeros((dy, len(w))), niw)
+
+    def mean(self, w: Array) -> Array:
+        """Zero."""
+        return np.zeros((*w.shape[:-1], len(self._Phi) - w.shape[-1]))
 
 
 class LinearizedPrior:
@@ -67,22 +93,19 @@ class LinearizedPrior:
         self.model, self.config = model, config
         self._D = np.square(model.w_scale.numpy())  # (dw,), a diagonal
 
-    def at(self, w: Array, recent: Moments) -> NormalInverseWishart:
-        """mu0 = [w; g(w)] and S0 from J; `recent` is not needed."""
+    def at(self, w: Array, recent: Moments) -> LocalPrior:
+        """`recent` is not needed."""
         y, J = _expand(self.model, torch.as_tensor(w))
-        J_numpy, n0 = J.numpy(), self.config.n0
-        mu0 = np.concatenate([w, y.mean.numpy()])
-        return NormalInverseWishart(mu0, n0 * joint_covariance(self._D, J_numpy, y.cov.numpy()), self.config.m0, n0)
+        n0, dw = self.config.n0, len(w)
+        Phi = np.diag(np.concatenate([self._D, np.zeros(len(J))]))
+        Phi[dw:, dw:] = y.cov.numpy()
+        niw = NormalInverseWishart(np.concatenate([w, np.zeros(len(J))]), n0 * Phi, self.config.m0, n0)
+        return LocalPrior(w, y.mean.numpy(), J.numpy(), niw)
 
-
-def joint_covariance(D: Array, J: Array, R: Array) -> Array:
-    """[[D, D J'], [J D, J D J' + R]] (d, d) for a diagonal D (dw,), J (dy, dw), R (dy, dy)."""
-    JD, k = J * D, len(D)
-    S = np.zeros((k + len(J), k + len(J)))
-    S[np.arange(k), np.arange(k)] = D
-    S[k:, :k], S[:k, k:] = JD, JD.T
-    S[k:, k:] = JD @ J.T + R
-    return S
+    def mean(self, w: Array) -> Array:
+        """See Prior."""
+        g: Array = self.model.predict(torch.as_tensor(w)).mean.numpy()
+        return g
 
 
 def _expand(model: Any, w: Tensor) -> tuple[Any, Tensor]:

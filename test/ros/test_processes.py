@@ -63,6 +63,25 @@ def test_bringup_starts_and_stops_them_all(ros, tmp_path):
         process.kill()
 
 
+def test_a_node_does_not_outlive_the_process_that_started_it(ros):
+    """bringup, killed, cannot end the nodes: they notice."""
+    command = f"{sys.executable} -m mbrl_ros.nodes.plant_node {' '.join(node_arguments())} -p process.parent:=$$"
+    shell = subprocess.Popen(["sh", "-c", f"{command} & wait"], cwd=ROOT)
+    probe = rclpy.create_node("mourner")
+    there = lambda: "plant" in probe.get_node_names()  # noqa: E731
+    try:
+        for condition in (there, lambda: not there()):
+            deadline = time.monotonic() + PATIENT
+            while not condition():
+                assert time.monotonic() < deadline
+                rclpy.spin_once(probe, timeout_sec=0.1)
+            shell.kill()
+    finally:
+        shell.kill()
+        shell.wait()
+        probe.destroy_node()
+
+
 DRIVER = """
 import importlib, json, sys
 for module, arguments in json.loads(sys.argv[1]):

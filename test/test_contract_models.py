@@ -132,7 +132,7 @@ def test_as_a_dynamics_model(kind):
 
 @kinds
 def test_as_a_prior(kind):
-    """Definite, and, but for `none`, its conditional is the model at w."""
+    """Definite, and, but for `none`, its conditional is the model at w, with its Jacobian (see test_mixture)."""
     data = planar_arm()
     w, d = data.w[7], data.features.dw + data.features.dy
     prior, empty = prior_of(model(kind), {}), Moments(np.zeros(d), np.zeros((d, d)), 0.0)
@@ -142,10 +142,12 @@ def test_as_a_prior(kind):
     assert np.allclose(prior.mean(data.w[:9])[7], local.y, atol=1e-9)
     if kind != "none":
         F, f, Sigma = posterior(local, empty, empty.mean, 0.0, scale)
-        p, J = model(kind).predict(torch.as_tensor(w)), model(kind).jacobian(torch.as_tensor(w))[1]
+        p, J = model(kind).predict(torch.as_tensor(w)), torch.as_tensor(local.J)
         assert np.allclose(F @ w + f, p.mean.numpy(), atol=1e-6)
         assert np.allclose(F, J.numpy(), atol=1e-5 * float(J.abs().max()))
         assert np.allclose(Sigma, p.cov.numpy(), atol=1e-5 * float(p.cov.abs().max()))
+        if kind != "mixture":
+            assert np.allclose(local.J, model(kind).jacobian(torch.as_tensor(w))[1].numpy(), atol=1e-9)
 
 
 @kinds

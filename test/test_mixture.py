@@ -123,6 +123,18 @@ def test_conditional_mean_and_covariance_equal_sampling_and_binning():
         assert abs(y.var() / variance - 1) < 6 * np.sqrt(4 / len(y)) + 0.02
 
 
+def test_as_a_prior_its_slope_is_that_of_the_components_not_of_the_gate():
+    """Halfway between two far components the mean jumps; its expansion stays between their regressions."""
+    _, truth, _ = known(10, apart=5.0)
+    mixture = of_parameters(truth, 2)
+    w = torch.as_tensor(truth.mean[:2, :2].mean(0))
+    F = mixture._conditional[0][:2]
+    inside = lambda slope: bool(((slope >= F.amin(0) - 1e-9) & (slope <= F.amax(0) + 1e-9)).all())  # noqa: E731
+    between = torch.stack([w + torch.as_tensor([d, 0.0]) for d in np.linspace(-10, 10, 201)])
+    assert all(inside(mixture.expand(one)[1]) for one in between)
+    assert not all(inside(mixture.jacobian(one)[1]) for one in between)
+
+
 def test_a_component_with_few_vectors_falls_back_to_the_global_regression():
     """1000 vectors of y = A w; one component gets 6 of them, fewer than the 5 dimensions need."""
     rng, nu = np.random.default_rng(5), 50.0

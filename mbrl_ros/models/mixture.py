@@ -129,6 +129,14 @@ class Mixture:
         d = r[..., None] * (y - mean[..., None, :])  # (*b, K, dy)
         return mean, torch.einsum("...k,kij->...ij", r, F) + d.mT @ slope
 
+    def expand(self, w: Tensor) -> tuple[Gaussian, Tensor]:
+        """Gaussian over y, and dy/dw with the responsibilities held: sum_k r_k F_k (dy, dw) at one w (dw,).
+
+        Between two components the mean changes by what they disagree about, within a hair's breadth in these many
+        redundant dimensions. That step is not a slope of the robot, and a planner would climb it.
+        """
+        return self.predict(w), torch.einsum("k,kij->ij", self.responsibilities(w), self._conditional[0])
+
     def _gate(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """p(k | w) (*b, K) and d log p_k(w) / dw (*b, K, dw)."""
         whitened = torch.einsum("kij,...kj->...ki", self._whiten, w[..., None, :] - self.mean_z[:, : self.dw])

@@ -59,6 +59,11 @@ class Controller:
             raise ConfigError(f"mode: unknown {mode!r}; choose one of {', '.join(MODES)}")
         self._requested = mode
 
+    def stop(self, mode: str, reason: str) -> None:
+        """Enter `idle` or `fault` now, without a state; the effort is zero from here on."""
+        self.mode, self.reason, self._requested = mode, reason, None
+        self._last_effort = np.zeros(self.robot.m)  # where the limit on its rate of change begins
+
     def set_target(self, target: Array) -> None:
         """Move the tool to `target` (3,) [m, base frame] along a smooth path that begins at the next `act`."""
         target = np.asarray(target, float)

@@ -81,14 +81,11 @@ class JointFilter:
                        0.5 * (cov + cov.transpose(0, 2, 1)), last.efforts, last.impulse + h * observation.effort)
 
     def _estimate(self, s: _Filter) -> StateEstimate:
-        m, n, sites = self.robot.m, self.robot.n, len(self.robot.sites)
-        tools, jacobians = self.robot.tools(s.mean[:, 0], s.mean[:, 1])
-        mean = np.concatenate([s.mean[:, 0], s.mean[:, 1], tools, s.efforts.ravel()])
-        G = np.zeros((n, 2 * m))  # d x / d [q; qd]; the change of v with q is left out
-        G[: 2 * m] = np.eye(2 * m)
-        for i in range(sites):
-            at = 2 * m + 6 * i
-            G[at : at + 3, :m] = G[at + 3 : at + 6, m:] = jacobians[i]
+        m, n = self.robot.m, self.robot.n
+        sites, tangent = self.robot.kinematics(s.mean[:, 0], s.mean[:, 1])
+        mean = np.concatenate([s.mean[:, 0], s.mean[:, 1], sites, s.efforts.ravel()])
+        G = np.zeros((n, 2 * m))  # d x / d [q; qd]
+        G[: 2 * m], G[2 * m : 2 * m + len(sites)] = np.eye(2 * m), tangent
         P = np.zeros((2 * m, 2 * m))
         joints = np.arange(m)
         P[joints, joints], P[joints + m, joints + m] = s.cov[:, 0, 0], s.cov[:, 1, 1]

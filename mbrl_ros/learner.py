@@ -1,12 +1,12 @@
 """Online system identification: a stream of states in, local linear-Gaussian dynamics out, every period.
 
-Transitions enter exponentially forgotten moments of z = [w; r]: w are the regressors [x_reg; u], y is the change of the
-fitted rows of x, and r = y - g(w) is what a global model g leaves of it. A normal-inverse-Wishart prior around no
-residual completes them; the maximum a posteriori joint Gaussian, conditioned on w, corrects the first order of g at the
-present point: y ~ N(F w + f, Sigma) (docs/design.md, section 3; Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The
-offset f comes from a mean that forgets faster than the moments behind F: a payload shifts y at once, and following it
-is the integral action that leaves no steady-state error, while F needs more transitions than that to be told from
-noise.
+Only joints are fitted; tools follow by kinematics (Robot.lift). Transitions enter exponentially forgotten moments of
+z = [w; r]: w = [q; qd; u] are the regressors, y is the change of [q; qd], and r = y - g(w) is what a global model g leaves
+of it. A normal-inverse-Wishart prior around no residual completes them; the maximum a posteriori joint Gaussian,
+conditioned on w, corrects the first order of g at the present point: y ~ N(F w + f, Sigma) (docs/design.md, section 3;
+Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The offset f comes from a mean that forgets faster than the moments
+behind F: a payload shifts y at once, and following it is the integral action that leaves no steady-state error, while F
+needs more transitions than that to be told from noise.
 """
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class OnlineLearner:
         self._predicted: Gaussian | None = None
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
         capacity = max(1, round(config.memory / robot.period))
-        self._x, self._u, self._x_next = (np.empty((capacity, k)) for k in (robot.n, robot.m, robot.n))
+        n = self.features.n
+        self._x, self._u, self._x_next = (np.empty((capacity, k)) for k in (n, robot.m, n))
         self._stored = 0  # ever
 
     def set_prior(self, prior: Prior, scale: Array) -> None:
@@ -79,7 +80,8 @@ class OnlineLearner:
         """The newest state in, the model at that state out. A gap in the stream is no transition."""
         last, self._last = self._last, state
         if last is not None and state.episode == last.episode and state.step == last.step + 1:
-            self._learn(last.belief.mean, state.effort, state.belief.mean)
+            rows = self.robot.joint_rows
+            self._learn(last.belief.mean[rows], state.effort, state.belief.mean[rows])
         return self._model(state)
 
     def _learn(self, x: Array, u: Array, x_next: Array) -> None:
@@ -100,14 +102,15 @@ class OnlineLearner:
         self._mean = self._mean + gain * (z - self._mean)
 
     def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
-        w = self.features.w(state.belief.mean, state.effort)
+        z = state.belief.mean[self.robot.joint_rows]
+        w = self.features.w(z, state.effort)
         moments = replace(self.moments, count=self.sample_weight)
         self._local = local = self.prior.at(w, moments)
         # An exponential mean of weight g averages 2 / g - 1 vectors.
         count = min(moments.count, 2 / self.config.offset_forgetting - 1)
         F, f, Sigma = posterior(local, moments, self._mean, count, self._scale)
         self._predicted = Gaussian(np.column_stack([F, f]), Sigma)
-        return self.features.dynamics(F, f, Sigma)
+        return self.robot.lift(self.features.dynamics(F, f, Sigma), z, state.effort)
 
     @property
     def sample_weight(self) -> float:
@@ -136,11 +139,10 @@ def posterior(prior: LocalPrior, moments: Moments, mean: Array, count: float, sc
 
 
 def features_of(robot: Robot) -> Features:
-    """All motion is fitted and a regressor, redundant as the tool's is: its relation to the joints' holds in every
-    configuration. Past efforts are regressors only where a delay makes them act (effort_history > 1)."""
-    motion = tuple(range(robot.slice("motion").stop))
-    delayed = tuple(range(robot.n)) if robot.history > 1 else motion
-    return Features(delayed, motion, robot.n, robot.m)
+    """Over the joint rows of x: the motion of the joints is fitted and a regressor. Past efforts are regressors only
+    where a delay makes them act (effort_history > 1)."""
+    n, motion = len(robot.joint_rows), tuple(range(2 * robot.m))
+    return Features(tuple(range(n)) if robot.history > 1 else motion, motion, n, robot.m)
 
 
 def initial_scale(robot: Robot, features: Features) -> Array:
@@ -150,8 +152,7 @@ def initial_scale(robot: Robot, features: Features) -> Array:
     x[robot.slice("joint/position")] = np.where(np.isfinite(span), 0.1 * span, 0.3)
     x[robot.slice("joint/velocity")] = 0.2 * robot.velocity_limit
     x[robot.slice("effort")] = np.tile(0.1 * robot.effort_limit, robot.history)
-    for site in robot.sites:
-        x[robot.slice(f"site/{site}/position")], x[robot.slice(f"site/{site}/velocity")] = 0.1, 0.2
+    x = x[robot.joint_rows]
     w = features.w(x, 0.1 * robot.effort_limit)
-    y = 0.1 * features.y(np.zeros(robot.n), x)
+    y = 0.1 * features.y(np.zeros(features.n), x)
     return np.concatenate([w, y])

@@ -86,7 +86,7 @@ def plot_tracking(data: RunData) -> Figure:
                   transform=axes.get_xaxis_transform())
     axes.set(xlabel="time [s]", ylabel="distance of the tool [mm]", ylim=(low, high),
              xlim=(data.time[0], data.time[-1]), title="Tracking: targets are the numbered bands")
-    axes.legend(loc="lower left", ncols=2, frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

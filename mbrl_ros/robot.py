@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from mbrl_ros.config import ConfigError, param
-from mbrl_ros.types import Array
+from mbrl_ros.types import Array, LinearGaussianDynamics
 
 
 @dataclass(frozen=True)
@@ -105,25 +105,53 @@ class Robot:
             raise ConfigError(f"no block {name!r} in the state; it has {', '.join(blocks)}")
         return blocks[name]
 
-    def tools(self, q: Array, qd: Array) -> tuple[Array, Array]:
-        """Forward kinematics: q, qd (m,) -> [p, v] of all sites (6 S,) and its derivative by q for p (= by qd for v),
-        stacked per site as (S, 3, m). [m, m/s]"""
-        data, model = self._data, self.model
+    @cached_property
+    def joint_rows(self) -> Array:
+        """Rows of x that move by dynamics: joint positions and velocities, past efforts. The others are kinematics."""
+        motion, effort = self.slice("joint/velocity").stop, self.slice("effort")
+        return np.array([*range(motion), *range(effort.start, effort.stop)])
+
+    def kinematics(self, q: Array, qd: Array) -> tuple[Array, Array]:
+        """Position and velocity of all sites (6 S,) [m, m/s] and their derivative (6 S, 2m) by [q; qd], at q, qd (m,).
+
+        v = J(q) qd, hence dp/dq = dv/dqd = J; dv/dq = dJ/dt, exact because d2p/dq_i dq_j is symmetric.
+        """
+        data, model, m = self._data, self.model, self.m
         data.qpos[self.qpos], data.qvel[self.dofs] = q, qd
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
-        motion, jacobians = np.empty(6 * len(self._site_ids)), np.empty((len(self._site_ids), 3, self.m))
-        full = np.empty((3, model.nv))
+        mujoco.mj_comVel(model, data)
+        motion, G = np.empty(6 * len(self._site_ids)), np.zeros((6 * len(self._site_ids), 2 * m))
+        J, J_dot = np.empty((3, model.nv)), np.empty((3, model.nv))
         for i, site in enumerate(self._site_ids):
-            mujoco.mj_jacSite(model, data, full, None, site)
-            jacobians[i] = full[:, self.dofs]
-            motion[6 * i : 6 * i + 3] = data.site_xpos[site]
-            motion[6 * i + 3 : 6 * i + 6] = jacobians[i] @ qd
-        return motion, jacobians
+            p, v = slice(6 * i, 6 * i + 3), slice(6 * i + 3, 6 * i + 6)
+            mujoco.mj_jacSite(model, data, J, None, site)
+            mujoco.mj_jacDot(model, data, J_dot, None, data.site_xpos[site], model.site_bodyid[site])
+            motion[p], motion[v] = data.site_xpos[site], J[:, self.dofs] @ qd
+            G[p, :m] = G[v, m:] = J[:, self.dofs]
+            G[v, :m] = J_dot[:, self.dofs]
+        return motion, G
+
+    def lift(self, dynamics: LinearGaussianDynamics, z: Array, u: Array) -> LinearGaussianDynamics:
+        """Dynamics of x from those of its `joint_rows`, expanded at z (len(joint_rows),) and u (m,).
+
+        Sites follow by kinematics, to first order about the mean that follows. They are functions of joints in the plan
+        too: a plan whose tool has dynamics of its own, learned or exact, can move it without the joints.
+        """
+        n, m, rows = self.n, self.m, self.joint_rows
+        z_next = dynamics.F @ np.concatenate([z, u]) + dynamics.f
+        motion, G = self.kinematics(z_next[:m], z_next[m : 2 * m])
+        T, offset = np.zeros((n, len(rows))), np.zeros(n)  # x' = T z' + offset
+        T[rows, np.arange(len(rows))] = 1.0
+        sites = slice(2 * m, 2 * m + len(motion))
+        T[sites, : 2 * m], offset[sites] = G, motion - G @ z_next[: 2 * m]
+        F = np.zeros((n, n + m))
+        F[:, [*rows, *range(n, n + m)]] = T @ dynamics.F
+        return LinearGaussianDynamics(F, T @ dynamics.f + offset, T @ dynamics.Sigma @ T.T)
 
     def tool_position(self, q: Array) -> Array:
         """Position (3,) [m] of the first site in the base frame."""
-        return self.tools(q, np.zeros(self.m))[0][:3]
+        return self.kinematics(q, np.zeros(self.m))[0][:3]
 
 
 def load_model(config: Config) -> mujoco.MjModel:

@@ -164,7 +164,7 @@ class Task:
     def window(self, path: MinimumJerk, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool's Jacobian as it is at q (m,)."""
         position, velocity = path.at(time, self.robot.period, horizon + 1)
-        J = self.robot.tools(q, np.zeros(self.robot.m))[1][0]  # (3, m)
+        J = self.robot.kinematics(q, np.zeros(self.robot.m))[1][:3, : self.robot.m]
         # Damped, so that a direction in which the arm is nearly singular asks for no fast joints (Nakamura 1986).
         inverse = J.T @ np.linalg.inv(J @ J.T + DAMPING**2 * np.eye(3))  # (m, 3)
         return Window(position, velocity, velocity @ inverse.T, effort_mean)

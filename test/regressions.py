@@ -22,12 +22,12 @@ def planar_arm(count: int = 1200, seed: int = 0) -> Data:
     physics = PhysicsModel(robot, robot.model)
     q = robot.home + 0.6 * rng.uniform(-1, 1, (count, 2))
     qd, u = 1.5 * rng.standard_normal((count, 2)), 0.4 * robot.effort_limit * rng.standard_normal((count, 2))
-    x = np.zeros((count, robot.n))
-    x[:, robot.slice("motion")] = [physics.kinematics(*pair)[0] for pair in zip(q, qd, strict=True)]
+    x, rows = np.zeros((count, robot.n)), robot.joint_rows
+    x[:, :2], x[:, 2:4] = q, qd
     features, x_next = features_of(robot), physics.mean(torch.as_tensor(x), torch.as_tensor(u)).numpy()
-    y = features.y(x, x_next)
+    y = features.y(x[:, rows], x_next[:, rows])
     y += NOISE * y.std(0) * rng.standard_normal(y.shape)
-    return Data(features, features.w(x, u), y, robot)
+    return Data(features, features.w(x[:, rows], u), y, robot)
 
 
 def linear(count: int, dw: int, dy: int, seed: int, noise: float = 0.1) -> tuple[Data, np.ndarray, np.ndarray]:

@@ -12,9 +12,9 @@ from regressions import planar_arm
 
 from mbrl_ros.config import find, from_mapping, read, section
 from mbrl_ros.learner import Config as LearnerConfig
-from mbrl_ros.learner import posterior
+from mbrl_ros.learner import features_of, posterior
 from mbrl_ros.models import MODELS, linearize, predict_mean
-from mbrl_ros.models.features import FeatureModel, Features
+from mbrl_ros.models.features import FeatureModel
 from mbrl_ros.models.prior import fit, load, prior_of, save
 from mbrl_ros.types import Moments
 
@@ -159,14 +159,14 @@ def test_shipped_settings_are_valid_and_name_the_kind(kind):
 
 @kinds
 def test_past_efforts_may_be_regressors(kind):
-    """As with a delay: two groups of efforts in x, all rows of x in w."""
+    """As with a delay: two groups of efforts in w."""
     robot = make("planar2", effort_history=2)
-    motion, data = tuple(range(robot.slice("motion").stop)), planar_arm(300, 2)
-    features, k = Features(tuple(range(robot.n)), motion, robot.n, robot.m), len(data.features.reg)
+    data, features = planar_arm(300, 2), features_of(robot)
+    k = len(data.features.reg)
     efforts = np.random.default_rng(0).standard_normal((300, 2 * robot.m))
     w = np.hstack([data.w[:, :k], efforts, data.w[:, k:]])
     it = fit(kind, type(data)(features, w, data.y, robot), {"ensemble": {"members": 2, "steps": 20}}, 0)
     y, J = it.jacobian(torch.as_tensor(w[0]))
     assert y.shape == (features.dy,) and J.shape == (features.dy, features.dw)
     x = torch.as_tensor(np.hstack([data.w[:1, :k], efforts[:1]]))
-    assert FeatureModel(features, it).mean(x, torch.ones(1, 2, dtype=torch.float64)).shape == (1, robot.n)
+    assert FeatureModel(features, it).mean(x, torch.ones(1, 2, dtype=torch.float64)).shape == (1, features.n)

@@ -25,7 +25,7 @@ def state(robot, step=0, q=None, qd=0.0):
     x = np.zeros(robot.n)
     x[robot.slice("joint/position")] = robot.home if q is None else q
     x[robot.slice("joint/velocity")] = qd
-    x[robot.slice("motion")][2 * robot.m :] = robot.tools(x[: robot.m], x[robot.m : 2 * robot.m])[0]
+    x[robot.slice("motion")][2 * robot.m :] = robot.kinematics(x[: robot.m], x[robot.m : 2 * robot.m])[0]
     return StateEstimate(step * PERIOD, 0, step, Gaussian(x, 1e-6 * np.eye(robot.n)), np.zeros(robot.m))
 
 
@@ -36,7 +36,7 @@ def double_integrator(robot, inertia=0.5):
     F[:n, :n] = np.eye(n)
     F[:m, m : 2 * m] = h * np.eye(m)
     F[m : 2 * m, n:] = h / inertia * np.eye(m)
-    J = robot.tools(robot.home, np.zeros(m))[1][0]
+    J = robot.kinematics(robot.home, np.zeros(m))[1][:3, :m]
     F[2 * m : 2 * m + 3, m : 2 * m] = h * J
     F[robot.slice("effort/1")] = 0.0
     F[robot.slice("effort/1"), n:] = np.eye(m)

@@ -7,7 +7,7 @@ from arms import make
 
 from mbrl_ros.learner import Config, OnlineLearner, features_of
 from mbrl_ros.models.prior import LocalPrior
-from mbrl_ros.types import Gaussian, NormalInverseWishart, StateEstimate
+from mbrl_ros.types import Gaussian, LinearGaussianDynamics, NormalInverseWishart, StateEstimate
 
 
 class KnownPrior:
@@ -40,23 +40,32 @@ def linear_prior(robot, seed=0):
     return KnownPrior(0.1 * rng.standard_normal((features.dy, features.dw)), rng.standard_normal(features.dy))
 
 
-def feed(learner, x_u_next):
-    """Independent transitions: each (x, u, x') as an episode of two states."""
-    dynamics = None
-    for k, (x, u, x_next) in enumerate(x_u_next):
-        learner.update(StateEstimate(2 * k, k, 0, Gaussian(x, np.eye(len(x))), u))
-        dynamics = learner.update(StateEstimate(2 * k + 1, k, 1, Gaussian(x_next, np.eye(len(x))), u))
-    return dynamics
+def seen(learner, k, step, z, u):
+    """A state with these joint rows; its sites are not read."""
+    x = np.zeros(learner.robot.n)
+    x[learner.robot.joint_rows] = z
+    return StateEstimate(2 * k + step, k, step, Gaussian(x, np.eye(len(x))), u)
+
+
+def feed(learner, z_u_next):
+    """Independent transitions: each (z, u, z') as an episode of two states. The model of the joint rows after them."""
+    rows = learner.robot.joint_rows
+    for k, (z, u, z_next) in enumerate(z_u_next):
+        learner.update(seen(learner, k, 0, z, u))
+        dynamics = learner.update(seen(learner, k, 1, z_next, u))
+    F = dynamics.F[rows][:, [*rows, *range(learner.robot.n, learner.robot.n + learner.robot.m)]]
+    return LinearGaussianDynamics(F, dynamics.f[rows], dynamics.Sigma[np.ix_(rows, rows)])
 
 
 def test_without_data_the_model_is_the_prior():
     robot = make()
     learner, prior = OnlineLearner(robot, Config()), linear_prior(robot)
     learner.set_prior(prior, np.ones(learner.features.dw + learner.features.dy))
-    dynamics = learner.update(StateEstimate(0, 0, 0, Gaussian(np.zeros(robot.n), np.eye(robot.n)), np.zeros(2)))
-    expected = learner.features.dynamics(prior.J, prior.g, 1e-4 * np.eye(learner.features.dy))
-    assert np.allclose(dynamics.F, expected.F, atol=1e-5)  # the jitter of the conditioning, 1e-6
-    assert np.allclose(dynamics.f, expected.f, atol=1e-5)
+    z, u = np.zeros(learner.features.n), np.zeros(2)
+    dynamics = learner.update(seen(learner, 0, 0, z, u))
+    expected = robot.lift(learner.features.dynamics(prior.J, prior.g, 1e-4 * np.eye(learner.features.dy)), z, u)
+    assert np.allclose(dynamics.F, expected.F, atol=1e-12)
+    assert np.allclose(dynamics.f, expected.f, atol=1e-12) and np.allclose(dynamics.Sigma, expected.Sigma, atol=1e-12)
 
 
 def test_much_data_give_the_true_system_whatever_the_prior():
@@ -67,8 +76,8 @@ def test_much_data_give_the_true_system_whatever_the_prior():
     learner.set_prior(linear_prior(robot), np.ones(features.dw + features.dy))
     data = []
     for _ in range(3000):
-        x, u = rng.standard_normal(robot.n), rng.standard_normal(robot.m)
-        data.append((x, u, features.next_state(x, u, F @ features.w(x, u) + f)))
+        z, u = rng.standard_normal(features.n), rng.standard_normal(robot.m)
+        data.append((z, u, features.next_state(z, u, F @ features.w(z, u) + f)))
     dynamics = feed(learner, data)
     expected = features.dynamics(F, f, np.zeros((features.dy, features.dy)))
     assert np.allclose(dynamics.F, expected.F, atol=0.02)  # n0 / N = 1 % of the prior is left
@@ -81,14 +90,12 @@ def test_a_constant_disturbance_is_in_the_offset_within_a_second():
     features = learner.features
     learner.set_prior(prior, np.ones(features.dw + features.dy))
     rng, shift = np.random.default_rng(0), 0.5 * np.ones(features.dy)
-    x, states = np.zeros(robot.n), []
+    z, states = np.zeros(features.n), []
     for _ in range(50):
         u = 0.01 * rng.standard_normal(robot.m)
-        states.append((x, u, features.next_state(x, u, prior.J @ features.w(x, u) + prior.g + shift)))
-    dynamics = feed(learner, states)
-    predicted = dynamics.F @ np.zeros(robot.n + robot.m) + dynamics.f
-    wanted = (prior.g + shift)
-    assert np.allclose(predicted[list(features.fit)], wanted, atol=0.06)  # m0 / (m0 + 19) of the shift is left
+        states.append((z, u, features.next_state(z, u, prior.mean(features.w(z, u)) + shift)))
+    predicted = feed(learner, states).f[: features.dy]
+    assert np.allclose(predicted, prior.g + shift, atol=0.06)  # m0 / (m0 + 19) of the shift is left
 
 
 def test_what_a_global_model_knows_needs_no_data():
@@ -98,13 +105,15 @@ def test_what_a_global_model_knows_needs_no_data():
     features, line = learner.features, linear_prior(robot)
     prior = Bent(line.J, line.g)
     learner.set_prior(prior, np.ones(features.dw + features.dy))
-    u = np.zeros(robot.m)
+    u, rows = np.zeros(robot.m), robot.joint_rows
     for k in range(30):
-        x = 0.02 * k * np.ones(robot.n)
-        x_next = features.next_state(x, u, prior.mean(features.w(x, u)))
-        dynamics = learner.update(StateEstimate(2 * k, k, 0, Gaussian(x, np.eye(robot.n)), u))
-        learner.update(StateEstimate(2 * k + 1, k, 1, Gaussian(x_next, np.eye(robot.n)), u))
-        assert np.allclose(dynamics.F @ np.concatenate([x, u]) + dynamics.f, x_next, atol=1e-9)
+        z = 0.02 * k * np.ones(features.n)
+        z_next = features.next_state(z, u, prior.mean(features.w(z, u)))
+        state = seen(learner, k, 0, z, u)
+        dynamics = learner.update(state)
+        learner.update(seen(learner, k, 1, z_next, u))
+        x_next = dynamics.F @ np.concatenate([state.belief.mean, u]) + dynamics.f
+        assert np.allclose(x_next[rows], z_next, atol=1e-9)
 
 
 def test_a_new_prior_is_corrected_by_what_was_seen_before():
@@ -112,12 +121,11 @@ def test_a_new_prior_is_corrected_by_what_was_seen_before():
     learner, prior = OnlineLearner(robot, Config()), linear_prior(robot)
     features, rng = learner.features, np.random.default_rng(0)
     learner.set_prior(prior, np.ones(features.dw + features.dy))
-    states = [(x, u, features.next_state(x, u, prior.mean(features.w(x, u)))) for x, u in
-              zip(rng.standard_normal((50, robot.n)), rng.standard_normal((50, robot.m)), strict=True)]
+    states = [(z, u, features.next_state(z, u, prior.mean(features.w(z, u)))) for z, u in
+              zip(rng.standard_normal((50, features.n)), rng.standard_normal((50, robot.m)), strict=True)]
     feed(learner, states)
     learner.set_prior(KnownPrior(prior.J, prior.g + 1.0), np.ones(features.dw + features.dy))
-    x = np.zeros(robot.n)
-    dynamics = learner.update(StateEstimate(200, 99, 0, Gaussian(x, np.eye(robot.n)), np.zeros(robot.m)))
+    dynamics = learner.update(seen(learner, 200, 0, np.zeros(features.n), np.zeros(robot.m)))
     assert np.allclose(dynamics.f[list(features.fit)], prior.g, atol=0.1)  # of 1, m0 / (m0 + 19) is left
 
 
@@ -155,7 +163,7 @@ def test_switched_off_it_stays_the_prior():
     learner, prior = OnlineLearner(robot, Config(adapt=False)), linear_prior(robot)
     learner.set_prior(prior, np.ones(learner.features.dw + learner.features.dy))
     rng = np.random.default_rng(0)
-    dynamics = feed(learner, [tuple(rng.standard_normal(k) for k in (robot.n, 2, robot.n)) for _ in range(30)])
+    dynamics = feed(learner, [tuple(rng.standard_normal(k) for k in (6, 2, 6)) for _ in range(30)])
     assert np.allclose(dynamics.B[: learner.features.dy], prior.J[:, -2:], atol=1e-5)
     assert learner.sample_weight == 0.0
 
@@ -167,10 +175,10 @@ def test_prediction_error_is_one_when_calibrated():
     learner.set_prior(prior, np.ones(features.dw + features.dy))
     errors = []
     for _ in range(300):
-        x, u = rng.standard_normal(robot.n), rng.standard_normal(2)
-        y = prior.J @ features.w(x, u) + prior.g + 1e-2 * rng.standard_normal(features.dy)
+        z, u = rng.standard_normal(features.n), rng.standard_normal(2)
+        y = prior.mean(features.w(z, u)) + 1e-2 * rng.standard_normal(features.dy)
         # the model is that of the prior at every point, so the last prediction is the right one
-        feed(learner, [(x, u, features.next_state(x, u, y))])
+        feed(learner, [(z, u, features.next_state(z, u, y))])
         errors.append(learner.prediction_error)
     deviation = np.sqrt(2 / (features.dy * len(errors)))
     assert np.mean(errors[1:]) == pytest.approx(1.0, abs=6 * deviation + 0.02)  # plus the conditioning's jitter

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from arms import make, settings
-from checks import check_jacobian
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
@@ -30,7 +29,7 @@ def state(robot, seed=0):
     rng = np.random.default_rng(seed)
     q, qd = robot.home + 0.2 * rng.standard_normal(robot.m), 0.8 + 0.3 * rng.random(robot.m)
     x = np.zeros(robot.n)
-    x[robot.slice("motion")] = np.concatenate([q, qd, robot.tools(q, qd)[0]])
+    x[robot.slice("motion")] = np.concatenate([q, qd, robot.kinematics(q, qd)[0]])
     x[robot.slice("effort")] = 0.1 * np.tile(robot.effort_limit, robot.history) * rng.standard_normal(
         robot.m * robot.history)
     return x, 0.1 * robot.effort_limit * rng.standard_normal(robot.m)
@@ -82,17 +81,6 @@ def test_a_joint_stuck_in_dry_friction_still_answers_in_the_derivative():
     _, _, D = physics.linearize_step(robot.home, zero, zero)
     assert D[2, 4] > 0.005 and abs(moved[0]) < 0.3 * D[2, 4] * 0.05  # friction is soft in MuJoCo: it creeps
     assert plant.model.dof_frictionloss.max() == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("name", ROBOTS)
-def test_tool_rows_follow_by_the_chain_rule(name):
-    robot = make(name)
-    physics = PhysicsModel(robot, robot.model)
-    x, _ = state(robot)
-    s = torch.as_tensor(x[: 2 * robot.m])
-    motion = lambda s: torch.as_tensor(physics.kinematics(*s.numpy().reshape(2, -1))[0])  # noqa: E731
-    check_jacobian(motion, s, torch.as_tensor(physics.kinematics(*s.numpy().reshape(2, -1))[1]))
-    assert np.allclose(motion(s).numpy(), x[robot.slice("motion")], atol=1e-12)
 
 
 def test_past_efforts_are_a_shift_register():
@@ -172,20 +160,23 @@ def test_right_physics_leave_only_the_noise():
     features = features_of(robot)
     physics, rng = nominal_physics(robot, Nominal.Config(error=0.0)), np.random.default_rng(2)
     x, u = (np.stack(a) for a in zip(*(state(robot, seed) for seed in range(200)), strict=True))
-    y = features.y(x, physics.mean(torch.as_tensor(x), torch.as_tensor(u)).numpy())
+    rows = robot.joint_rows
+    y = features.y(x[:, rows], physics.mean(torch.as_tensor(x), torch.as_tensor(u)).numpy()[:, rows])
     y += 1e-2 * rng.standard_normal(y.shape)
-    model = Nominal.fit(Data(features, features.w(x, u), y, robot), Nominal.Config(error=0.0), 0)
+    data = Data(features, features.w(x[:, rows], u), y, robot)
+    model = Nominal.fit(data, Nominal.Config(error=0.0), 0)
     assert np.allclose(np.diag(model.R.numpy()), 1e-4, rtol=6 * np.sqrt(2 / 200))
 
 
-def test_nominal_moves_the_tool_with_the_joints():
-    """p' and v' are functions of joints and effort alone: a tool that went its own way in a plan could not stop."""
-    robot = make("arm")
-    features, config = features_of(robot), Nominal.Config(error=0.2)
-    x, u = state(robot)
-    w = torch.as_tensor(features.w(x, u))
-    model = Nominal(features, nominal_physics(robot, config), config, torch.eye(features.dy), torch.ones(features.dw))
-    J, tool = model.jacobian(w)[1].numpy(), slice(2 * robot.m, 2 * robot.m + 6)
-    assert np.array_equal(J[tool, tool], -np.eye(6)) and not J[: 2 * robot.m, tool].any()
-    x_next = model.physics.mean(torch.as_tensor(x), torch.as_tensor(u)).numpy()
-    assert np.allclose(model.mean(w).numpy(), features.y(x, x_next), atol=1e-12)
+@pytest.mark.parametrize("delay", [0, 1])
+def test_nominal_is_its_physics_on_the_joint_rows(delay):
+    robot = make("arm", effort_history=delay + 1)
+    features, config = features_of(robot), Nominal.Config(error=0.2, delay=delay)
+    physics, (x, u), rows = nominal_physics(robot, config), state(robot), robot.joint_rows
+    model = Nominal(features, physics, config, torch.eye(features.dy), torch.ones(features.dw))
+    y, J = (a.numpy() for a in model.jacobian(torch.as_tensor(features.w(x[rows], u))))
+    x_next, F = physics.linearize_numpy(x, u)
+    assert np.allclose(y, features.y(x[rows], x_next[rows]), atol=1e-12)
+    lifted = robot.lift(features.dynamics(J, y - J @ features.w(x[rows], u), np.eye(features.dy)), x[rows], u)
+    assert np.allclose(lifted.F, F, atol=1e-9)
+    assert np.allclose(lifted.F @ np.concatenate([x, u]) + lifted.f, x_next, atol=1e-9)

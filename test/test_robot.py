@@ -4,10 +4,13 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 import pytest
+import torch
 from arms import make
+from checks import check_jacobian
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.robot import set_payload
+from mbrl_ros.types import LinearGaussianDynamics
 
 
 @pytest.mark.parametrize("name", ["arm", "planar2", "pendulum"])
@@ -20,14 +23,42 @@ def test_layout_covers_x_once(name):
 
 
 @pytest.mark.parametrize("name", ["arm", "planar2"])
-def test_tool_velocity_is_the_derivative_of_position(name):
+def test_kinematics_and_their_derivative(name):
     robot, rng = make(name), np.random.default_rng(0)
     q, qd = robot.home + rng.uniform(-0.3, 0.3, robot.m), rng.standard_normal(robot.m)
-    motion, jacobians = robot.tools(q, qd)
+    motion, G = robot.kinematics(q, qd)
     eps = 1e-6
     ahead, behind = robot.tool_position(q + eps * qd), robot.tool_position(q - eps * qd)
     assert np.allclose(motion[3:], (ahead - behind) / (2 * eps), atol=1e-8)  # eps^2 times curvature
-    assert np.allclose(jacobians[0] @ qd, motion[3:])
+    s = torch.as_tensor(np.concatenate([q, qd]))
+    check_jacobian(lambda s: torch.as_tensor(robot.kinematics(*s.numpy().reshape(2, -1))[0]), s, torch.as_tensor(G))
+
+
+def test_lifted_dynamics_move_the_sites_with_the_joints():
+    """Exact where they were expanded, right to first order beside it, and as uncertain as the joints are."""
+    robot, rng = make("arm"), np.random.default_rng(1)
+    rows, m = robot.joint_rows, robot.m
+    k = len(rows)
+    F, f, Sigma = 0.1 * rng.standard_normal((k, k + m)), rng.standard_normal(k), np.diag(rng.random(k))
+    of_joints = LinearGaussianDynamics(F, f, Sigma)
+    z, u = rng.standard_normal(k), rng.standard_normal(m)
+
+    def exact(zu):
+        z_next = F @ zu + f
+        x = np.empty(robot.n)
+        x[rows] = z_next
+        x[2 * m : 2 * m + 6] = robot.kinematics(z_next[:m], z_next[m : 2 * m])[0]
+        return x
+
+    lifted, point = robot.lift(of_joints, z, u), np.concatenate([z, u])
+    F_x = lifted.F[:, [*rows, *range(robot.n, robot.n + m)]]
+    assert np.allclose(F_x @ point + lifted.f, exact(point), atol=1e-12)
+    check_jacobian(lambda zu: torch.as_tensor(exact(zu.numpy())), torch.as_tensor(point), torch.as_tensor(F_x))
+    assert not lifted.F[:, 2 * m : 2 * m + 6].any()
+    G = robot.kinematics(*(F @ point + f)[: 2 * m].reshape(2, m))[1]
+    sites = slice(2 * m, 2 * m + 6)
+    assert np.allclose(lifted.Sigma[sites, sites], G @ Sigma[: 2 * m, : 2 * m] @ G.T, atol=1e-12)
+    assert np.allclose(lifted.Sigma[np.ix_(rows, rows)], Sigma)
 
 
 def test_variation_changes_lengths_masses_and_damping():
@@ -49,7 +80,7 @@ def test_payload_is_weightless_until_set_and_then_weighs_what_it_should():
         set_payload(robot.model, mass)
         mujoco.mj_inverse(robot.model, data)
         efforts.append(data.qfrc_inverse[robot.dofs].copy())
-    jacobian = robot.tools(robot.home, np.zeros(robot.m))[1][0]
+    jacobian = robot.kinematics(robot.home, np.zeros(robot.m))[1][:3, : robot.m]
     assert np.allclose(efforts[1] - efforts[0], jacobian.T @ [0, 0, 2.0 * 9.81], atol=1e-6)
 
 

@@ -2,9 +2,8 @@
 
 One control period holds the effort and integrates period / timestep substeps:
     [q'; qd'] = phi(q, qd, u),   p' = site(q'),   v' = J(q') qd'.
-dphi is a one-sided difference over the whole period without dry friction, all columns as one batch of rollouts. The
-kinematic rows follow by the chain rule, with dp'/dq' = dv'/dqd' = J and dv'/dq' = dJ/dt, which is exact because
-d2p/dq_i dq_j is symmetric.
+dphi is a one-sided difference over the whole period without dry friction, all columns as one batch of rollouts; the
+kinematic rows follow by the chain rule.
 p and v of x are not used: they are functions of q and qd. Efforts act as generalized forces on the joints
 (qfrc_applied), so that any model file will do, with or without actuators.
 """
@@ -43,7 +42,6 @@ class PhysicsModel:
         if not 0 <= delay <= robot.history:
             raise ConfigError(f"delay: expected 0 to {robot.history} (robot.effort_history), got {delay}")
         self.noise = np.zeros((robot.n, robot.n)) if noise is None else noise  # (n, n)
-        self._sites = [model.site(name).id for name in robot.sites]
         self._data = mujoco.MjData(model)
         full = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._rest = np.empty(mujoco.mj_stateSize(model, full))
@@ -82,47 +80,27 @@ class PhysicsModel:
             self.model.dof_frictionloss[:] = friction  # the model may be the plant's own
         return q_next, qd_next, (ends[1:] - ends[0]).T / EPS
 
-    def kinematics(self, q: Array, qd: Array) -> tuple[Array, Array]:
-        """[q; qd; p, v of every site] (k,) and its derivative (k, 2m) by [q; qd], at one point."""
-        model, data, m = self.model, self._data, self.robot.m
-        data.qpos[:], data.qvel[:] = self._rest[1 : 1 + model.nq], 0.0
-        data.qpos[self.robot.qpos], data.qvel[self.robot.dofs] = q, qd
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_comVel(model, data)
-        motion, G = np.concatenate([q, qd, np.empty(6 * len(self._sites))]), np.zeros((self._motion, 2 * m))
-        G[: 2 * m] = np.eye(2 * m)
-        J, Jdot = np.empty((3, model.nv)), np.empty((3, model.nv))
-        for i, site in enumerate(self._sites):
-            p = slice(2 * m + 6 * i, 2 * m + 6 * i + 3)
-            v = slice(p.stop, p.stop + 3)
-            mujoco.mj_jacSite(model, data, J, None, site)
-            mujoco.mj_jacDot(model, data, Jdot, None, data.site_xpos[site], model.site_bodyid[site])
-            motion[p], motion[v] = data.site_xpos[site], J @ data.qvel
-            G[p, :m] = G[v, m:] = J[:, self.robot.dofs]
-            G[v, :m] = Jdot[:, self.robot.dofs]
-        return motion, G
-
     def linearize_numpy(self, x: Array, u: Array) -> tuple[Array, Array]:
         """x' (n,) and F = dx'/d[x; u] (n, n + m) at one point; the columns of p and v are zero."""
         robot, m, n, k = self.robot, self.robot.m, self.robot.n, self._motion
         acting, column = self._acting(x, u), n if self._effort_row is None else self._effort_row.start
         q, qd, D = self.linearize_step(x[:m], x[m : 2 * m], acting)
-        motion, G = self.kinematics(q, qd)
+        sites, tangent = robot.kinematics(q, qd)
+        G = np.vstack([np.eye(2 * m), tangent])
         F = np.zeros((n, n + m))
         chain = G @ D  # (k, 3m)
         F[:k, : 2 * m], F[:k, column : column + m] = chain[:, : 2 * m], chain[:, 2 * m :]
         lags = np.arange(n - k)
         F[k + lags, np.where(lags < m, n + lags, k + lags - m)] = 1.0
-        return np.concatenate([motion, u, x[robot.slice("effort")][:-m]]), F
+        return np.concatenate([q, qd, sites, u, x[robot.slice("effort")][:-m]]), F
 
     def mean(self, x: Tensor, u: Tensor) -> Tensor:
         """x' (*b, n); not differentiable by torch, see `jacobian`."""
         m, states, efforts = self.robot.m, x.detach().cpu().numpy(), u.detach().cpu().numpy()
         q, qd = self.step(states[..., :m], states[..., m : 2 * m], self._acting(states, efforts))
-        motions = [self.kinematics(*pair)[0] for pair in zip(q.reshape(-1, m), qd.reshape(-1, m), strict=True)]
+        sites = [self.robot.kinematics(*pair)[0] for pair in zip(q.reshape(-1, m), qd.reshape(-1, m), strict=True)]
         memory = np.concatenate([efforts, states[..., self._motion : self.robot.n - m]], -1)
-        result = np.concatenate([np.reshape(motions, (*q.shape[:-1], -1)), memory], -1)
+        result = np.concatenate([q, qd, np.reshape(sites, (*q.shape[:-1], -1)), memory], -1)
         return torch.as_tensor(result, dtype=x.dtype, device=x.device)
 
     def jacobian(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,10 +124,6 @@ class PhysicsModel:
 @dataclass(frozen=True)
 class Nominal:
     """Wrong physics as a regression on w, which must hold the fitted rows; R is fitted.
-
-    The next position and velocity of a tool are functions of joints and effort alone. Written as an increment of the
-    tool's own, which is the same number, the tool of a plan integrates what centripetal acceleration it had at the
-    start, even once the joints rest; the arm diverged in every run, also with the right masses.
     """
 
     @dataclass(frozen=True)
@@ -181,29 +155,30 @@ class Nominal:
 
     def mean(self, w: Tensor) -> Tensor:
         """(*b, dw) -> (*b, dy)."""
-        x, u = self._state(w)
-        return self.features.y(x, self.physics.mean(x, u))
+        z, x, u = self._state(w)
+        return self.features.y(z, self.physics.mean(x, u)[..., self.physics.robot.joint_rows])
 
     def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """(*b, dy) and (*b, dy, dw)."""
-        (x, u), f = self._state(w), self.features
+        (z, x, u), f, robot = self._state(w), self.features, self.physics.robot
         x_next, F = self.physics.jacobian(x, u)
-        F = F[..., list(f.fit), :]
+        rows = robot.joint_rows
+        F = F[..., rows[list(f.fit)], :][..., [*rows, *range(robot.n, robot.n + robot.m)]]
         F[..., list(f.fit)] -= torch.eye(f.dy, dtype=F.dtype)
-        columns = [*f.reg, *range(f.n, f.n + f.m)]
-        return f.y(x, x_next), F[..., columns]
+        return f.y(z, x_next[..., rows]), F[..., [*f.reg, *range(f.n, f.n + f.m)]]
 
     def predict(self, w: Tensor) -> Gaussian:
         """Gaussian over y."""
         mean = self.mean(w)
         return Gaussian(mean, self.R.expand(*mean.shape[:-1], -1, -1))
 
-    def _state(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """x and u from w; rows of x that are no regressors are zero."""
-        k = len(self.features.reg)
-        x = w.new_zeros(*w.shape[:-1], self.features.n)
-        x[..., list(self.features.reg)] = w[..., :k]
-        return x, w[..., k:]
+    def _state(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Joint rows z, x without its sites, which physics does not read, and u."""
+        f, robot = self.features, self.physics.robot
+        z, x = w.new_zeros(*w.shape[:-1], f.n), w.new_zeros(*w.shape[:-1], robot.n)
+        z[..., list(f.reg)] = w[..., : len(f.reg)]
+        x[..., robot.joint_rows] = z
+        return z, x, w[..., len(f.reg) :]
 
     def arrays(self) -> dict[str, Array]:
         """What load() needs beside the robot."""

@@ -6,9 +6,8 @@ with D = diag(deviation of w)^2
 so that without data y ~ N(g(w) + J (. - w), R) about w, and with data a ridge regression towards J, n0 transitions
 strong. For a g that is linear this is the prior of Fu, Levine & Abbeel (2016) over [w; y]; otherwise it keeps the bend
 of g between the recent points and the present one out of the fit. D is diagonal on purpose, for a mixture too, where
-Levine & Abbeel (2014) take the joint covariance of its components: the regressors are redundant, so that covariance is
-nearly singular across them, hence no prior just where recent data are noise alone. On the arm with 10 s of data that
-gave protective stops in 3 of 8 runs with one Gaussian and 4 of 8 with a mixture; the diagonal gave none in either.
+Levine & Abbeel (2014) take the joint covariance of its components: along directions in which that is nearly singular it
+is no prior at all, just where recent data are noise alone.
 """
 from __future__ import annotations
 

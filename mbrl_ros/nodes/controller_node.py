@@ -135,9 +135,10 @@ class ControllerNode(PartNode):
         if mode == REACH and not self._has_model:
             return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit "
                                                   "first, or start with controller.require_model:=false")
-        self.controller.request(mode)
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
+        else:
+            self.controller.request(mode)
         return topics.answer(response, True, f"{mode} from the next state on" if mode != IDLE else "zero effort")
 
     def _watch(self) -> None:
@@ -151,8 +152,7 @@ class ControllerNode(PartNode):
 
     def _stop(self, mode: str, reason: str) -> None:
         """Zero effort, now."""
-        self.controller.mode, self.controller.reason = mode, reason
-        self.controller._last_effort = np.zeros(self.robot.m)  # where the limit on its rate of change begins
+        self.controller.stop(mode, reason)
         self._command(np.zeros(self.robot.m))
         self._announce()
 

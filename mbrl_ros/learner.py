@@ -1,8 +1,8 @@
 """Online system identification: a stream of states in, local linear-Gaussian dynamics out, every period.
 
 Only joints are fitted; tools follow by kinematics (Robot.lift). Transitions enter exponentially forgotten moments of
-z = [w; r]: w = [q; qd; u] are the regressors, y is the change of [q; qd], and r = y - g(w) is what a global model g leaves
-of it. A normal-inverse-Wishart prior around no residual completes them; the maximum a posteriori joint Gaussian,
+z = [w; r]: w = [q; qd; u] are the regressors, y is the change of [q; qd], and r = y - g(w) is what a global model g
+leaves of it. A normal-inverse-Wishart prior around no residual completes them; the maximum a posteriori joint Gaussian,
 conditioned on w, corrects the first order of g at the present point: y ~ N(F w + f, Sigma) (docs/design.md, section 3;
 Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The offset f comes from a mean that forgets faster than the moments
 behind F: a payload shifts y at once, and following it is the integral action that leaves no steady-state error, while F

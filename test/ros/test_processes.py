@@ -65,10 +65,11 @@ def test_bringup_starts_and_stops_them_all(ros, tmp_path):
 
 def test_a_node_does_not_outlive_the_process_that_started_it(ros):
     """bringup, killed, cannot end the nodes: they notice."""
-    command = f"{sys.executable} -m mbrl_ros.nodes.plant_node {' '.join(node_arguments())} -p process.parent:=$$"
+    arguments = [*node_arguments(), "-r", "__ns:=/orphan", "-p", "process.parent:=$$"]
+    command = f"{sys.executable} -m mbrl_ros.nodes.plant_node {' '.join(arguments)}"
     shell = subprocess.Popen(["sh", "-c", f"{command} & wait"], cwd=ROOT)
     probe = rclpy.create_node("mourner")
-    there = lambda: "plant" in probe.get_node_names()  # noqa: E731
+    there = lambda: ("plant", "/orphan") in probe.get_node_names_and_namespaces()  # noqa: E731
     try:
         for condition in (there, lambda: not there()):
             deadline = time.monotonic() + PATIENT

@@ -141,13 +141,26 @@ def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
     medians, worsts = (np.concatenate([r[k] for r in rows]) for k in ("medians_mm", "worsts_mm"))
     half = (len(rows[0]["worsts_mm"]) + 1) // 2
     cost = lambda r, part: sum(r["costs"][part]) / max(sum(r["oracle_costs"][part]), 1e-12)  # noqa: E731
-    return {"targets": len(worsts), "success_5mm": float(np.mean(worsts <= 5)),
+    return {"seeds": len(rows), "targets": len(worsts), "success_5mm": float(np.mean(worsts <= 5)),
             "success_20mm": float(np.mean(worsts <= 20)), "median_error_mm": float(np.median(medians)),
             "worst_error_mm": float(worsts.max()), "diverged": sum(r["diverged"] for r in rows),
             "cost_ratio_median": float(np.median([cost(r, slice(None)) for r in rows])),
             "cost_ratio_worst": float(max(cost(r, slice(None)) for r in rows)),
             "cost_ratio_before": float(np.median([cost(r, slice(None, half)) for r in rows])),
             "cost_ratio_after": float(np.median([cost(r, slice(half, None)) for r in rows]))}
+
+
+def markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The totals of all cases as a table."""
+    lines = ["| | within 5 mm | within 20 mm | median | worst | cost: before, after payload | worst seed | diverged |",
+             "|---|---|---|---|---|---|---|---|"]
+    for name, s in summaries.items():
+        cells = [name, f"{100 * s['success_5mm']:.1f} %", f"{100 * s['success_20mm']:.1f} %",
+                 f"{s['median_error_mm']:.2f} mm", f"{s['worst_error_mm']:.2f} mm",
+                 f"{s['cost_ratio_before']:.2f}, {s['cost_ratio_after']:.2f}", f"{s['cost_ratio_worst']:.2f}",
+                 f"{s['diverged']} of {s['seeds']}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -184,20 +197,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
     summaries = {name: totals(of_case) for name, of_case in rows.items()}
-    for name, summary in summaries.items():
-        print(f"all {name}  " + "  ".join(f"{k} {v:.4g}" for k, v in summary.items()))
+    print(markdown(summaries))
     if a.json:
         content = {"arguments": {k: str(v) for k, v in vars(a).items()}, "all": summaries, "seeds": rows}
-        a.json.write_text(json.dumps(_finite(content), indent=1))
+        a.json.write_text(json.dumps(finite(content), indent=1))
     return 0
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with null for what is not finite, which JSON has no word for."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

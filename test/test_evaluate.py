@@ -1,0 +1,37 @@
+"""Totals over seeds, and what is said of a divergence."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mbrl_ros.config import ConfigError
+from mbrl_ros.evaluate import finite, markdown, parse_seeds, totals
+
+
+def row(seed, worsts, costs):
+    return {"seed": seed, "medians_mm": [0.5 * w for w in worsts], "worsts_mm": worsts, "costs": costs,
+            "oracle_costs": [1.0] * len(costs), "diverged": any(np.isinf(costs))}
+
+
+def test_totals_count_targets_and_compare_costs_within_a_seed():
+    rows = [row(0, [1.0, 3.0, 6.0, 2.0], [1.0, 1.0, 2.0, 4.0]), row(1, [1.0, 1.0, 1.0, 30.0], [2.0, 2.0, 2.0, 2.0])]
+    found = totals(rows)
+    assert (found["seeds"], found["targets"], found["diverged"]) == (2, 8, 0)
+    assert (found["success_5mm"], found["success_20mm"]) == (6 / 8, 7 / 8)
+    assert (found["median_error_mm"], found["worst_error_mm"]) == (0.75, 30.0)
+    assert (found["cost_ratio_before"], found["cost_ratio_after"], found["cost_ratio_worst"]) == (1.5, 2.5, 2.0)
+
+
+def test_a_divergence_counts_and_is_no_number_in_the_file():
+    found = totals([row(0, [1.0, np.inf], [1.0, np.inf]), row(1, [1.0, 1.0], [1.0, 1.0])])
+    assert found["diverged"] == 1 and found["success_20mm"] == 0.75
+    assert json.loads(json.dumps(finite({"all": [found]}), allow_nan=False))["all"][0]["worst_error_mm"] is None
+    assert "1 of 2 |" in markdown({"ensemble": found})
+
+
+def test_seeds_are_a_range_or_a_list():
+    assert parse_seeds("3-5") == [3, 4, 5] and parse_seeds("7") == [7] and parse_seeds("1,4") == [1, 4]
+    with pytest.raises(ConfigError, match="--seeds: expected a range"):
+        parse_seeds("few")

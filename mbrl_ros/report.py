@@ -83,7 +83,7 @@ def plot_tracking(data: RunData) -> Figure:
     if data.payload_time is not None and data.time[0] <= data.payload_time <= data.time[-1]:
         axes.axvline(data.payload_time, color=MARK, lw=1.4)
         axes.text(data.payload_time, 0.90, " payload", va="top", color=MARK, fontsize=10,
-                  transform=axes.get_xaxis_transform())
+                  transform=axes.get_xaxis_transform(), bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1})
     axes.set(xlabel="time [s]", ylabel="distance of the tool [mm]", ylim=(low, high),
              xlim=(data.time[0], data.time[-1]), title="Tracking: targets are the numbered bands")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)

@@ -117,8 +117,8 @@ def _features(network: Ensemble, w: Tensor) -> Tensor:
 
 
 def _to_units(w_mean: Array, w_scale: Array, hidden: int) -> Array:
-    """The matrix (p, p) that takes phi to the one with w in units of its deviation, centred: the same regression, as its
-    constant is free, but better conditioned."""
+    """The matrix (p, p) that takes phi to the one with w centred and in units of its deviation: the same regression, as
+    its constant is free, but better conditioned."""
     T = np.diag(np.concatenate([[1.0], 1 / w_scale, np.ones(hidden)]))
     T[1:len(w_mean) + 1, 0] = -w_mean / w_scale
     return T

@@ -31,7 +31,7 @@ class Config:
     """Parameters `learner.*`."""
 
     prior: str = param("ensemble", "Global model behind the prior",
-                       choices=("ensemble", "mixture", "gaussian", "nominal", "none"))
+                       choices=("ensemble", "network", "bnn", "gp", "mixture", "gaussian", "nominal", "none"))
     forgetting: float = param(0.05, "Weight of the newest transition in the moments", 1e-4, 1.0)
     offset_forgetting: float = param(0.1, "Weight of the newest transition in the mean behind the offset f", 1e-4, 1.0)
     effective_count: float = param(40.0, "How many transitions the moments are worth", 1.0, 1e4)

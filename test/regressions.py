@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
-from arms import make
+from arms import make, settings
 
+from mbrl_ros import assembly
 from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data, Features
 from mbrl_ros.models.physics import PhysicsModel
@@ -28,6 +30,33 @@ def planar_arm(count: int = 1200, seed: int = 0) -> Data:
     y = features.y(x[:, rows], x_next[:, rows])
     y += NOISE * y.std(0) * rng.standard_normal(y.shape)
     return Data(features, features.w(x[:, rows], u), y, robot)
+
+
+@cache
+def excited_arm(seconds: float = 20.0, seed: int = 100) -> Data:
+    """Transitions of the seven-joint arm under excitation as a learner sees them: in the order of time, sensors' noise
+    and dry friction in them."""
+    ring = assembly.make_ring(settings("arm", excitation={"duration": seconds}), seed)
+    for mode, duration in (("hold", 1.0), ("excite", seconds)):
+        ring.controller.request(mode)
+        for _ in range(round(duration / ring.learner.robot.period)):
+            ring.tick()
+    it = ring.learner
+    return Data.of(it.transitions(seconds), it.features, it.robot)
+
+
+def split_blocks(data: Data, block: int = 100, every: int = 4) -> tuple[Data, Data]:
+    """The data without every fourth block of time, and those blocks."""
+    held_out = np.arange(len(data.w)) // block % every == every - 1
+    first, second = (Data(data.features, data.w[i], data.y[i], data.robot) for i in (~held_out, held_out))
+    return first, second
+
+
+def coverage(model: Any, data: Data, deviations: float = 1.96) -> np.ndarray:
+    """Which part of y lies within so many predicted standard deviations, for every column that moves."""
+    p = model.predict(torch.as_tensor(data.w))
+    inside = np.abs(p.mean.numpy() - data.y) < deviations * p.cov.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
+    return inside[:, data.y.std(0) > 1e-9].mean(0)
 
 
 def linear(count: int, dw: int, dy: int, seed: int, noise: float = 0.1) -> tuple[Data, np.ndarray, np.ndarray]:

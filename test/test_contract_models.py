@@ -19,7 +19,10 @@ from mbrl_ros.models.prior import fit, load, prior_of, save
 from mbrl_ros.types import Moments
 
 torch.set_num_threads(1)
-SETTINGS = {"ensemble": {"members": 3, "steps": 400}}
+SETTINGS = {"ensemble": {"members": 3, "steps": 400}, "network": {"steps": 400}, "bnn": {"steps": 400},
+            "gp": {"inducing": 64, "steps": 20, "batch": 100}}
+QUICK = {"ensemble": {"members": 2, "steps": 20}, "network": {"steps": 20}, "bnn": {"steps": 20},
+         "gp": {"inducing": 20, "steps": 5, "batch": 50}}
 kinds = pytest.mark.parametrize("kind", list(MODELS))
 
 
@@ -112,9 +115,8 @@ def test_save_and_load_is_the_identity(kind, tmp_path):
 
 @kinds
 def test_the_same_seed_gives_the_same_model(kind):
-    quick = {"ensemble": {"members": 2, "steps": 20}}
     data, w = planar_arm(300, 2), torch.as_tensor(planar_arm().w[:5])
-    a, b = (fit(kind, data, quick, seed=3).predict(w) for _ in range(2))
+    a, b = (fit(kind, data, QUICK, seed=3).predict(w) for _ in range(2))
     assert torch.equal(a.mean, b.mean) and torch.equal(a.cov, b.cov)
 
 
@@ -165,7 +167,7 @@ def test_past_efforts_may_be_regressors(kind):
     k = len(data.features.reg)
     efforts = np.random.default_rng(0).standard_normal((300, 2 * robot.m))
     w = np.hstack([data.w[:, :k], efforts, data.w[:, k:]])
-    it = fit(kind, type(data)(features, w, data.y, robot), {"ensemble": {"members": 2, "steps": 20}}, 0)
+    it = fit(kind, type(data)(features, w, data.y, robot), QUICK, 0)
     y, J = it.jacobian(torch.as_tensor(w[0]))
     assert y.shape == (features.dy,) and J.shape == (features.dy, features.dw)
     x = torch.as_tensor(np.hstack([data.w[:1, :k], efforts[:1]]))

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.models.ensemble import Ensemble
+from mbrl_ros.models.gp import GaussianProcess
 from mbrl_ros.models.linear import NoModel
 from mbrl_ros.models.mixture import GlobalGaussian, Mixture
+from mbrl_ros.models.network import BayesianNetwork, Network
 from mbrl_ros.models.physics import Nominal
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics
 
 # Each is a Regression (features.py) with `Config` and `fit`; FeatureModel makes it a DynamicsModel, prior.py a prior.
-MODELS: dict[str, Any] = {"ensemble": Ensemble, "mixture": Mixture, "gaussian": GlobalGaussian, "nominal": Nominal,
-                          "none": NoModel}
+MODELS: dict[str, Any] = {"ensemble": Ensemble, "network": Network, "bnn": BayesianNetwork, "gp": GaussianProcess,
+                          "mixture": Mixture, "gaussian": GlobalGaussian, "nominal": Nominal, "none": NoModel}
 
 
 class DynamicsModel(Protocol):

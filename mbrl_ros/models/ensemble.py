@@ -20,10 +20,22 @@ from torch import Tensor
 from mbrl_ros.config import param
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
+from mbrl_ros.models.noise import NOISE_FLOOR, shrunk_covariance
 from mbrl_ros.types import Array, Gaussian
 
 FOLDS = 5  # the least number of folds: a member is fitted to 80 % of the data or more
-NOISE_FLOOR = 1e-3  # of the deviation of y: no row of R is smaller, constant rows included
+
+
+@dataclass(frozen=True)
+class Training:
+    """Parameters of networks and their training."""
+
+    hidden: int = param(64, "Units in each of the two hidden layers", 1, 1024)
+    steps: int = param(2000, "Most training steps", 0, 1_000_000)
+    batch: int = param(128, "Transitions per step and network", 1, 100_000)
+    learning_rate: float = param(2e-3, "Of Adam, at the start; it falls to zero as a cosine", 0.0, 1.0)
+    weight_decay: float = param(1.0, "Decoupled, relative to the learning rate", 0.0, 100.0)
+    patience: int = param(8, "Evaluations without a better held-out error before training ends", 1, 100_000)
 
 
 @dataclass(frozen=True)
@@ -31,18 +43,12 @@ class Ensemble:
     """The fitted weights in raw units, last axes (out, in); a Regression."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Training):
         """Parameters `ensemble.*`."""
 
         members: int = param(5, "Networks in the ensemble", 1, 20)
-        hidden: int = param(64, "Units in each of the two hidden layers", 1, 1024)
-        steps: int = param(2000, "Most training steps", 0, 1_000_000)
-        batch: int = param(128, "Transitions per step and member", 1, 100_000)
-        learning_rate: float = param(2e-3, "Of Adam, at the start; it falls to zero as a cosine", 0.0, 1.0)
-        weight_decay: float = param(1.0, "Decoupled, relative to the learning rate", 0.0, 100.0)
         # Off: leaving out a fold each makes the members differ; resampling cost the gain over ridge at 30 s of data.
         bootstrap: bool = param(False, "Resample the data of every member with replacement")
-        patience: int = param(8, "Evaluations without a better held-out error before training ends", 1, 100_000)
 
     A: Tensor  # (E, dy, dw)
     b: Tensor  # (E, dy)
@@ -229,17 +235,13 @@ def _error(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor) -> Tens
 
 
 def _noise(ensemble: Ensemble, w: Array, y: Array, fold: Array) -> Array:
-    """R (dy, dy): the covariance S of the residuals of each member on its own fold, shrunk towards its diagonal and
-    scaled such that R + spread is calibrated there: mean of r' (a S + V)^-1 r = dy."""
+    """R (dy, dy): the covariance S of the residuals of each member on its own fold, scaled such that R + spread is
+    calibrated there: mean of r' (a S + V)^-1 r = dy."""
     prediction = ensemble.members(torch.as_tensor(w))  # (E, N, dy)
-    E = len(prediction)
-    use = np.flatnonzero(fold < E)
+    use = np.flatnonzero(fold < len(prediction))
     residual = y[use] - prediction.numpy()[fold[use], use]  # (N', dy)
     V = _spread(prediction[:, use] - prediction[:, use].mean(0)).numpy()
-    N, dy = residual.shape
-    S = residual.T @ residual / N
-    diagonal = np.diag(np.diag(S) + (NOISE_FLOOR * scale_of(y)[1]) ** 2)
-    S = (N * S + dy * diagonal) / (N + dy) + np.diag(np.diag(diagonal) - np.diag(S)) * (N / (N + dy))
+    S = shrunk_covariance(residual, y)
     return _calibrate(S, V, residual) * S
 
 
@@ -252,5 +254,3 @@ def _calibrate(S: Array, V: Array, residual: Array) -> float:
         over = float((residual * solved).sum(-1).mean()) > residual.shape[-1]
         low, high = (a, high) if over else (low, a)
     return float(np.exp(0.5 * (low + high)))
-
-

@@ -23,7 +23,7 @@ def worst(results):
     return max(r.worst_mm for r in results)
 
 
-@pytest.mark.parametrize("prior", ["ensemble", "gaussian", "nominal"])
+@pytest.mark.parametrize("prior", ["ensemble", "bnn", "gp", "gaussian", "nominal"])
 def test_planar_arm_reaches_within_5_mm_before_and_after_the_payload(prior):
     assert worst(run("planar2", prior, ensemble=QUICK["ensemble"])) < 5.0
 

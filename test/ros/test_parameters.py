@@ -112,7 +112,7 @@ def test_whole_numbers_will_do_for_doubles_in_a_file(ros):
     (PlantNode, {"plnt.pace": "lockstep"}, "plnt: unknown setting; there are robot"),
     (EstimatorNode, {"learner.adapt": 3}, "learner.adapt: expected bool, got int 3"),  # every node checks everything
     (EstimatorNode, {"estimator.max_age": -1.0}, "estimator.max_age: expected a value from 0.0"),
-    (LearnerNode, {"prior": "oracle"}, "unknown model 'oracle'; choose one of ensemble, gaussian, mixture"),
+    (LearnerNode, {"prior": "oracle"}, "unknown model 'oracle'; choose one of bnn, ensemble, gaussian, gp, mixture"),
     (LearnerNode, {"learner.prior": "oracle"}, "learner.prior: unknown 'oracle'; choose one of ensemble"),
     (ControllerNode, {"planner": "guess"}, "unknown planner 'guess'; choose one of "),
     (ControllerNode, {"controller.planner": "guess"}, "controller.planner: unknown 'guess'; choose one of "),

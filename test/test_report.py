@@ -12,7 +12,7 @@ from mbrl_ros.raycast import Camera, Shape, frame_all, render
 from mbrl_ros.report import RunData, animate, picture, plots
 from mbrl_ros.robot import Config, Robot
 
-ROBOTS = ("arm", "planar2", "pendulum")
+ROBOTS = ("arm", "arm4", "arm6", "planar2", "pendulum")
 PERIOD = 0.02
 
 

@@ -102,6 +102,12 @@ class Run:
             return float("inf")  # diverged before
         return scenario.recovery_time(np.array(self.error), self.changed, self.robot.period)
 
+    def rms_mm(self) -> float | None:
+        """Root mean square of the error to a path without end; None for targets."""
+        if not self.tracking:
+            return None
+        return float("inf") if self.fault else 1e3 * float(np.sqrt(np.mean(np.square(self.error))))
+
     def _enter(self, world: World) -> None:
         if world != self.plant.world:
             self.plant.change(world)

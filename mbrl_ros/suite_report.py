@@ -14,6 +14,7 @@ Row = Mapping[str, Any]
 COLUMNS = {  # name -> how it is written
     "success_5mm": "{:.0%}", "success_20mm": "{:.0%}", "median_error_mm": "{:.2f}", "worst_error_mm": "{:.1f}",
     "oracle_cost_ratio": "{:.2f}", "divergences": "{}", "recovery_s_median": "{:.2f}", "rms_mm": "{:.2f}"}
+SHOWN, TICKS = (0.1, 100.0), (0.1, 1.0, 10.0, 100.0)  # [mm] of the median error
 HEADS = ("scenario", "robot", "prior", "seeds", "in 5 mm", "in 20 mm", "median mm", "worst mm", "cost / oracle",
          "diverged", "recovery s", "rms mm")
 
@@ -49,22 +50,28 @@ def plot_family(rows: Sequence[Row]) -> Figure:
         places = np.array([groups.index(key) + height * (i - 0.5 * (len(methods) - 1)) for key in of_method])
         color = HUES[i % len(HUES)]
         success.barh(places, [100 * r["success_5mm"] for r in of_method.values()], height, color=color, label=method)
-        medians = np.array([r["median_error_mm"] for r in of_method.values()], float)
-        known = np.isfinite(medians)
-        error.plot(medians[known], places[known], "o", color=color, ms=4)
+        medians = np.array([_or_nan(r["median_error_mm"]) for r in of_method.values()])
+        error.plot(np.clip(medians, *SHOWN), places, "o", color=color, ms=4)  # nothing where there is no number
         stopped = np.array([r["divergences"] > 0 for r in of_method.values()])
-        error.plot(np.ones(stopped.sum()), places[stopped], "x", color=color, ms=6, clip_on=False,
-                   transform=error.get_yaxis_transform())
+        if stopped.any():  # the layout cannot place a line without points
+            error.plot(np.ones(stopped.sum()), places[stopped], "x", color=color, ms=6, clip_on=False,
+                       transform=error.get_yaxis_transform())
     success.set(xlabel="targets within 5 mm [%]", xlim=(0, 100), yticks=range(len(groups)),
                 yticklabels=[f"{name}, {robot}" for name, robot in groups])
     success.invert_yaxis()
-    error.set(xlabel="median error [mm]; cross: diverged", xscale="log")
+    error.set(xlabel="median error [mm]; cross: diverged", xscale="log", xlim=SHOWN, xticks=TICKS,
+              xticklabels=[f"{tick:g}" for tick in TICKS])
+    error.minorticks_off()
     for axes in (success, error):
         axes.grid(True, axis="x", color="#e3e7ec", lw=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*success.get_legend_handles_labels(), loc="outside lower center", ncols=len(methods), frameon=False)
     return figure
+
+
+def _or_nan(value: float | None) -> float:
+    return value if value is not None and np.isfinite(value) else np.nan
 
 
 def _written(value: float | None, form: str) -> str:

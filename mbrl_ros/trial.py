@@ -83,7 +83,7 @@ class Run:
         self._fit()
         self._run(HOLD, RESTING)
         targets = self._targets()
-        if self.tracking:
+        if self.tracking and not self.fault:
             self._follow(targets[0])
             self.error.clear()
         results: list[TargetResult] = []
@@ -96,7 +96,7 @@ class Run:
 
     def recovery(self) -> float | None:
         """Seconds from the change until the path is followed as before; None where nothing changed."""
-        if self.change == self.start:
+        if self.change == self.start or not (self.changed or self.fault):
             return None
         if not 0 < self.changed < len(self.error):
             return float("inf")  # diverged before
@@ -126,6 +126,8 @@ class Run:
         self.controller.request(mode)
         for _ in range(periods):
             self.ring.tick()
+            if self.controller.mode == FAULT:
+                self.fault = self.fault or self.controller.reason
 
     def _fit(self) -> None:
         learner = self.learner

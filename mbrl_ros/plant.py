@@ -60,11 +60,10 @@ class MujocoPlant:
         self._qpos, self._dofs = addresses(self.model, self.robot.joints)
 
     def change(self, world: World) -> None:
-        """Be in another world from the next period on. The joints move on as they did; a new load hangs at rest."""
-        q, qd = self.true_state()
+        """Be in another world from the next period on. Joints move on as they did; a new load hangs at rest."""
+        model, data = self.model, self.data
         self._enter(world)
-        self.data.qpos[self._qpos], self.data.qvel[self._dofs] = q, qd
-        worlds.hang(self.model, self.data)
+        worlds.move_over(model, data, self.model, self.data)
 
     def set_payload(self, mass: float) -> None:
         """Put a mass [kg] into the hand, from the next period on."""

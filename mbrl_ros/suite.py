@@ -116,7 +116,7 @@ def summary(job: Job, prior: str, rows: list[Row]) -> Row:
 
 
 def run_all(jobs: list[Job], workers: int) -> list[Row]:
-    """The rows of all scenarios, robots and methods; a line is printed when a job is done."""
+    """The rows of all scenarios, robots and methods; prints a line whenever a job is done."""
     done: dict[int, dict[str, Row]] = {}
     with ProcessPoolExecutor(workers) as pool:
         futures = {pool.submit(run_job, job): i for i, job in enumerate(jobs)}
@@ -150,11 +150,10 @@ def plan(a: argparse.Namespace) -> list[Job]:
         for robot in robots:
             if not scenarios[name].robots or robot in scenarios[name].robots:
                 jobs += [Job(scenarios[name], robot, priors, seed) for seed in seeds]
-    for job in jobs[:: len(seeds)]:
+    for job in jobs[:: len(seeds)]:  # mistakes show now and not hours later
         for prior in priors:
-            names_of = Names(job.robot, job.scenario.task, prior=prior)
-            robot = assembly.make_robot(assembly.settings(names_of, job.scenario.settings))
-            motor_gain(robot, from_mapping(World, job.scenario.change, "change"))
+            settings = assembly.settings(Names(job.robot, job.scenario.task, prior=prior), job.scenario.settings)
+            motor_gain(assembly.make_robot(settings), from_mapping(World, job.scenario.change, "change"))
     if not jobs:
         raise ConfigError("no scenario is meant for these robots; see config/scenarios.yaml")
     return jobs

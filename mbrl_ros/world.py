@@ -64,19 +64,29 @@ def motor_gain(robot: Robot, world: World) -> Array:
     return gain
 
 
+def move_over(old_model: mujoco.MjModel, old: mujoco.MjData, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """Joints of one world go on in another as they moved; a swinging load that was not there hangs at rest."""
+    before, after = _joints(old_model), _joints(model)
+    for key in before.keys() & after.keys():
+        was, now = old.joint(before[key]), data.joint(after[key])
+        now.qpos[:], now.qvel[:] = was.qpos, was.qvel
+    if LOAD in after and LOAD not in before:
+        hang(model, data)
+    mujoco.mj_forward(model, data)
+
+
 def hang(model: mujoco.MjModel, data: mujoco.MjData) -> None:
     """Let the swinging load, where there is one, hang straight down without rotation."""
-    if LOAD not in (model.body(i).name for i in range(model.nbody)):
+    if LOAD not in _joints(model):
         return
-    joint, hand = model.joint(LOAD), model.body(LOAD).parentid[0]
-    qpos, dofs = (slice(a[0], a[0] + k) for a, k in ((joint.qposadr, 4), (joint.dofadr, 3)))
-    data.qvel[dofs] = 0.0
+    load, hand = data.joint(LOAD), model.body(LOAD).parentid[0]
+    load.qvel[:] = 0.0
     mujoco.mj_forward(model, data)
     upright, velocity = np.empty(4), np.empty(6)
     mujoco.mju_negQuat(upright, data.xquat[hand])
     mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_BODY, hand, velocity, 0)  # axes of the world
     # The joint turns the load relative to the hand: this undoes the orientation and the rotation of the hand.
-    data.qpos[qpos], data.qvel[dofs] = upright, -velocity[:3]
+    load.qpos[:], load.qvel[:] = upright, -velocity[:3]
     mujoco.mj_forward(model, data)
 
 
@@ -111,6 +121,13 @@ def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
         # Only the tool meets the wall, and its site stops in the plane.
         spec.worldbody.add_geom(name="wall", type=mujoco.mjtGeom.mjGEOM_PLANE, pos=point - BALL * normal, quat=facing,
                                 size=[1, 1, 0.1], contype=WALL_BIT, conaffinity=0, priority=1, solref=HARD)
+
+
+def _joints(model: mujoco.MjModel) -> dict[str | int, int]:
+    """Indices of joints: that of the load by its name, the others by their order, which worlds have in common."""
+    names = [model.joint(i).name for i in range(model.njnt)]
+    own = [i for i, name in enumerate(names) if name != LOAD]
+    return {**dict(enumerate(own)), **({LOAD: names.index(LOAD)} if LOAD in names else {})}
 
 
 def _mistake_masses(model: mujoco.MjModel, world: World) -> None:

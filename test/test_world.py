@@ -125,6 +125,16 @@ def test_a_new_load_hangs_straight_down_at_rest_while_the_arm_moves_on(name):
     assert np.allclose(spin[:3], 0.0, atol=1e-12) and np.abs(before[1]).max() > 0.1
 
 
+def test_a_load_that_stays_swings_on_when_something_else_changes():
+    plant, other = (still("arm4", World(swinging=0.1, rod=0.1)) for _ in range(2))
+    effort = 0.2 * plant.robot.effort_limit
+    for i in range(20):
+        plant.step(effort), other.step(effort)
+        if i == 10:
+            other.change(replace(other.world, noise=2.0))
+    assert np.allclose(plant.data.qpos, other.data.qpos, atol=1e-6) and np.ptp(plant.data.joint("swinging_load").qpos)
+
+
 def test_the_oracle_steps_as_a_plant_with_a_swinging_load_and_a_weak_motor():
     plant = still("arm", World(swinging=1.0, motor=0.6))
     u = 0.1 * plant.robot.effort_limit

@@ -37,8 +37,8 @@ class World:
     motor: float = param(1.0, "What the weak motor gives of what it is asked for", 0.0, 1.0)
     noise: float = param(1.0, "Factor on the noise of the encoders", 0.0, 1000.0)
     delay: int = param(0, "Control periods from a command to its effect", 0, LONGEST_DELAY)
-    wall: float = param(0.0, "How far beyond the home of the tool, away from the base, an upright wall stops it [m]; "
-                        "0: no wall", 0.0, 10.0)
+    wall: bool = param(False, "Whether an upright wall across the way from the base to the home of the tool stops it")
+    wall_beyond: float = param(0.0, "How far beyond the home of the tool that wall is [m]", -10.0, 10.0)
 
 
 def build(robot: Robot, world: World) -> mujoco.MjModel:
@@ -90,18 +90,18 @@ def hang(model: mujoco.MjModel, data: mujoco.MjData) -> None:
     mujoco.mj_forward(model, data)
 
 
-def wall_plane(robot: Robot, distance: float) -> tuple[Array, Array]:
+def wall_plane(robot: Robot, beyond: float) -> tuple[Array, Array]:
     """A point (3,) [m] of the plane that the tool cannot pass, and its normal (3,) towards the robot."""
     home = robot.tool_position(robot.home)
     away = np.array([home[0], home[1], 0.0]) / np.linalg.norm(home[:2])
-    return home + distance * away, -away
+    return home + beyond * away, -away
 
 
 def before_wall(robot: Robot, world: World, target: Array) -> Array:
     """The target (3,) [m], or where it lies behind the wall, the nearest point of the wall."""
-    if world.wall == 0:
+    if not world.wall:
         return target
-    point, normal = wall_plane(robot, world.wall)
+    point, normal = wall_plane(robot, world.wall_beyond)
     return target + max(0.0, float((point - target) @ normal)) * normal
 
 
@@ -112,8 +112,8 @@ def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
         load.add_joint(name=LOAD, type=mujoco.mjtJoint.mjJNT_BALL)
         load.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, pos=[0, 0, -world.rod], size=[BALL, 0, 0],
                       mass=world.swinging, contype=0, conaffinity=0)
-    if world.wall > 0:
-        point, normal = wall_plane(robot, world.wall)
+    if world.wall:
+        point, normal = wall_plane(robot, world.wall_beyond)
         site.parent.add_geom(name=TIP, type=mujoco.mjtGeom.mjGEOM_SPHERE, pos=site.pos, size=[BALL, 0, 0], mass=0,
                              contype=0, conaffinity=WALL_BIT)
         facing = np.empty(4)

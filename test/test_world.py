@@ -148,9 +148,9 @@ def test_the_oracle_steps_as_a_plant_with_a_swinging_load_and_a_weak_motor():
 
 
 def test_the_wall_stops_the_tool():
-    world = World(wall=0.05)
+    world = World(wall=True, wall_beyond=0.05)
     free, stopped = still(), still(world=world)
-    point, normal = wall_plane(free.robot, world.wall)
+    point, normal = wall_plane(free.robot, world.wall_beyond)
     ways = []
     for plant in (free, stopped):
         plant.reset(0)
@@ -162,7 +162,7 @@ def test_the_wall_stops_the_tool():
 
 
 def test_targets_behind_the_wall_move_onto_it():
-    robot, world = make("arm"), World(wall=0.1)
+    robot, world = make("arm"), World(wall=True, wall_beyond=0.1)
     point, normal = wall_plane(robot, 0.1)
     up = np.array([0.0, 0.0, 0.1])
     behind, front = point - 0.2 * normal + up, point + 0.2 * normal

@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -8,8 +8,11 @@ jazzy = env -u AMENT_PREFIX_PATH -u CMAKE_PREFIX_PATH -u COLCON_PREFIX_PATH -u P
 demo_flags = $(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT)) $(if $(PRIOR),--prior $(PRIOR)) \
 	$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS))
 
+suite_flags = $(if $(ONLY),--only $(ONLY)) $(if $(ROBOTS),--robots $(ROBOTS)) $(if $(PRIORS),--priors $(PRIORS)) \
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1: /p' Makefile
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1: /p' Makefile
 
 bootstrap: ## environment, ROS 2 and messages; quick when there is nothing to do
 	@scripts/bootstrap.sh
@@ -17,6 +20,12 @@ bootstrap: ## environment, ROS 2 and messages; quick when there is nothing to do
 demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= PRIOR= TARGETS= DATA_SECONDS=
 	@$(use) && ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$${ROS_DOMAIN_ID:-$$(($$$$ % 100 + 1))} \
 		python3 -m mbrl_ros.nodes.demo $(demo_flags)
+
+scenarios: bootstrap ## what it does when robot, load and surroundings change: two robots, a few minutes; ONLY= ROBOTS=
+	@$(use) && python3 -m mbrl_ros.suite $(suite_flags)
+
+scenarios-full: bootstrap ## all scenarios on four robots with ten seeds: many hours
+	@$(use) && python3 -m mbrl_ros.suite --full $(suite_flags)
 
 test: lint ## lint, all tests, and the tests with ROS on Jazzy as well
 	@$(use) && python3 -m pytest

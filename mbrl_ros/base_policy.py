@@ -31,6 +31,8 @@ class Config:
     white_noise: float = param(0.02, "Effort noise drawn anew each period, as a fraction of the limit", 0.0, 1.0,
                                live=True)
     integral: float = param(1.0, "Integral gain of the hold, relative to its stiffness [1/s]", 0.0, 10.0)
+    gain: float = param(1.0, "Factor on robot.stiffness and robot.damping; below 1 where a delay makes the hold swing",
+                        0.01, 10.0)
     seed: int = param(0, "Seed of the excitation", 0)
 
 
@@ -59,9 +61,9 @@ class BasePolicy:
         offset, speed = self._wander() if excite else (np.zeros(robot.m), np.zeros(robot.m))
         margin = 0.05 * (robot.position_high - robot.position_low)
         goal = np.clip(self.posture + offset, robot.position_low + margin, robot.position_high - margin)
-        bound = 0.5 * robot.effort_limit
-        self._integral = np.clip(self._integral + h * config.integral * robot.stiffness * (goal - q), -bound, bound)
-        u = robot.stiffness * (goal - q) + robot.damping * (speed - qd) + self._integral
+        bound, pull = 0.5 * robot.effort_limit, config.gain * robot.stiffness * (goal - q)
+        self._integral = np.clip(self._integral + h * config.integral * pull, -bound, bound)
+        u = pull + config.gain * robot.damping * (speed - qd) + self._integral
         return u + self._effort_noise() if excite else u
 
     def _wander(self) -> tuple[Array, Array]:

@@ -17,9 +17,10 @@ import torch
 from mbrl_ros import base_policy
 from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
+from mbrl_ros.path import Motion
 from mbrl_ros.planners import CONVERGED, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.robot import Robot
-from mbrl_ros.task import MinimumJerk, Task
+from mbrl_ros.task import Task
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
 
 MODES = IDLE, HOLD, EXCITE, REACH, FAULT = ("idle", "hold", "excite", "reach", "fault")
@@ -136,7 +137,7 @@ class ModelPredictiveController:
             raise ConfigError("controller.device: cuda asked for, but torch finds no CUDA device; use auto or cpu")
         self.target: Array | None = None
         self._rng = np.random.default_rng(config.seed)
-        self._path: MinimumJerk | None = None
+        self._path: Motion | None = None
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
         self._pending: list[Array] = []  # commands of the last `delay_periods` periods, oldest first

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,113 +23,35 @@ import yaml
 
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import ConfigError, Names, merge
-from mbrl_ros.controller import EXCITE, FAULT, HOLD, REACH
-from mbrl_ros.loop import Ring
-from mbrl_ros.models.features import Data, scale_of
-from mbrl_ros.models.physics import PhysicsModel
-from mbrl_ros.models.prior import fit, prior_of
-from mbrl_ros.plant import MujocoPlant
-from mbrl_ros.scenario import FAILED, TargetResult
-from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
+from mbrl_ros.scenario import TargetResult
+from mbrl_ros.trial import Run
 
 Settings = Mapping[str, Any]
 SHOWN = ("seed", "success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio",
          "oracle_median_mm", "oracle_worst_mm", "tick_ms_p50", "seconds", "fault")
-RESTING = 50  # periods of hold before the excitation and after the fit
-
-
-class Oracle:
-    """In place of the learner: the plant's own physics, payload included, linearised at every state."""
-
-    def __init__(self, plant: MujocoPlant):
-        self.physics = PhysicsModel(plant.robot, plant.model)
-        self.active = False
-        n, m = self.physics.robot.n, self.physics.robot.m
-        self._idle = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), np.eye(n))
-
-    def update(self, state: StateEstimate) -> LinearGaussianDynamics:
-        if not self.active:
-            return self._idle
-        x, u = state.belief.mean, state.effort
-        x_next, F = self.physics.linearize_numpy(x, u)
-        return LinearGaussianDynamics(F, x_next - F @ np.concatenate([x, u]), 1e-12 * np.eye(len(x)))
-
-
-class Run:
-    """One seed of the scenario in the plain loop."""
-
-    def __init__(self, settings: Settings, config: scenario.Config, seed: int, oracle: bool = False):
-        self.settings, self.config, self.seed = settings, config, seed
-        parts = assembly.make_parts(merge(settings, {"excitation": {"duration": config.data_seconds}}), seed)
-        self.robot, self.plant, self.controller = parts.robot, parts.plant, parts.controller
-        self.learner = Oracle(parts.plant) if oracle else parts.learner
-        self.ring = Ring(parts.plant, parts.estimator, self.learner, parts.controller, parts.plant.reset(seed))
-        self.tick_ms: list[float] = []
-        self.fault = ""
-
-    def results(self) -> list[TargetResult]:
-        """Excite, fit, and reach every target; after a divergence the remaining targets have failed."""
-        self._run(HOLD, RESTING)
-        self._run(EXCITE, round(self.config.data_seconds / self.robot.period))
-        self._fit()
-        self._run(HOLD, RESTING)
-        results: list[TargetResult] = []
-        for i, target in enumerate(scenario.draw_targets(self.robot, self.config)):
-            if i == (self.config.targets + 1) // 2:
-                self.plant.set_payload(self.config.payload)
-            self.controller.set_target(target)
-            results.append(self._reach(target) if not self.fault else FAILED)
-        return results
-
-    def _run(self, mode: str, periods: int) -> None:
-        self.controller.request(mode)
-        for _ in range(periods):
-            self.ring.tick()
-
-    def _fit(self) -> None:
-        learner = self.learner
-        if isinstance(learner, Oracle):
-            learner.active = True
-            return
-        data = Data.of(learner.transitions(self.config.data_seconds), learner.features, self.robot)
-        scale = scale_of(np.hstack([data.w, data.y]))[1]
-        model = fit(learner.config.prior, data, self.settings, learner.config.seed)
-        learner.set_prior(prior_of(model, self.settings), scale)
-
-    def _reach(self, target: Array) -> TargetResult:
-        self.controller.request(REACH)
-        tool, reference, efforts = [], [], []
-        for _ in range(round(self.config.seconds_per_target / self.robot.period)):
-            tool.append(self.plant.true_tool())
-            began = time.perf_counter()
-            _, effort = self.ring.tick()
-            self.tick_ms.append(1e3 * (time.perf_counter() - began))
-            if self.controller.mode == FAULT:
-                self.fault = self.controller.reason
-                return FAILED
-            reference.append(self.controller.mpc.reference)
-            efforts.append(effort)
-        return scenario.score(self.robot, np.array(tool), np.array(reference), target, np.array(efforts))
 
 
 def run_seed(cases: Mapping[str, Settings], config: scenario.Config, seed: int) -> dict[str, dict[str, Any]]:
     """The figures of one seed for every case (a prior, by name), with the cost of the oracle on the same robot."""
     torch.set_num_threads(1)
-    config = scenario.Config(**{**vars(config), "seed": seed})
+    config = replace(config, seed=seed)
     best = run_oracle(next(iter(cases.values())), config, seed)
     oracle = scenario.summarize(best, best)
     rows = {}
     for name, settings in cases.items():
         began = time.perf_counter()
         run = Run(settings, config, seed)
-        results = run.results()
-        rows[name] = {
-            "seed": seed, **scenario.summarize(results, best), "oracle_median_mm": oracle["median_error_mm"],
-            "oracle_worst_mm": oracle["worst_error_mm"], "fault": run.fault,
-            "tick_ms_p50": float(np.percentile(run.tick_ms, 50)), "seconds": time.perf_counter() - began,
+        rows[name] = {**row(run, run.results(), best), "oracle_median_mm": oracle["median_error_mm"],
+                      "oracle_worst_mm": oracle["worst_error_mm"], "seconds": time.perf_counter() - began}
+    return rows
+
+
+def row(run: Run, results: list[TargetResult], best: list[TargetResult]) -> dict[str, Any]:
+    """The figures of one run; `best` are the results of the oracle."""
+    return {"seed": run.seed, **scenario.summarize(results, best), "fault": run.fault,
+            "tick_ms_p50": float(np.percentile(run.tick_ms, 50)) if run.tick_ms else None,
             "medians_mm": [r.median_mm for r in results], "worsts_mm": [r.worst_mm for r in results],
             "costs": [r.cost for r in results], "oracle_costs": [r.cost for r in best]}
-    return rows
 
 
 def run_oracle(settings: Settings, config: scenario.Config, seed: int) -> list[TargetResult]:
@@ -219,7 +142,8 @@ def _rows(a: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     if a.no_adapt:
         more = merge(more, {"learner": {"adapt": False}})
     priors = a.prior.split(",")
-    config = scenario.Config(targets=a.targets, data_seconds=a.data_seconds)
+    given = {"targets": a.targets, "data_seconds": a.data_seconds}
+    config = scenario.config_of(assembly.settings(Names(a.robot, a.task, a.planner, priors[0])), given)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in priors}
     with ProcessPoolExecutor(a.jobs) as pool:
         futures = []

@@ -2,18 +2,22 @@
 
 The sensors are those of a real arm: an encoder with noise at every simulation step, and a velocity that is the filtered
 difference of encoder readings, hence noisy and late by some milliseconds. A low-pass disturbance torque acts on every
-joint. Stamps never run backwards: a reset advances the clock by two periods (docs/design.md, "Time").
+joint. What else may differ from the model file is in world.py, and may change at any time. Stamps never run backwards:
+a reset advances the clock by two periods (docs/design.md, "Time").
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
 
+from mbrl_ros import world as worlds
 from mbrl_ros.config import ConfigError, param
-from mbrl_ros.robot import Robot, load_model, set_payload
+from mbrl_ros.robot import Robot, addresses, set_payload
 from mbrl_ros.types import Array, Observation
+from mbrl_ros.world import World
 
 
 @dataclass(frozen=True)
@@ -38,29 +42,42 @@ class MujocoPlant:
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
-        self.model = load_model(robot.config)  # its own: the payload changes it
-        if not config.gravity_compensation:
-            self.model.body_gravcomp[:] = 0.0
+        self._commands: deque[Array] = deque(maxlen=worlds.LONGEST_DELAY + 2)  # one per period, newest last
+        self._enter(World(payload=config.payload, gravity_compensation=config.gravity_compensation))
         timestep = self.model.opt.timestep
         self.substeps = round(robot.period / timestep)
         if self.substeps < 1 or abs(self.substeps * timestep - robot.period) > 1e-9:
             raise ConfigError(f"robot.period: expected a multiple of the model's timestep {timestep} s, "
                               f"got {robot.period} s")
-        self._data = mujoco.MjData(self.model)
         self._time = 0
-        self.set_payload(config.payload)
         self.reset(config.seed)
+
+    def _enter(self, world: World) -> None:
+        """Be in a world, with joints at rest at zero."""
+        self.world, self.gain = world, worlds.motor_gain(self.robot, world)
+        self.model = worlds.build(self.robot, world)  # its own: the payload changes it
+        self.data = mujoco.MjData(self.model)
+        self._qpos, self._dofs = addresses(self.model, self.robot.joints)
+
+    def change(self, world: World) -> None:
+        """Be in another world from the next period on. Joints move on as they did; a new load hangs at rest."""
+        model, data = self.model, self.data
+        self._enter(world)
+        worlds.move_over(model, data, self.model, self.data)
 
     def set_payload(self, mass: float) -> None:
         """Put a mass [kg] into the hand, from the next period on."""
+        self.world = replace(self.world, payload=mass)
         set_payload(self.model, mass)
 
     def reset(self, seed: int) -> Observation:
         """At rest at home, two periods later than the last stamp."""
         self._rng = np.random.default_rng(seed)
-        mujoco.mj_resetData(self.model, self._data)
-        self._data.qpos[self.robot.qpos] = self.robot.home
-        mujoco.mj_forward(self.model, self._data)
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[self._qpos] = self.robot.home
+        mujoco.mj_forward(self.model, self.data)
+        worlds.hang(self.model, self.data)
+        self._commands.extend([np.zeros(self.robot.m)] * (worlds.LONGEST_DELAY + 2))
         m = self.robot.m
         self._disturbance = self._stationary_disturbance()
         self._encoder = self._measure(self.robot.home[None])[0]
@@ -72,20 +89,24 @@ class MujocoPlant:
         """Hold `effort` (m,) [N m or N], clamped to the limits, for one control period.
 
         With `fraction` > 0 the first part of the period still has the effort `previous` (a command that came late).
-        The observation reports the mean of what acted. Raises ValueError for a wrong size or a value not finite.
+        The observation reports the mean of what acted, as the drives know it: a delay counts, a weak motor does not.
+        Raises ValueError for a wrong size or a value not finite.
         """
         robot = self.robot
         if np.shape(effort) != (robot.m,) or not np.isfinite(effort).all():
             raise ValueError(f"effort: expected {robot.m} finite values, got {effort}")
-        command = np.clip(effort, -robot.effort_limit, robot.effort_limit)
+        delay = self.world.delay
+        self._commands.append(np.clip(effort, -robot.effort_limit, robot.effort_limit))
+        command = self._commands[-1 - delay]
         early = round(fraction * self.substeps) if previous is not None else 0
+        before = previous if delay == 0 and previous is not None else self._commands[-2 - delay]
         positions, acted = np.empty((self.substeps, robot.m)), np.zeros(robot.m)
         for i in range(self.substeps):
-            now = previous if i < early and previous is not None else command
+            now = before if i < early else command
             acted += now
-            self._data.qfrc_applied[robot.dofs] = now + self._disturbance
-            mujoco.mj_step(self.model, self._data)
-            positions[i] = self._data.qpos[robot.qpos]
+            self.data.qfrc_applied[self._dofs] = self.gain * now + self._disturbance
+            mujoco.mj_step(self.model, self.data)
+            positions[i] = self.data.qpos[self._qpos]
             self._disturb()
         self._sense(positions)
         self._time += round(robot.period * 1e9)
@@ -93,14 +114,14 @@ class MujocoPlant:
 
     def true_state(self) -> tuple[Array, Array]:
         """Joint positions and velocities without sensors, for evaluation only."""
-        return self._data.qpos[self.robot.qpos].copy(), self._data.qvel[self.robot.dofs].copy()
+        return self.data.qpos[self._qpos].copy(), self.data.qvel[self._dofs].copy()
 
     def true_tool(self) -> Array:
         """Position (3,) of the first site [m], for evaluation only."""
-        return self.robot.tool_position(self._data.qpos[self.robot.qpos])
+        return self.robot.tool_position(self.data.qpos[self._qpos])
 
     def _measure(self, positions: Array) -> Array:
-        return positions + self.config.encoder_noise * self._rng.standard_normal(positions.shape)
+        return positions + self.world.noise * self.config.encoder_noise * self._rng.standard_normal(positions.shape)
 
     def _sense(self, positions: Array) -> None:
         """Encoder and filtered difference over the timesteps of one period; positions (substeps, m)."""

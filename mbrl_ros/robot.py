@@ -7,6 +7,7 @@ Nothing here tells the learner or the planner about masses, damping or friction.
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,8 +53,7 @@ class Robot:
         if m == 0:
             raise ConfigError(f"robot.joints: name at least one of {', '.join(_names(self.model, 'joint'))}")
         joint_ids = [_id(self.model, "joint", name) for name in config.joints]
-        self.qpos = self.model.jnt_qposadr[joint_ids]  # (m,) index of the joints in MuJoCo's qpos
-        self.dofs = self.model.jnt_dofadr[joint_ids]  # (m,) and in qvel
+        self.qpos, self.dofs = addresses(self.model, config.joints)
         self.position_low, self.position_high = self._position_limits(joint_ids)
         self.effort_limit = self._per_joint("effort_limit")  # (m,)
         self.effort_rate_limit = self._per_joint("effort_rate_limit")
@@ -154,9 +154,9 @@ class Robot:
         return self.kinematics(q, np.zeros(self.m))[0][:3]
 
 
-def load_model(config: Config) -> mujoco.MjModel:
+def load_model(config: Config, furnish: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:
     """The MuJoCo model of the settings: named sites that are bodies become sites, a weightless body `payload` is put
-    at the first site, and lengths, masses and damping are varied where asked for."""
+    at the first site, and lengths, masses and damping are varied where asked for; `furnish` may add to it."""
     path = Path(config.model).expanduser()
     if not path.is_file():
         raise ConfigError(f"robot.model: no file {config.model!r}; expected an MJCF or URDF file")
@@ -167,12 +167,20 @@ def load_model(config: Config) -> mujoco.MjModel:
         for name in config.sites:
             _as_site(spec, name)
         _add_payload(spec, config.sites[0])
+        if furnish is not None:
+            furnish(spec)
         return spec.compile()
     except ConfigError:
         raise
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"robot.model: {path}: {reason}") from error
+
+
+def addresses(model: mujoco.MjModel, joints: Sequence[str]) -> tuple[Array, Array]:
+    """Where the named joints are in qpos and in qvel of a model (m,), (m,)."""
+    ids = [_id(model, "joint", name) for name in joints]
+    return model.jnt_qposadr[ids], model.jnt_dofadr[ids]
 
 
 def vary(spec: mujoco.MjSpec, fraction: float, seed: int) -> None:

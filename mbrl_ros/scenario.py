@@ -6,16 +6,20 @@ half second. Errors are those of the true tool, without sensor noise.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mbrl_ros.config import param
+from mbrl_ros.config import from_mapping, merge, param, section
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
 SETTLED = 0.5  # [s] at the end of the time for a target
+LASTING = 0.3  # [s] that an error must be small before it counts as back
+EARLIER = 4.0  # [s] before a change that are the measure for after it
+ONSET = 1.0  # [s] after a change in which its effect begins
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class Config:
     farthest: float = param(0.6, "Largest distance between targets in a row [m]", 0.01, 5.0)
     payload: float = param(1.0, "Mass put into the hand half-way [kg]", 0.0, 20.0)
     seed: int = param(0, "Seed of the targets", 0)
+
+
+def config_of(settings: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
+    """Those of the parameter files, a robot's for example, with `over` on top."""
+    return from_mapping(Config, merge(section(settings, "scenario"), over), "scenario")
 
 
 def draw_targets(robot: Robot, config: Config) -> list[Array]:
@@ -72,6 +81,33 @@ def score(robot: Robot, tool: Array, reference: Array, target: Array, effort: Ar
     final = 1e3 * np.linalg.norm(tool[-settled:] - target, axis=-1)
     cost = robot.period * running_cost(tool - reference, effort, robot.effort_limit).sum()
     return TargetResult(float(np.median(final)), float(final.max()), float(cost))
+
+
+def score_cycle(robot: Robot, tool: Array, reference: Array, effort: Array) -> TargetResult:
+    """One cycle of a path without end: as `score`, of the error to the path in all of the cycle."""
+    error = 1e3 * np.linalg.norm(tool - reference, axis=-1)
+    cost = robot.period * running_cost(tool - reference, effort, robot.effort_limit).sum()
+    return TargetResult(float(np.median(error)), float(error.max()), float(cost))
+
+
+def recovery_time(error: Array, change: int, period: float) -> float:
+    """Seconds from row `change` of the errors to the path (T,) until they are back: within 1.5 times their level, for
+    LASTING seconds. Their level is the largest moving root mean square of the EARLIER seconds before.
+
+    0 where they do not leave that level within ONSET seconds, infinite where they do not come back; a run that ends in
+    a divergence has infinite errors from there on.
+    """
+    count = max(1, round(LASTING / period))
+    before, after = error[max(0, change - round(EARLIER / period)) : change], error[change:]
+    squares = np.convolve(before**2, np.full(min(count, len(before)), 1 / min(count, len(before))), "valid")
+    inside = after <= 1.5 * np.sqrt(squares.max())
+    outside = np.flatnonzero(~inside[: round(ONSET / period)])
+    if len(outside) == 0:
+        return 0.0
+    for i in range(outside[0], len(after) - count + 1):
+        if inside[i : i + count].all():
+            return i * period
+    return float("inf")
 
 
 FAILED = TargetResult(np.inf, np.inf, np.inf)

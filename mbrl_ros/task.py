@@ -1,9 +1,8 @@
-"""What the robot shall do: a cost as weighted norms of residuals, along a smooth path to a target.
+"""What the robot shall do: a cost as weighted norms of residuals, along a smooth path (path.py).
 
 Cost of one horizon = sum over steps t and terms i of scale_t w_i norm_i(r_i), with residuals r_i = R_i xu_t - ref_i,t
-that are affine in xu = [x; u]. The path to the target is a straight line in space with a minimum-jerk profile in time
-(Flash & Hogan 1985). Norms supply gradient and curvature, so the quadratic expansion is Gauss-Newton and positive
-semidefinite. A task is data (config/tasks/); only a new kind of residual is code.
+that are affine in xu = [x; u]. Norms supply gradient and curvature, so the quadratic expansion is Gauss-Newton and
+positive semidefinite. A task is data (config/tasks/); only a new kind of residual or path is code.
 """
 from __future__ import annotations
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import ConfigError, from_mapping, param
+from mbrl_ros.path import Motion, Path, plan_path
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, QuadraticCost
 
@@ -35,15 +35,6 @@ class Term:
     terminal: float = param(1.0, "Factor on the weight at the end of the horizon", 0.0, 1e6)
 
 
-@dataclass(frozen=True)
-class Path:
-    """Parameters `task.path.*`."""
-
-    speed: float = param(0.4, "Mean speed along the path [m/s]", 0.01, 5.0, live=True)
-    shortest: float = param(0.7, "Least duration of a motion [s]", 0.05, 60.0)
-    longest: float = param(1.6, "Largest duration of a motion [s]", 0.05, 60.0)
-
-
 class Window(NamedTuple):
     """What a cost refers to over one horizon of T steps."""
 
@@ -51,24 +42,6 @@ class Window(NamedTuple):
     velocity: Array  # (T + 1, 3) [m/s]
     joint_velocity: Array  # (T + 1, m) [rad/s or m/s], the least that moves the tool along the path
     effort_mean: Array  # (m,) [N m or N], the slow mean of what was commanded
-
-
-class MinimumJerk(NamedTuple):
-    """The path start -> goal (3,) [m] from `begin` [ns] on, over `duration` [s]."""
-
-    start: Array
-    goal: Array
-    begin: int
-    duration: float
-
-    def at(self, time: int, period: float, count: int) -> tuple[Array, Array]:
-        """Position and velocity (count, 3) at time, time + period, ..."""
-        s = ((time - self.begin) * 1e-9 + period * np.arange(count)) / self.duration
-        s = np.clip(s, 0.0, 1.0)[:, None]
-        way = s**3 * (10 - 15 * s + 6 * s**2)
-        speed = 30 * s**2 * (1 - s) ** 2 / self.duration
-        delta = self.goal - self.start
-        return self.start + way * delta, speed * delta
 
 
 class Residual(NamedTuple):
@@ -156,12 +129,11 @@ class Task:
             raise ConfigError(f"task.{name}.residual: unknown {term.residual!r}; choose one of {', '.join(RESIDUALS)}")
         return RESIDUALS[term.residual](self.robot, term)
 
-    def path_to(self, goal: Array, start: Array, time: int) -> MinimumJerk:
-        """The motion from `start` to `goal` (3,) [m] that begins at `time` [ns]."""
-        duration = np.clip(np.linalg.norm(goal - start) / self.path.speed, self.path.shortest, self.path.longest)
-        return MinimumJerk(np.array(start, float), np.array(goal, float), time, float(duration))
+    def path_to(self, goal: Array, start: Array, time: int) -> Motion:
+        """The motion from `start` to or about `goal` (3,) [m] that begins at `time` [ns]."""
+        return plan_path(self.path, goal, start, time)
 
-    def window(self, path: MinimumJerk, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
+    def window(self, path: Motion, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool's Jacobian as it is at q (m,)."""
         position, velocity = path.at(time, self.robot.period, horizon + 1)
         J = self.robot.kinematics(q, np.zeros(self.robot.m))[1][:3, : self.robot.m]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from arms import make, settings
 
-from mbrl_ros import assembly
+from mbrl_ros import assembly, base_policy
 from mbrl_ros.config import ConfigError
 from mbrl_ros.planners import NOT_FINITE
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, StateEstimate
@@ -164,3 +164,13 @@ def test_bad_targets_are_refused(controller, target):
 def test_unknown_mode_lists_the_modes(controller):
     with pytest.raises(ConfigError, match="choose one of idle, hold, excite, reach, fault"):
         controller.request("dance")
+
+
+def test_softer_gains_pull_less():
+    """At rest beside home, the first period of the hold: stiffness times offset, and its integral of one period."""
+    robot = make()
+    pulls = []
+    for gain in (1.0, 0.5):
+        policy = base_policy.BasePolicy(robot, base_policy.Config(gain=gain))
+        pulls.append(policy.act(state(robot, q=robot.home - 0.05), excite=False))
+    assert np.allclose(pulls[0], 0.05 * robot.stiffness * (1 + robot.period)) and np.allclose(pulls[1], 0.5 * pulls[0])

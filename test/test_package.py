@@ -17,12 +17,12 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 # Files and folders of mbrl_ros. Each imports from its own layer or an earlier one.
 LAYERS = [
     {'types', 'gaussian'},
-    {'config', 'robot', 'base_policy', 'task', 'models', 'policy', 'fields', 'messages'},
+    {'config', 'robot', 'base_policy', 'path', 'task', 'world', 'models', 'policy', 'fields', 'messages'},
     {'planners'},
     {'plant', 'estimator', 'learner', 'controller', 'replay'},
-    {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario'},
+    {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},
     {'assembly'},
-    {'fit', 'evaluate'},
+    {'fit', 'trial', 'evaluate', 'suite'},
     {'nodes'},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

@@ -14,7 +14,7 @@ from mbrl_ros.models.physics import Nominal, PhysicsModel, nominal_physics
 from mbrl_ros.robot import set_payload
 
 torch.set_num_threads(1)
-ROBOTS = ("pendulum", "planar2", "arm")
+ROBOTS = ("pendulum", "planar2", "arm", "arm4", "arm6")
 
 
 def still(name):
@@ -60,7 +60,7 @@ def test_the_derivative_is_that_of_the_plant_step(name):
     m, h = robot.m, 1e-5
 
     def step(s):
-        data = plant._data
+        data = plant.data
         data.qpos[robot.qpos], data.qvel[robot.dofs], data.qacc_warmstart[:] = s[:m], s[m : 2 * m], 0.0
         plant.step(s[2 * m :])
         return np.concatenate(plant.true_state())

@@ -88,7 +88,7 @@ def test_velocity_reading_lags_but_converges():
     plant.model.opt.gravity[:] = 0
     plant.model.dof_damping[:] = plant.model.dof_frictionloss[:] = 0
     plant.reset(0)
-    plant._data.qvel[:] = 1.0
+    plant.data.qvel[:] = 1.0
     readings = [plant.step(np.zeros(1)).velocity[0] for _ in range(10)]
     assert 0.9 < readings[0] < 0.99 and readings[-1] == pytest.approx(1.0, abs=1e-6)
 

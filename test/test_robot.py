@@ -13,7 +13,7 @@ from mbrl_ros.robot import set_payload
 from mbrl_ros.types import LinearGaussianDynamics
 
 
-@pytest.mark.parametrize("name", ["arm", "planar2", "pendulum"])
+@pytest.mark.parametrize("name", ["arm", "arm4", "arm6", "planar2", "pendulum"])
 def test_layout_covers_x_once(name):
     robot = make(name, effort_history=2)
     blocks = ["joint/position", "joint/velocity", "site/tool/position", "site/tool/velocity", "effort/1", "effort/2"]
@@ -22,7 +22,7 @@ def test_layout_covers_x_once(name):
     assert robot.state_names[robot.slice("effort/2")][0] == f"effort/2/{robot.joints[0]}"
 
 
-@pytest.mark.parametrize("name", ["arm", "planar2"])
+@pytest.mark.parametrize("name", ["arm", "arm4", "arm6", "planar2"])
 def test_kinematics_and_their_derivative(name):
     robot, rng = make(name), np.random.default_rng(0)
     q, qd = robot.home + rng.uniform(-0.3, 0.3, robot.m), rng.standard_normal(robot.m)

@@ -7,7 +7,8 @@ import torch
 from arms import make, settings
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.task import MinimumJerk, Task, Window
+from mbrl_ros.path import FADE, MinimumJerk, Path, plan_path
+from mbrl_ros.task import Task, Window
 
 CPU = torch.device("cpu")
 
@@ -119,3 +120,29 @@ def test_joint_speeds_of_the_window_move_the_tool_along_the_path():
 def test_errors_name_what_was_expected(change, expected):
     with pytest.raises(ConfigError, match=expected):
         Task({**settings()["task"], **change}, make())
+
+
+def eight(frequency=0.5):
+    config = Path(kind="figure_eight", frequency=frequency, width=0.12, height=0.08)
+    return plan_path(config, np.zeros(3), np.array([0.05, 0.0, 0.02]), 1_000_000_000)
+
+
+def test_the_eight_is_closed_and_begins_at_rest_where_the_tool_is():
+    path = eight()
+    begin = path.begin
+    position, velocity = path.at(begin, 0.001, 5000)
+    assert np.allclose(position[0], path.start) and np.allclose(velocity[0], 0)
+    faded = round(FADE / 0.001)
+    assert np.allclose(position[faded : faded + 1000], position[faded + 2000 : faded + 3000])  # a cycle is 2 s
+    assert np.allclose(np.abs(position[faded:]).max(0), [0, 0.12, 0.08], atol=1e-6)
+    assert np.allclose(position[2000], path.goal, atol=1e-9)  # it crosses its centre
+
+
+def test_the_velocity_of_the_eight_is_its_derivative_also_while_it_fades_in():
+    position, velocity = eight().at(0, 0.001, 5000)
+    assert np.allclose(np.gradient(position, 0.001, axis=0)[1:-1], velocity[1:-1], atol=1e-4)
+
+
+def test_an_eight_without_direction_is_refused():
+    with pytest.raises(ConfigError, match=r"task\.path\.across: expected a direction of 3 numbers, got \[0.0, 0.0\]"):
+        Task({**settings()["task"], "path": {"across": [0.0, 0.0]}}, make())

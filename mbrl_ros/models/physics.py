@@ -19,11 +19,12 @@ from torch import Tensor
 
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.models.features import Data, Features, scale_of
-from mbrl_ros.robot import Robot, load_model
+from mbrl_ros.robot import Robot, addresses, load_model
 from mbrl_ros.types import Array, Gaussian
 
 # Truncation is of order EPS times curvature, rounding 1e-16 / EPS: both far below what a controller notices.
 EPS = 1e-6
+FULL = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 NOISE_FLOOR = 1e-3  # of the deviation of y, as in ensemble.py
 
 
@@ -31,10 +32,13 @@ class PhysicsModel:
     """x' of a robot by its MuJoCo model; a DynamicsModel, and the oracle where `model` is the plant's own.
 
     `model` is used, not copied: change it (set_payload) and the next call sees it. `delay` counts the control periods
-    after which an effort acts: with delay d the effort of lag d in x acts now. The noise is zero unless given.
+    after which an effort acts: with delay d the effort of lag d in x acts now. The noise is zero unless given. `gain`
+    (m,) is what the motors give of what they are asked for. `rest` is the state of whatever is not a joint of the
+    robot, as mj_getState gives it.
     """
 
-    def __init__(self, robot: Robot, model: mujoco.MjModel, delay: int = 0, noise: Array | None = None):
+    def __init__(self, robot: Robot, model: mujoco.MjModel, delay: int = 0, noise: Array | None = None,
+                 gain: Array | None = None):
         self.robot, self.model, self.delay = robot, model, delay
         self.substeps = round(robot.period / model.opt.timestep)
         if self.substeps < 1 or abs(self.substeps * model.opt.timestep - robot.period) > 1e-9:
@@ -43,9 +47,9 @@ class PhysicsModel:
             raise ConfigError(f"delay: expected 0 to {robot.history} (robot.effort_history), got {delay}")
         self.noise = np.zeros((robot.n, robot.n)) if noise is None else noise  # (n, n)
         self._data = mujoco.MjData(model)
-        full = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
-        self._rest = np.empty(mujoco.mj_stateSize(model, full))
-        mujoco.mj_getState(model, self._data, self._rest, full)
+        self.gain = np.ones(robot.m) if gain is None else gain
+        self.rest = full_state(model, self._data)
+        self._qpos, self._dofs = addresses(model, robot.joints)
         self._effort_row = None if delay == 0 else robot.slice(f"effort/{delay}")
         self._motion = robot.slice("motion").stop  # rows of x that are not past efforts
 
@@ -53,11 +57,11 @@ class PhysicsModel:
         """q', qd' (*b, m) after one period with the effort u (*b, m) held."""
         shape, m = np.shape(q), self.robot.m
         q, qd, u = (np.broadcast_to(a, shape).reshape(-1, m) for a in (q, qd, u))
-        start = np.tile(self._rest, (len(q), 1))  # [time, qpos, qvel, act]
-        qpos, qvel = 1 + self.robot.qpos, 1 + self.model.nq + self.robot.dofs
+        start = np.tile(self.rest, (len(q), 1))  # [time, qpos, qvel, act]
+        qpos, qvel = 1 + self._qpos, 1 + self.model.nq + self._dofs
         start[:, qpos], start[:, qvel] = q, qd
         force = np.zeros((len(q), 1, self.model.nv))
-        force[:, 0, self.robot.dofs] = u
+        force[:, 0, self._dofs] = self.gain * u
         states, _ = rollout.rollout(self.model, self._data, start, force, nstep=self.substeps,
                                     control_spec=int(mujoco.mjtState.mjSTATE_QFRC_APPLIED))
         end = states[:, -1]
@@ -119,6 +123,13 @@ class PhysicsModel:
 
     def _acting(self, x: Array, u: Array) -> Array:
         return u if self._effort_row is None else x[..., self._effort_row]
+
+
+def full_state(model: mujoco.MjModel, data: mujoco.MjData) -> Array:
+    """[time, qpos, qvel, act]."""
+    state = np.empty(mujoco.mj_stateSize(model, FULL))
+    mujoco.mj_getState(model, data, state, FULL)
+    return state
 
 
 @dataclass(frozen=True)

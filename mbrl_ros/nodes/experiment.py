@@ -8,7 +8,7 @@ from typing import Any
 
 from rclpy.parameter import Parameter
 
-from mbrl_ros import assembly, config, scenario
+from mbrl_ros import assembly, scenario
 from mbrl_ros.config import ConfigError, Names
 from mbrl_ros.evaluate import RESTING
 from mbrl_ros.nodes import bringup, spin
@@ -42,8 +42,8 @@ class Experiment:
         self.names = Names(a.robot, a.task, a.planner, a.prior)
         self.settings = assembly.with_seed(assembly.settings(self.names), a.seed)
         self.robot = assembly.make_robot(self.settings)
-        self.config = config.from_mapping(scenario.Config, {
-            "targets": a.targets, "data_seconds": a.data_seconds, "seed": a.seed}, "scenario")
+        self.config = scenario.config_of(self.settings, {
+            "targets": a.targets, "data_seconds": a.data_seconds, "seed": a.seed})
         self.targets = scenario.draw_targets(self.robot, self.config)
         self.folder = new_folder(a.output)
         self.progress = Progress()

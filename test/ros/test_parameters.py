@@ -96,7 +96,7 @@ def test_whole_numbers_will_do_for_doubles_in_a_file(ros):
 
 
 @pytest.mark.parametrize(("kind", "given", "words"), [
-    (PlantNode, {"robot": "armm"}, "unknown robot 'armm'; choose one of arm, pendulum, planar2"),
+    (PlantNode, {"robot": "armm"}, "unknown robot 'armm'; choose one of arm, arm4, arm6, pendulum, planar2"),
     (PlantNode, {"robot": 7}, "robot: expected a name, got int 7"),
     (PlantNode, {"robot": "/nowhere/x.yaml"}, "no file /nowhere/x.yaml"),
     (PlantNode, {"robot.model": "/nowhere/x.xml"}, "no file '/nowhere/x.xml'; expected an MJCF or URDF file"),
@@ -117,7 +117,7 @@ def test_whole_numbers_will_do_for_doubles_in_a_file(ros):
     (ControllerNode, {"planner": "guess"}, "unknown planner 'guess'; choose one of "),
     (ControllerNode, {"controller.planner": "guess"}, "controller.planner: unknown 'guess'; choose one of "),
     (ControllerNode, {"ilqr.horizon": 2.5}, "ilqr.horizon: expected int, got float 2.5"),
-    (ControllerNode, {"task": "dance"}, "unknown task 'dance'; choose one of reach"),
+    (ControllerNode, {"task": "dance"}, "unknown task 'dance'; choose one of eight, reach"),
     (ControllerNode, {"task.tool.residual": "smell"}, "task.tool.residual: unknown 'smell'; choose one of site_"),
     (ControllerNode, {"task.colour.weight": 1.0}, "task.colour: unknown setting; task has terms"),
     (ControllerNode, {"task.tool.weigth": 1.0}, "task.tool.weigth: unknown setting; task.tool has residual"),

@@ -1,0 +1,163 @@
+"""One seed of a scenario in the plain loop, and the oracle it is measured against."""
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mbrl_ros import assembly, scenario
+from mbrl_ros.config import merge
+from mbrl_ros.controller import EXCITE, FAULT, HOLD, REACH
+from mbrl_ros.loop import Ring
+from mbrl_ros.models.features import Data, scale_of
+from mbrl_ros.models.physics import PhysicsModel, full_state
+from mbrl_ros.models.prior import fit, prior_of
+from mbrl_ros.plant import MujocoPlant
+from mbrl_ros.scenario import FAILED, TargetResult
+from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
+from mbrl_ros.world import World, before_wall
+
+Settings = Mapping[str, Any]
+RESTING = 50  # periods of hold before the excitation and after the fit
+
+
+class Oracle:
+    """In place of the learner: the plant's own physics, whatever its world is, linearised at every state.
+
+    A swinging load is where it truly is, and so are weak motors; a delay is not here but in what the controller is told
+    (Run), because the effort of an estimate is what acted.
+    """
+
+    def __init__(self, plant: MujocoPlant):
+        self.plant, self.active = plant, False
+        self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
+        n, m = self.physics.robot.n, self.physics.robot.m
+        self._idle = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), np.eye(n))
+
+    def update(self, state: StateEstimate) -> LinearGaussianDynamics:
+        if not self.active:
+            return self._idle
+        plant = self.plant
+        if self.physics.model is not plant.model:
+            self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
+        self.physics.rest = full_state(plant.model, plant.data)
+        x, u = state.belief.mean, state.effort
+        x_next, F = self.physics.linearize_numpy(x, u)
+        return LinearGaussianDynamics(F, x_next - F @ np.concatenate([x, u]), 1e-12 * np.eye(len(x)))
+
+
+class Run:
+    """One seed: excite, fit, follow the task, with another world from half-way on.
+
+    `start` is the world at first (the settings' where None), `change` the one after (a payload where None). A task
+    whose path has no end, a figure-eight, is followed for one cycle in place of each target, and one before.
+    """
+
+    def __init__(self, settings: Settings, config: scenario.Config, seed: int, oracle: bool = False,
+                 start: World | None = None, change: World | None = None):
+        self.settings, self.config, self.seed = settings, config, seed
+        parts = assembly.make_parts(merge(settings, {"excitation": {"duration": config.data_seconds}}), seed)
+        self.robot, self.plant, self.controller = parts.robot, parts.plant, parts.controller
+        self.learner = Oracle(parts.plant) if oracle else parts.learner
+        self.start = start or self.plant.world
+        self.change = change or replace(self.start, payload=config.payload)
+        self._enter(self.start)
+        self.ring = Ring(parts.plant, parts.estimator, self.learner, parts.controller, parts.plant.reset(seed))
+        self.tick_ms: list[float] = []
+        self.error: list[float] = []  # [m] to the path, in every period of the results
+        self.changed = 0  # the index in `error` of the first period after the change
+        self.fault = ""
+
+    @property
+    def tracking(self) -> bool:
+        """Whether the path has no end."""
+        return self.controller.mpc.task.path.kind == "figure_eight"
+
+    def results(self) -> list[TargetResult]:
+        """One for each target or cycle; after a divergence the remaining ones have failed."""
+        self._run(HOLD, RESTING)
+        self._run(EXCITE, round(self.config.data_seconds / self.robot.period))
+        self._fit()
+        self._run(HOLD, RESTING)
+        targets = self._targets()
+        if self.tracking and not self.fault:
+            self._follow(targets[0])
+            self.error.clear()
+        results: list[TargetResult] = []
+        for i, target in enumerate(targets):
+            if i == (self.config.targets + 1) // 2:
+                self.changed = len(self.error)
+                self._enter(self.change)
+            results.append(self._follow(target) if not self.fault else FAILED)
+        return results
+
+    def recovery(self) -> float | None:
+        """Seconds from the change until the path is followed as before; None where nothing changed."""
+        if self.change == self.start or not (self.changed or self.fault):
+            return None
+        if not 0 < self.changed < len(self.error):
+            return float("inf")  # diverged before
+        return scenario.recovery_time(np.array(self.error), self.changed, self.robot.period)
+
+    def rms_mm(self) -> float | None:
+        """Root mean square of the error to a path without end; None for targets."""
+        if not self.tracking:
+            return None
+        return float("inf") if self.fault else 1e3 * float(np.sqrt(np.mean(np.square(self.error))))
+
+    def _enter(self, world: World) -> None:
+        if world != self.plant.world:
+            self.plant.change(world)
+        if isinstance(self.learner, Oracle):
+            told = replace(self.controller.config, delay_periods=world.delay)
+            self.controller.config = self.controller.mpc.config = told
+
+    def _targets(self) -> list[Array]:
+        if self.tracking:
+            return [self.robot.tool_position(self.robot.home)] * self.config.targets
+        drawn = scenario.draw_targets(self.robot, self.config)
+        # A wall must not appear behind the tool: targets before the change respect it, too.
+        return [before_wall(self.robot, self.change, target) for target in drawn]
+
+    def _run(self, mode: str, periods: int) -> None:
+        self.controller.request(mode)
+        for _ in range(periods):
+            self.ring.tick()
+            if self.controller.mode == FAULT:
+                self.fault = self.fault or self.controller.reason
+
+    def _fit(self) -> None:
+        learner = self.learner
+        if isinstance(learner, Oracle):
+            learner.active = True
+            return
+        data = Data.of(learner.transitions(self.config.data_seconds), learner.features, self.robot)
+        scale = scale_of(np.hstack([data.w, data.y]))[1]
+        model = fit(learner.config.prior, data, self.settings, learner.config.seed)
+        learner.set_prior(prior_of(model, self.settings), scale)
+
+    def _follow(self, target: Array) -> TargetResult:
+        """One target, or one cycle about it."""
+        self.controller.set_target(target)
+        self.controller.request(REACH)
+        seconds = 1 / self.controller.mpc.task.path.frequency if self.tracking else self.config.seconds_per_target
+        tool, reference, efforts = [], [], []
+        for _ in range(round(seconds / self.robot.period)):
+            tool.append(self.plant.true_tool())
+            began = time.perf_counter()
+            _, effort = self.ring.tick()
+            self.tick_ms.append(1e3 * (time.perf_counter() - began))
+            if self.controller.mode == FAULT:
+                self.fault = self.controller.reason
+                self.error.append(np.inf)
+                return FAILED
+            reference.append(self.controller.mpc.reference)
+            efforts.append(effort)
+            self.error.append(float(np.linalg.norm(tool[-1] - reference[-1])))
+        moved, path, acted = np.array(tool), np.array(reference), np.array(efforts)
+        if self.tracking:
+            return scenario.score_cycle(self.robot, moved, path, acted)
+        return scenario.score(self.robot, moved, path, target, acted)

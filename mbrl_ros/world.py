@@ -1,0 +1,140 @@
+"""How the simulated world differs from what the model file says: data, so that a scenario is a line in a file.
+
+Everything here is the truth of the simulation. The robot, its estimator, learner and controller do not read it.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.robot import Robot, addresses, load_model, set_payload
+from mbrl_ros.types import Array
+
+LOAD, TIP = "swinging_load", "tip"  # names of what is put into the model
+BALL = 0.03  # [m] radius of the load and, in contact, of the tool
+HARD = [0.004, 1.0]  # [s], 1: time constant and damping ratio of contact with the wall
+WALL_BIT = 4  # of contype and conaffinity: model files use 1 and 2
+LONGEST_DELAY = 4  # [periods]
+
+
+@dataclass(frozen=True)
+class World:
+    """Settings `world.*`; the defaults are the model file as it is."""
+
+    payload: float = param(0.0, "Mass in the hand [kg]", 0.0, 20.0)
+    swinging: float = param(0.0, "Mass that hangs from the hand on a weightless rod [kg]", 0.0, 20.0)
+    rod: float = param(0.25, "Length of that rod [m]", 0.01, 3.0)
+    gravity_compensation: bool = param(True, "Keep the gravity compensation of the model file")
+    damping: float = param(1.0, "Factor on the damping of all joints", 0.0, 100.0)
+    friction: float = param(0.0, "More dry friction on all joints, in units of the effort limit", 0.0, 1.0)
+    mass_error: float = param(0.0, "Links weigh 1 - this to 1 + this times what they should, at random; what "
+                              "compensates gravity does not know", 0.0, 0.95)
+    mass_seed: int = param(0, "Seed of the wrong masses", 0)
+    weak_joint: int = param(0, "Which motor is weak, counted from 0", 0)
+    motor: float = param(1.0, "What the weak motor gives of what it is asked for", 0.0, 1.0)
+    noise: float = param(1.0, "Factor on the noise of the encoders", 0.0, 1000.0)
+    delay: int = param(0, "Control periods from a command to its effect", 0, LONGEST_DELAY)
+    wall: bool = param(False, "Whether an upright wall across the way from the base to the home of the tool stops it")
+    wall_beyond: float = param(0.0, "How far beyond the home of the tool that wall is [m]", -10.0, 10.0)
+
+
+def build(robot: Robot, world: World) -> mujoco.MjModel:
+    """The model of the robot in this world."""
+    model = load_model(robot.config, lambda spec: _furnish(spec, robot, world))
+    dofs = addresses(model, robot.joints)[1]
+    if not world.gravity_compensation:
+        model.body_gravcomp[:] = 0.0
+    if world.mass_error > 0:
+        _mistake_masses(model, world)
+    model.dof_damping[dofs] *= world.damping
+    model.dof_frictionloss[dofs] += world.friction * robot.effort_limit
+    set_payload(model, world.payload)
+    return model
+
+
+def motor_gain(robot: Robot, world: World) -> Array:
+    """What each motor gives of what it is asked for (m,)."""
+    if world.weak_joint >= robot.m:
+        raise ConfigError(f"world.weak_joint: expected 0 to {robot.m - 1} for this robot, got {world.weak_joint}")
+    gain = np.ones(robot.m)
+    gain[world.weak_joint] = world.motor
+    return gain
+
+
+def move_over(old_model: mujoco.MjModel, old: mujoco.MjData, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """Joints of one world go on in another as they moved; a swinging load that was not there hangs at rest."""
+    before, after = _joints(old_model), _joints(model)
+    for key in before.keys() & after.keys():
+        was, now = old.joint(before[key]), data.joint(after[key])
+        now.qpos[:], now.qvel[:] = was.qpos, was.qvel
+    if LOAD in after and LOAD not in before:
+        hang(model, data)
+    mujoco.mj_forward(model, data)
+
+
+def hang(model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """Let the swinging load, where there is one, hang straight down without rotation."""
+    if LOAD not in _joints(model):
+        return
+    load, hand = data.joint(LOAD), model.body(LOAD).parentid[0]
+    load.qvel[:] = 0.0
+    mujoco.mj_forward(model, data)
+    upright, velocity = np.empty(4), np.empty(6)
+    mujoco.mju_negQuat(upright, data.xquat[hand])
+    mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_BODY, hand, velocity, 0)  # axes of the world
+    # The joint turns the load relative to the hand: this undoes the orientation and the rotation of the hand.
+    load.qpos[:], load.qvel[:] = upright, -velocity[:3]
+    mujoco.mj_forward(model, data)
+
+
+def wall_plane(robot: Robot, beyond: float) -> tuple[Array, Array]:
+    """A point (3,) [m] of the plane that the tool cannot pass, and its normal (3,) towards the robot."""
+    home = robot.tool_position(robot.home)
+    away = np.array([home[0], home[1], 0.0]) / np.linalg.norm(home[:2])
+    return home + beyond * away, -away
+
+
+def before_wall(robot: Robot, world: World, target: Array) -> Array:
+    """The target (3,) [m], or where it lies behind the wall, the nearest point of the wall."""
+    if not world.wall:
+        return target
+    point, normal = wall_plane(robot, world.wall_beyond)
+    return target + max(0.0, float((point - target) @ normal)) * normal
+
+
+def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
+    site = spec.site(robot.sites[0])
+    if world.swinging > 0:
+        load = site.parent.add_body(name=LOAD, pos=site.pos)
+        load.add_joint(name=LOAD, type=mujoco.mjtJoint.mjJNT_BALL)
+        load.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, pos=[0, 0, -world.rod], size=[BALL, 0, 0],
+                      mass=world.swinging, contype=0, conaffinity=0)
+    if world.wall:
+        point, normal = wall_plane(robot, world.wall_beyond)
+        site.parent.add_geom(name=TIP, type=mujoco.mjtGeom.mjGEOM_SPHERE, pos=site.pos, size=[BALL, 0, 0], mass=0,
+                             contype=0, conaffinity=WALL_BIT)
+        facing = np.empty(4)
+        mujoco.mju_quatZ2Vec(facing, normal)
+        # Only the tool meets the wall, and its site stops in the plane.
+        spec.worldbody.add_geom(name="wall", type=mujoco.mjtGeom.mjGEOM_PLANE, pos=point - BALL * normal, quat=facing,
+                                size=[1, 1, 0.1], contype=WALL_BIT, conaffinity=0, priority=1, solref=HARD)
+
+
+def _joints(model: mujoco.MjModel) -> dict[str | int, int]:
+    """Indices of joints: that of the load by its name, the others by their order, which worlds have in common."""
+    names = [model.joint(i).name for i in range(model.njnt)]
+    own = [i for i, name in enumerate(names) if name != LOAD]
+    return {**dict(enumerate(own)), **({LOAD: names.index(LOAD)} if LOAD in names else {})}
+
+
+def _mistake_masses(model: mujoco.MjModel, world: World) -> None:
+    factor = 1 + world.mass_error * np.random.default_rng(world.mass_seed).uniform(-1, 1, model.nbody)
+    for name in (LOAD, "payload"):
+        factor[[i for i in range(model.nbody) if model.body(i).name == name]] = 1.0
+    model.body_mass[:] *= factor
+    model.body_inertia[:] *= factor[:, None]
+    model.body_gravcomp[:] /= factor  # MuJoCo carries the true weight; the robot knows that of its data sheet
+    mujoco.mj_setConst(model, mujoco.MjData(model))

@@ -1,0 +1,56 @@
+"""A run in a world that changes: when it changes, what the oracle is told, and what counts as a divergence."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from arms import settings
+
+from mbrl_ros import scenario
+from mbrl_ros.trial import Oracle, Run
+from mbrl_ros.world import World
+
+pytestmark = pytest.mark.slow
+QUICK = scenario.Config(targets=2, data_seconds=3.0, seconds_per_target=1.0, seed=100)
+
+
+def worst(results):
+    return max(r.worst_mm for r in results)
+
+
+def test_the_world_changes_half_way_and_recovery_is_counted_from_there():
+    run = Run(settings(), QUICK, 100, start=World(damping=2.0), change=World(payload=1.0))
+    assert run.plant.world == World(damping=2.0)
+    run.results()
+    assert run.plant.world == World(payload=1.0)
+    assert run.changed == 50 and len(run.error) == 100 and run.recovery() is not None
+
+
+def test_nothing_to_recover_from_where_nothing_changes():
+    run = Run(settings(), QUICK, 100, oracle=True, start=World(), change=World())
+    run.results()
+    assert run.recovery() is None and run.rms_mm() is None
+
+
+@pytest.mark.parametrize("change", [World(delay=2), World(weak_joint=1, motor=0.6), World(swinging=1.0)])
+def test_the_oracle_knows_the_change(change):
+    enough = replace(QUICK, seconds_per_target=2.0)
+    run = Run(settings(), enough, 100, oracle=True, change=change)
+    assert worst(run.results()) < 5.0 and run.controller.config.delay_periods == change.delay
+    assert isinstance(run.learner, Oracle)
+    assert run.learner.physics.model is run.plant.model and run.learner.physics.gain is run.plant.gain
+
+
+def test_a_path_without_end_is_scored_by_cycles_after_the_first():
+    run = Run(settings(task={"path": {"kind": "figure_eight", "frequency": 0.5}}), QUICK, 100, oracle=True)
+    results = run.results()
+    assert len(results) == 2 and len(run.error) == 200
+    assert run.rms_mm() == pytest.approx(1e3 * np.sqrt(np.mean(np.square(run.error))))
+    assert results[0].median_mm == pytest.approx(1e3 * np.median(run.error[:100]))
+
+
+def test_a_protective_stop_while_exciting_is_a_divergence():
+    run = Run(settings(excitation={"gain": 10.0}), QUICK, 100, start=World(delay=2))
+    assert all(np.isinf(r.cost) for r in run.results())
+    assert run.fault.startswith("protective stop") and run.recovery() == np.inf

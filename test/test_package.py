@@ -22,6 +22,7 @@ LAYERS = [
     {'plant', 'estimator', 'learner', 'controller', 'replay'},
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario'},
     {'assembly'},
+    {'fit_recording'},
     {'fit', 'evaluate'},
     {'nodes'},
 ]

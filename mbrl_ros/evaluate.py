@@ -68,8 +68,7 @@ class Run:
 
     def results(self) -> list[TargetResult]:
         """Excite, fit, and reach every target; after a divergence the remaining targets have failed."""
-        self._run(HOLD, RESTING)
-        self._run(EXCITE, round(self.config.data_seconds / self.robot.period))
+        self.excite()
         self._fit()
         self._run(HOLD, RESTING)
         results: list[TargetResult] = []
@@ -79,6 +78,11 @@ class Run:
             self.controller.set_target(target)
             results.append(self._reach(target) if not self.fault else FAILED)
         return results
+
+    def excite(self) -> None:
+        """Rest, then move all joints."""
+        self._run(HOLD, RESTING)
+        self._run(EXCITE, round(self.config.data_seconds / self.robot.period))
 
     def _run(self, mode: str, periods: int) -> None:
         self.controller.request(mode)

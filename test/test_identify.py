@@ -10,9 +10,10 @@ import torch
 from arms import make, settings
 
 from mbrl_ros import assembly
+from mbrl_ros.evaluate_identify import report
 from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data
-from mbrl_ros.models.identify import Run, identify, posterior, runs_of, weak_form
+from mbrl_ros.models.identify import Estimate, Run, identify, posterior, runs_of, weak_form
 from mbrl_ros.models.inverse_dynamics import DAMPING, FRICTION, MASS, Parameters, inverse, regressor
 from mbrl_ros.models.physics import Nominal, nominal_physics
 from mbrl_ros.models.prior import fit, load, save
@@ -229,3 +230,14 @@ def test_negative_values_are_cut_off_where_they_are_applied():
     after = Parameters.of(robot, model)
     assert (after.theta[after.rows(MASS)] > 0).all()
     assert not after.theta[after.rows(DAMPING)].any() and not after.theta[after.rows(FRICTION)].any()
+
+
+def test_the_report_counts_what_lies_inside():
+    """Two runs of a planar arm: in one all intervals hold the truth, in the other that of one of 7 parameters misses.
+    """
+    robot = make("planar2")
+    p = Parameters.of(robot, robot.model)
+    estimates = [Estimate(p.with_theta(p.theta + shift), 0.01**2 * np.eye(7), p.theta, np.full(7, 0.1), np.zeros(2))
+                 for shift in (0.0, 0.03 * np.eye(7)[0])]
+    text = report([(e, p.theta) for e in estimates])
+    assert f"truth in {100 * 13 / 14:.1f} %" in text and "mass upper | 50 % | 0.007 |" in text

@@ -23,7 +23,7 @@ LAYERS = [
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario'},
     {'assembly'},
     {'fit_recording'},
-    {'fit', 'evaluate'},
+    {'fit', 'evaluate', 'evaluate_identify'},
     {'nodes'},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

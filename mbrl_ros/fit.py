@@ -1,9 +1,15 @@
-"""Fit a global model in a process of its own, so that training never delays a tick.
+"""Fit a global model: to a recording, or as the job of the learner, in a process of its own so that training never
+delays a tick.
 
+    python3 -m mbrl_ros.fit RECORDING --model ensemble --robot arm [--hold-out 0.2] [--output FOLDER]
     python3 -m mbrl_ros.fit data.npz settings.yaml model.npz
 
-data.npz holds transitions (x, u, x_next), settings.yaml the nested parameters of the learner. Prints one line of JSON;
-a mistake of the user is one line on stderr and exit code 2.
+A recording is a folder or .mcap file with state estimates. The first form prints how well the model predicts blocks of
+time that were held out, fits it to all, and writes a folder that the learner can start with (learner.resume).
+
+The second is a job as write_job leaves it: data.npz holds transitions (x, u, x_next), settings.yaml the nested
+parameters of the learner. It prints one line of JSON. In both, a mistake of the user is one line on stderr and exit
+code 2.
 """
 from __future__ import annotations
 
@@ -12,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +45,7 @@ def run_job(data: str, parameters: str, model: str) -> dict[str, Any]:
     from mbrl_ros import assembly
     from mbrl_ros.learner import features_of
     from mbrl_ros.models.features import Data
-    from mbrl_ros.models.prior import fit, save
+    from mbrl_ros.models.prior import fit, residuals, save
 
     torch.set_num_threads(1)
     settings = yaml.safe_load(Path(parameters).read_text())
@@ -47,7 +54,7 @@ def run_job(data: str, parameters: str, model: str) -> dict[str, Any]:
     pairs = Data.of(read_transitions(Path(data)), features_of(robot), robot)
     fitted = fit(config.prior, pairs, settings, config.seed)
     save(fitted, model)
-    return {"transitions": len(pairs.w), "loss": _loss(fitted, pairs)}
+    return {"transitions": len(pairs.w), "loss": residuals(fitted, pairs.w, pairs.y)[2]}
 
 
 def read_transitions(path: Path) -> Any:
@@ -60,28 +67,70 @@ def read_transitions(path: Path) -> Any:
         return Transitions(file["x"], file["u"], file["x_next"])
 
 
-def _loss(model: Any, data: Any) -> float:
-    """Mean negative log-likelihood of the data it was fitted to [nats per transition]; 0 for `none`, which has none."""
+def fit_recording(a: argparse.Namespace) -> None:
+    """Report on the blocks held out, then fit to all as a job would and save."""
     import torch
+    import yaml
 
-    if not hasattr(model, "predict"):
-        return 0.0
-    y = model.predict(torch.as_tensor(data.w))
-    normal = torch.distributions.MultivariateNormal(y.mean, y.cov)
-    return float(-normal.log_prob(torch.as_tensor(data.y)).mean())
+    from mbrl_ros import assembly
+    from mbrl_ros import fit_recording as recorded
+    from mbrl_ros.config import ConfigError, Names
+    from mbrl_ros.models.prior import load
+
+    torch.set_num_threads(1)
+    try:
+        more = yaml.safe_load(a.set)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set: {error}") from error
+    if not isinstance(more, dict):
+        raise ConfigError(f"--set: expected a mapping such as '{{ensemble: {{members: 3}}}}', got {a.set!r}")
+    if not 0 <= a.hold_out < 1 or (a.seconds is not None and a.seconds <= 0):
+        raise ConfigError("expected --hold-out from 0 to below 1, and --seconds above 0")
+    settings = assembly.settings(Names(robot=a.robot, prior=a.model), more)
+    robot = assembly.make_robot(settings)
+    config = assembly.make_learner(settings, robot).config
+    transitions = recorded.read_motion(Path(a.paths[0]), robot, a.seconds, a.topic)
+    if a.hold_out:
+        print(recorded.table(recorded.score(config.prior, transitions, robot, settings, config.seed, a.hold_out)),
+              flush=True)
+    folder = a.output or Path("runs") / f"fit_{time.strftime('%Y%m%d_%H%M%S')}"
+    job = write_job(folder, transitions, settings)
+    figures = run_job(*job)
+    estimate = getattr(load(job[-1], robot), "estimate", None)
+    if estimate is not None:
+        print(estimate.table())
+    print(f"{config.prior}, fitted to all {figures['transitions']} transitions ({figures['loss']:.2f} nats): start the "
+          f"learner with learner.resume:={folder.resolve()}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of both forms."""
+    p = argparse.ArgumentParser(prog="fit", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    p.add_argument("paths", nargs="+", metavar="PATH", help="a recording; or the three files of a job")
+    p.add_argument("--model", default="ensemble", help="a name in config/models or path of a .yaml file (%(default)s)")
+    p.add_argument("--robot", default="arm", help="a name in config/robots or path of a .yaml file (%(default)s)")
+    p.add_argument("--topic", help="which state estimates, where a recording has those of several robots")
+    p.add_argument("--seconds", type=float, help="how much of the latest motion; without it, all")
+    p.add_argument("--hold-out", type=float, default=0.2, help="part of the motion to test on; 0: none (%(default)s)")
+    p.add_argument("--set", default="{}", help="more settings, as YAML: '{nominal: {identify: true}}'")
+    p.add_argument("--output", type=Path, help="folder for the model; without it, a new one in runs/")
+    return p
 
 
 def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parser = argparse.ArgumentParser(prog="python3 -m mbrl_ros.fit", description=(__doc__ or "").split("\n\n")[0])
-    for name in ("data", "settings", "model"):
-        parser.add_argument(name)
-    a = parser.parse_args(arguments)
+    p = parser()
+    a = p.parse_args(arguments)
+    if len(a.paths) not in (1, 3):
+        p.error("expected a recording, or the three files of a job")
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # where the ring has real-time priority
     os.nice(NICENESS)
     try:
-        print(json.dumps(run_job(a.data, a.settings, a.model)), flush=True)
-    except (ValueError, OSError) as error:  # ConfigError is a ValueError
+        if len(a.paths) == 1:
+            fit_recording(a)
+        else:
+            print(json.dumps(run_job(*a.paths)), flush=True)
+    except (ValueError, OSError) as error:  # ConfigError, RecordingError and MessageError are ValueErrors
         print(f"fit: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

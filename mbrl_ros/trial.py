@@ -78,8 +78,7 @@ class Run:
 
     def results(self) -> list[TargetResult]:
         """One for each target or cycle; after a divergence the remaining ones have failed."""
-        self._run(HOLD, RESTING)
-        self._run(EXCITE, round(self.config.data_seconds / self.robot.period))
+        self.excite()
         self._fit()
         self._run(HOLD, RESTING)
         targets = self._targets()
@@ -93,6 +92,11 @@ class Run:
                 self._enter(self.change)
             results.append(self._follow(target) if not self.fault else FAILED)
         return results
+
+    def excite(self) -> None:
+        """Rest, then move all joints."""
+        self._run(HOLD, RESTING)
+        self._run(EXCITE, round(self.config.data_seconds / self.robot.period))
 
     def recovery(self) -> float | None:
         """Seconds from the change until the path is followed as before; None where nothing changed."""

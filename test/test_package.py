@@ -22,7 +22,8 @@ LAYERS = [
     {'plant', 'estimator', 'learner', 'controller', 'replay'},
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},
     {'assembly'},
-    {'fit', 'trial', 'evaluate', 'suite'},
+    {'fit_recording'},
+    {'fit', 'trial', 'evaluate', 'suite', 'evaluate_identify'},
     {'nodes'},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

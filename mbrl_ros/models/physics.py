@@ -19,6 +19,8 @@ from torch import Tensor
 
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.models.features import Data, Features, scale_of
+from mbrl_ros.models.identify import Estimate, identify, runs_of
+from mbrl_ros.models.inverse_dynamics import Parameters
 from mbrl_ros.robot import Robot, addresses, load_model
 from mbrl_ros.types import Array, Gaussian
 
@@ -134,8 +136,8 @@ def full_state(model: mujoco.MjModel, data: mujoco.MjData) -> Array:
 
 @dataclass(frozen=True)
 class Nominal:
-    """Wrong physics as a regression on w, which must hold the fitted rows; R is fitted.
-    """
+    """Wrong physics as a regression on w, which must hold the fitted rows; R is fitted, and masses, damping, friction
+    and payload are where `identify` is on."""
 
     @dataclass(frozen=True)
     class Config:
@@ -146,23 +148,35 @@ class Nominal:
         seed: int = param(0, "Seed of the scaling", 0)
         gravity_compensation: bool = param(True, "Keep the gravity compensation of the model file")
         delay: int = param(0, "Control periods after which an effort acts", 0, 5)
+        identify: bool = param(False, "Estimate masses, damping, dry friction and payload from the motion")
+        deviation: float = param(0.3, "Relative standard deviation of masses and damping on the data sheet, for "
+                                 "identify", 1e-3, 10.0)
+        payload_deviation: float = param(1.0, "Standard deviation of the payload before the motion is known, for "
+                                         "identify; 0: the hand is known to be empty [kg]", 0.0, 100.0)
 
     features: Features
     physics: PhysicsModel
     config: Config
     R: Tensor  # (dy, dy), diagonal
     w_scale: Tensor  # (dw,)
+    estimate: Estimate | None = None  # of the parameters that `physics` has
 
     @classmethod
     def fit(cls, data: Data, config: Config, seed: int) -> Nominal:
-        """The physics are given; only the noise is fitted. `seed` is not used: config.seed belongs to the robot."""
-        physics = nominal_physics(data.robot, config)
+        """The noise is fitted, and the physics where asked for. `seed` is not used: config.seed belongs to the robot.
+        """
+        physics, estimate = nominal_physics(data.robot, config), None
+        if config.identify:
+            robot = physics.robot
+            estimate = identify(robot, physics.model, runs_of(data, robot, config.delay), config.deviation,
+                                config.payload_deviation)
+            estimate.parameters.apply(robot, physics.model)
         w_scale = torch.as_tensor(scale_of(data.w)[1])
         unit = torch.eye(data.features.dy, dtype=torch.float64)
         model = cls(data.features, physics, config, unit, w_scale)
         residual = data.y - model.mean(torch.as_tensor(data.w)).numpy()
         R = np.diag(np.square(residual).mean(0) + (NOISE_FLOOR * scale_of(data.y)[1]) ** 2)
-        return cls(data.features, physics, config, torch.as_tensor(R), w_scale)
+        return cls(data.features, physics, config, torch.as_tensor(R), w_scale, estimate)
 
     def mean(self, w: Tensor) -> Tensor:
         """(*b, dw) -> (*b, dy)."""
@@ -193,19 +207,26 @@ class Nominal:
 
     def arrays(self) -> dict[str, Array]:
         """What load() needs beside the robot."""
-        f, c = self.features, self.config
+        f, c, e = self.features, self.config, self.estimate
+        found = {} if e is None else {"theta": e.parameters.theta, "theta_cov": e.cov, "theta_sheet": e.sheet,
+                                      "theta_deviation": e.deviation, "effort_delay": e.delay}
         return {"reg": np.array(f.reg), "fit": np.array(f.fit), "size": np.array([f.n, f.m]),
                 "R": self.R.numpy(), "w_scale": self.w_scale.numpy(), "error": np.array(c.error),
-                "integers": np.array([c.seed, c.gravity_compensation, c.delay])}
+                "integers": np.array([c.seed, c.gravity_compensation, c.delay]), **found}
 
     @classmethod
     def from_arrays(cls, a: dict[str, Array], robot: Robot | None) -> Nominal:
         """The inverse of `arrays`."""
         seed, gravity_compensation, delay = (int(i) for i in a["integers"])
-        config = cls.Config(float(a["error"]), seed, bool(gravity_compensation), delay)
+        config = cls.Config(float(a["error"]), seed, bool(gravity_compensation), delay, "theta" in a)
         features = Features(tuple(map(int, a["reg"])), tuple(map(int, a["fit"])), *map(int, a["size"]))
-        return cls(features, nominal_physics(robot, config), config, torch.as_tensor(a["R"]),
-                   torch.as_tensor(a["w_scale"]))
+        physics, estimate = nominal_physics(robot, config), None
+        if config.identify:
+            parameters = Parameters.of(physics.robot, physics.model).with_theta(a["theta"])
+            parameters.apply(physics.robot, physics.model)
+            estimate = Estimate(parameters, a["theta_cov"], a["theta_sheet"], a["theta_deviation"],
+                                a["effort_delay"])
+        return cls(features, physics, config, torch.as_tensor(a["R"]), torch.as_tensor(a["w_scale"]), estimate)
 
 
 def nominal_physics(robot: Robot | None, config: Nominal.Config) -> PhysicsModel:

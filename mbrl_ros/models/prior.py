@@ -134,6 +134,15 @@ def prior_of(model: Any, settings: Mapping[str, Any]) -> Prior:
     return LinearizedPrior(model, config)
 
 
+def residuals(model: Any, w: Array, y: Array) -> tuple[Array, Array, float]:
+    """y - g(w) and its expected deviation (N, dy) at w (N, dw), and the mean negative log-likelihood of y [nats]."""
+    with torch.no_grad():
+        p = model.predict(torch.as_tensor(w))
+        normal = torch.distributions.MultivariateNormal(p.mean, p.cov)
+        loss = float(-normal.log_prob(torch.as_tensor(y)).mean())
+    return y - p.mean.numpy(), p.cov.diagonal(dim1=-2, dim2=-1).sqrt().numpy(), loss
+
+
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a model as numbers and the name of its kind (.npz); a reader sees the old file or the new one, whole."""
     kind = next(name for name, cls in MODELS.items() if cls is type(model))

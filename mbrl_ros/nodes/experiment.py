@@ -10,7 +10,6 @@ from rclpy.parameter import Parameter
 
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import ConfigError, Names
-from mbrl_ros.evaluate import RESTING
 from mbrl_ros.nodes import bringup, spin
 from mbrl_ros.nodes.controller_node import ControllerNode
 from mbrl_ros.nodes.estimator_node import EstimatorNode
@@ -20,6 +19,7 @@ from mbrl_ros.nodes.operator import Operator, OperatorError
 from mbrl_ros.nodes.plant_node import PlantNode
 from mbrl_ros.nodes.progress import Progress
 from mbrl_ros.scenario import FAILED, TargetResult
+from mbrl_ros.trial import RESTING
 from mbrl_ros.types import Array
 
 NODES = (PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)

@@ -1,0 +1,13 @@
+"""`ros2 run mbrl_ros fit RECORDING --model KIND`: see mbrl_ros.fit."""
+from __future__ import annotations
+
+from mbrl_ros import fit
+
+
+def main(args: list[str] | None = None) -> int:
+    """0: done, 2: a mistake of the user."""
+    return fit.main(args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -116,7 +116,7 @@ def test_whole_blocks_are_held_out(fraction):
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("--model", "crystal"), "unknown model 'crystal'; choose one of ensemble, gaussian"),
+    (("--model", "crystal"), "unknown model 'crystal'; choose one of bnn, ensemble, gaussian, gp"),
     (("--robot", "arm"), "joints: not this robot's names; missing: joint1"),
     (("--robot", "nobody"), "unknown robot 'nobody'; choose one of arm"),
     (("--set", "{robot: {effort_history: 2}}"), "x: not this robot's names; missing: effort/2/shoulder"),

@@ -19,6 +19,7 @@ PATIENCE = 60.0  # [s] for anything that should take a moment; a busy machine ta
 PER_PERIOD = 1.0  # [s] likewise for one control period
 FITTING = 1200.0  # [s]
 UNHEARD = 10.0  # [s] after which a service is called again: an answer is lost when its way back is not yet known
+ACQUAINTED = 1.0  # [s] in real time, for both ends of every service to find each other
 SERVICES = ("controller/hold", "controller/excite", "controller/reach", "controller/stop", "learner/fit")
 
 
@@ -52,6 +53,10 @@ class Operator(Node):
             self.wait(client.service_is_ready, "waiting for services")
         for topic in ("state_estimate", "local_dynamics", "plant/tool_pose", "reference", topics.COMMANDS):
             self.wait(lambda topic=topic: self.count_publishers(topic), f"waiting for {topic}")
+        if not self._lockstep:
+            # A server that has not found the way back to its client yet holds its executor up for 0.1 s an answer.
+            end = time.monotonic() + ACQUAINTED
+            self.wait(lambda: time.monotonic() > end, "waiting for the nodes")
 
     def request(self, service: str) -> str:
         """Call a Trigger service. Raises OperatorError where it refuses."""

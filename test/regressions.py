@@ -11,6 +11,7 @@ from arms import make, settings
 from mbrl_ros import assembly
 from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data, Features
+from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.physics import PhysicsModel
 
 NOISE = 0.05  # of the deviation of y
@@ -73,3 +74,11 @@ def relative_error(prediction: np.ndarray, y: np.ndarray) -> float:
     """Root mean squared error in units of the deviation of every column, over the columns that move."""
     moving = y.std(0) > 1e-9
     return float(np.sqrt(np.square((prediction - y)[:, moving] / y.std(0)[moving]).mean()))
+
+
+def error_over_ridge(model) -> float:
+    """Relative error of a model fitted to planar_arm() on fresh data, over that of ridge regression."""
+    data, fresh = planar_arm(), planar_arm(400, seed=1)
+    A, b = ridge(data.w, data.y, choose_ridge(data.w, data.y))
+    prediction = model.mean(torch.as_tensor(fresh.w)).numpy()
+    return relative_error(prediction, fresh.y) / relative_error(fresh.w @ A.T + b, fresh.y)

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,6 +104,31 @@ def find(kind: str, name: str) -> Path:
         return path
     known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
     raise ConfigError(f"unknown {kind[:-1]} {name!r}; choose one of {known}, or give the path of a .yaml file")
+
+
+def new_folder(parent: Path, prefix: str = "") -> Path:
+    """A folder in `parent` named after the present time; raises ConfigError where there can be none."""
+    stamp = f"{prefix}{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    for name in (stamp, *(f"{stamp}-{i}" for i in range(2, 100))):
+        try:
+            (parent / name).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"--output: {parent}: {error.strerror}") from error
+        return parent / name
+    raise ConfigError(f"--output: {parent}: no free name for a new folder")
+
+
+def parse_overrides(text: str) -> dict[str, Any]:
+    """The nested settings of `--set` on a command line, given as YAML."""
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"--set: expected a mapping such as '{{ensemble: {{members: 3}}}}', got {text!r}")
+    return settings
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from mbrl_ros import assembly, scenario
-from mbrl_ros.config import ConfigError, Names, merge
+from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.scenario import TargetResult
 from mbrl_ros.trial import Run
 
@@ -138,7 +137,7 @@ def finite(value: Any) -> Any:
 
 def _rows(a: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """All seeds of every case, `--jobs` seeds at a time; prints a line for each as it ends."""
-    more: dict[str, Any] = yaml.safe_load(a.set)
+    more = parse_overrides(a.set)
     if a.no_adapt:
         more = merge(more, {"learner": {"adapt": False}})
     priors = a.prior.split(",")

@@ -11,13 +11,13 @@ import sys
 from typing import Any
 
 import numpy as np
-import yaml
 
 from mbrl_ros import assembly, scenario
-from mbrl_ros.config import ConfigError, Names, merge
+from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluate import parse_seeds
+from mbrl_ros.gaussian import Z95
 from mbrl_ros.models.features import Data
-from mbrl_ros.models.identify import Z95, Estimate
+from mbrl_ros.models.identify import Estimate
 from mbrl_ros.models.inverse_dynamics import KINDS, Parameters
 from mbrl_ros.models.prior import fit
 from mbrl_ros.trial import Oracle, Run
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--set", default="{}", help="more settings, as YAML: '{plant: {payload: 1.0}}'")
     a = p.parse_args(arguments)
     try:
-        settings = assembly.settings(Names(robot=a.robot, prior="nominal"), yaml.safe_load(a.set))
+        settings = assembly.settings(Names(robot=a.robot, prior="nominal"), parse_overrides(a.set))
         print(report([estimate(settings, a.data_seconds, seed) for seed in parse_seeds(a.seeds)]))
     except ConfigError as error:
         print(f"evaluate_identify: {error}", file=sys.stderr)

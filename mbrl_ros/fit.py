@@ -18,7 +18,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +69,14 @@ def read_transitions(path: Path) -> Any:
 def fit_recording(a: argparse.Namespace) -> None:
     """Report on the blocks held out, then fit to all as a job would and save."""
     import torch
-    import yaml
 
     from mbrl_ros import assembly
     from mbrl_ros import fit_recording as recorded
-    from mbrl_ros.config import ConfigError, Names
+    from mbrl_ros.config import ConfigError, Names, new_folder, parse_overrides
     from mbrl_ros.models.prior import load
 
     torch.set_num_threads(1)
-    try:
-        more = yaml.safe_load(a.set)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set: {error}") from error
-    if not isinstance(more, dict):
-        raise ConfigError(f"--set: expected a mapping such as '{{ensemble: {{members: 3}}}}', got {a.set!r}")
+    more = parse_overrides(a.set)
     if not 0 <= a.hold_out < 1 or (a.seconds is not None and a.seconds <= 0):
         raise ConfigError("expected --hold-out from 0 to below 1, and --seconds above 0")
     settings = assembly.settings(Names(robot=a.robot, prior=a.model), more)
@@ -93,7 +86,7 @@ def fit_recording(a: argparse.Namespace) -> None:
     if a.hold_out:
         print(recorded.table(recorded.score(config.prior, transitions, robot, settings, config.seed, a.hold_out)),
               flush=True)
-    folder = a.output or Path("runs") / f"fit_{time.strftime('%Y%m%d_%H%M%S')}"
+    folder = a.output or new_folder(Path("runs"), "fit_")
     job = write_job(folder, transitions, settings)
     figures = run_job(*job)
     estimate = getattr(load(job[-1], robot), "estimate", None)

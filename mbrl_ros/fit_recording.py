@@ -14,6 +14,7 @@ import numpy as np
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.fields import same
+from mbrl_ros.gaussian import Z95
 from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.prior import fit, residuals
@@ -23,7 +24,6 @@ from mbrl_ros.types import Array, Transitions, Trial
 
 FEWEST = 50  # transitions; the parts of a hold-out have to be worth a fit and a score
 BLOCKS = 10  # of time, at least
-Z95 = 1.96
 
 
 class Score(NamedTuple):

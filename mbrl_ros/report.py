@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mbrl_ros.drawing import Scene
+from mbrl_ros.gaussian import Z95
 from mbrl_ros.robot import Config
 from mbrl_ros.types import Array
 
@@ -95,7 +96,7 @@ def plot_prediction(data: RunData) -> Figure:
     figure, all_axes = _figure(9.0, 5.6, rows=3)
     before = np.vstack([np.full((1, 3), np.nan), data.measured[:-1]])
     measured, mean, band = (1e3 * a for a in (data.measured - before, data.predicted_mean - before,
-                                              1.96 * data.predicted_std))  # (T, 3) [mm]
+                                              Z95 * data.predicted_std))  # (T, 3) [mm]
     inside = np.abs(measured - mean) <= band
     known = np.isfinite(measured + mean + band)
     coverage = 100.0 * inside[known].mean() if known.any() else np.nan

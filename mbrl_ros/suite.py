@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from mbrl_ros import assembly, scenario, suite_report
-from mbrl_ros.config import ConfigError, Names, from_mapping, merge, section, share
+from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section, share
 from mbrl_ros.evaluate import finite, parse_seeds, row, totals
 from mbrl_ros.trial import Run
 from mbrl_ros.world import World, motor_gain
@@ -175,12 +175,11 @@ def main(arguments: list[str] | None = None) -> int:
     a = parser().parse_args(arguments)
     try:
         jobs = plan(a)
+        folder = new_folder(a.output)
         rows = run_all(jobs, a.jobs)
     except ConfigError as error:
         print(f"suite: {error}", file=sys.stderr)
         return 2
-    folder = a.output / time.strftime("%Y-%m-%d_%H-%M-%S")
-    folder.mkdir(parents=True)
     (folder / "scenarios.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
     figures = suite_report.draw(rows, folder)
     print(suite_report.table(rows))

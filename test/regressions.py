@@ -9,6 +9,7 @@ import torch
 from arms import make, settings
 
 from mbrl_ros import assembly
+from mbrl_ros.gaussian import Z95
 from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data, Features
 from mbrl_ros.models.linear import choose_ridge, ridge
@@ -53,7 +54,7 @@ def split_blocks(data: Data, block: int = 100, every: int = 4) -> tuple[Data, Da
     return first, second
 
 
-def coverage(model: Any, data: Data, deviations: float = 1.96) -> np.ndarray:
+def coverage(model: Any, data: Data, deviations: float = Z95) -> np.ndarray:
     """Which part of y lies within so many predicted standard deviations, for every column that moves."""
     p = model.predict(torch.as_tensor(data.w))
     inside = np.abs(p.mean.numpy() - data.y) < deviations * p.cov.diagonal(dim1=-2, dim2=-1).sqrt().numpy()

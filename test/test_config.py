@@ -58,6 +58,21 @@ def test_malformed_files_are_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["", "a: [1", "3", "- 1"])
+def test_malformed_overrides_are_one_line(text):
+    with pytest.raises(ConfigError, match="--set: ") as error:
+        config.parse_overrides(text)
+    assert "\n" not in str(error.value)
+
+
+def test_new_folders_never_share_a_name(tmp_path):
+    folders = [config.new_folder(tmp_path / "runs", "fit_") for _ in range(3)]
+    assert len(set(folders)) == 3 and all(f.is_dir() and f.name.startswith("fit_") for f in folders)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="--output: "):
+        config.new_folder(tmp_path / "file")
+
+
 def test_flatten_and_back():
     nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": "x"}
     assert config.unflatten(config.flatten(nested)) == nested

@@ -78,6 +78,17 @@ def test_jacobian_equals_finite_differences(kind):
             check_jacobian(lambda v, i=i: model(kind).mean(w[i] + scale * v), torch.zeros_like(scale), J * scale)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(MODELS[kind], "expand")])
+def test_expand_is_predict_and_jacobian(kind):
+    """But for the Jacobian of a mixture, whose responsibilities are held there (see test_mixture)."""
+    w = torch.as_tensor(planar_arm().w[3])
+    (p, J), q = model(kind).expand(w), model(kind).predict(w)
+    assert np.allclose(p.mean.numpy(), q.mean.numpy(), atol=1e-12)
+    assert np.allclose(p.cov.numpy(), q.cov.numpy(), atol=1e-12)
+    if kind != "mixture":
+        assert np.allclose(J.numpy(), model(kind).jacobian(w)[1].numpy(), atol=1e-12)
+
+
 @kinds
 def test_covariance_is_positive_definite(kind):
     far = torch.as_tensor(planar_arm().w.mean(0)) + 20 * model(kind).w_scale

@@ -81,14 +81,6 @@ def test_weights_in_raw_units_are_the_same_network():
     assert np.allclose(found, expected.numpy(), atol=1e-3)  # float32, with entries of up to 100
 
 
-def test_expand_is_predict_and_jacobian(fitted):
-    w = torch.as_tensor(planar_arm().w[3])
-    p, J = fitted.expand(w)
-    q = fitted.predict(w)
-    for a, b in ((p.mean, q.mean), (p.cov, q.cov), (J, fitted.jacobian(w)[1])):
-        assert np.allclose(a.numpy(), b.numpy(), atol=1e-12)
-
-
 def test_the_noise_is_found():
     """The diagonal of R is the variance of the noise that was put in."""
     data, _, _ = linear(1500, 5, 3, seed=3, noise=0.2)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from mbrl_ros import evaluate, evaluate_identify
 from mbrl_ros.config import ConfigError
 from mbrl_ros.evaluate import finite, markdown, parse_seeds, totals
 
@@ -35,3 +36,9 @@ def test_seeds_are_a_range_or_a_list():
     assert parse_seeds("3-5") == [3, 4, 5] and parse_seeds("7") == [7] and parse_seeds("1,4") == [1, 4]
     with pytest.raises(ConfigError, match="--seeds: expected a range"):
         parse_seeds("few")
+
+
+@pytest.mark.parametrize("command", [evaluate, evaluate_identify])
+def test_mistakes_of_the_command_line_are_one_line(command, capsys):
+    assert command.main(["--set", "{a: [1"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

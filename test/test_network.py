@@ -101,14 +101,6 @@ def test_it_is_calibrated_on_held_out_blocks_of_time_of_an_excited_arm():
     assert 0.90 < coverage(model, fresh).mean() < 0.98
 
 
-def test_expand_is_predict_and_jacobian(fitted):
-    w = torch.as_tensor(planar_arm().w[3])
-    p, J = fitted.expand(w)
-    q = fitted.predict(w)
-    for a, b in ((p.mean, q.mean), (p.cov, q.cov), (J, fitted.jacobian(w)[1])):
-        assert np.allclose(a.numpy(), b.numpy(), atol=1e-12)
-
-
 def test_constant_columns_are_harmless():
     data, _, _ = linear(100, 4, 2, seed=6)
     w, y = np.column_stack([data.w, np.full(100, 3.0)]), np.column_stack([data.y, np.zeros(100)])

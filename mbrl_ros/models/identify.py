@@ -25,7 +25,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from mbrl_ros.gaussian import symmetrize
+from mbrl_ros.gaussian import Z95, symmetrize
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.inverse_dynamics import DAMPING, MASS, UNITS, Parameters, regressor
 from mbrl_ros.robot import Robot
@@ -43,7 +43,6 @@ LEAST_POWER = 1e-24  # of the power of the effort: exact data are fitted to roun
 DELAY_DEVIATION = 2e-3  # [s]; whole periods of delay are a setting
 FRICTION_DEVIATION = 0.02  # of the effort limit: no data sheet has dry friction
 ROUNDING = 1e-9
-Z95 = 1.96
 
 
 class Run(NamedTuple):

@@ -21,13 +21,13 @@ from mbrl_ros.config import ConfigError, param
 from mbrl_ros.models.features import Data, Features, scale_of
 from mbrl_ros.models.identify import Estimate, identify, runs_of
 from mbrl_ros.models.inverse_dynamics import Parameters
+from mbrl_ros.models.noise import NOISE_FLOOR
 from mbrl_ros.robot import Robot, addresses, load_model
 from mbrl_ros.types import Array, Gaussian
 
 # Truncation is of order EPS times curvature, rounding 1e-16 / EPS: both far below what a controller notices.
 EPS = 1e-6
 FULL = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
-NOISE_FLOOR = 1e-3  # of the deviation of y, as in ensemble.py
 
 
 class PhysicsModel:

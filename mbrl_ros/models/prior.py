@@ -103,7 +103,7 @@ class LinearizedPrior:
 
     def mean(self, w: Array) -> Array:
         """See Prior."""
-        g: Array = self.model.predict(torch.as_tensor(w)).mean.numpy()
+        g: Array = self.model.mean(torch.as_tensor(w)).numpy()
         return g
 
 

@@ -2,14 +2,12 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from rclpy.parameter import Parameter
 
 from mbrl_ros import assembly, scenario
-from mbrl_ros.config import ConfigError, Names
+from mbrl_ros.config import Names, new_folder
 from mbrl_ros.nodes import bringup, spin
 from mbrl_ros.nodes.controller_node import ControllerNode
 from mbrl_ros.nodes.estimator_node import EstimatorNode
@@ -138,17 +136,3 @@ class Experiment:
             self._processes.stop()
         nodes, self._nodes, self._processes = self._nodes, [], None
         spin.close(nodes)
-
-
-def new_folder(parent: Path) -> Path:
-    """A folder in `parent` named after the present time."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for name in (stamp, *(f"{stamp}-{i}" for i in range(2, 100))):
-        try:
-            (parent / name).mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ConfigError(f"--output: {parent}: {error.strerror}") from error
-        return parent / name
-    raise ConfigError(f"--output: {parent}: no free name for a new folder")

@@ -24,7 +24,7 @@ class Stopped(RuntimeError):
 
 
 class Drive:
-    """A ring after rest and excitation, and all states it has gone through."""
+    """A ring after rest and excitation, and the states it has gone through."""
 
     def __init__(self, settings: Settings, seconds: float, seed: int):
         self.settings = assembly.with_seed(settings, seed)
@@ -38,11 +38,13 @@ class Drive:
         self.run(EXCITE, seconds)
         self.data = data_of(self.learner, self.states[begin:])
 
-    def run(self, mode: str, seconds: float) -> None:
-        """So much time in a mode. Raises Stopped where the controller faults."""
+    def run(self, mode: str, seconds: float, keep: bool = True) -> None:
+        """So much time in a mode; `keep` the states. Raises Stopped where the controller faults."""
         self.controller.request(mode)
         for _ in range(round(seconds / self.robot.period)):
-            self.states.append(self.ring.tick()[0])
+            state, _ = self.ring.tick()
+            if keep:
+                self.states.append(state)
             if self.controller.mode == FAULT:
                 raise Stopped(self.controller.reason)
 

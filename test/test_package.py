@@ -23,7 +23,8 @@ LAYERS = [
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},
     {'assembly'},
     {'fit_recording', 'drive'},
-    {'fit', 'trial', 'evaluate', 'suite', 'evaluate_identify', 'evaluate_coverage'},
+    {'fit', 'trial', 'evaluate', 'suite', 'evaluate_identify', 'evaluate_coverage',
+     'evaluate_endurance'},
     {'nodes'},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

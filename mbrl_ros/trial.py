@@ -116,7 +116,7 @@ class Run:
         if world != self.plant.world:
             self.plant.change(world)
         if isinstance(self.learner, Oracle):
-            told = replace(self.controller.config, delay_periods=world.delay)
+            told = replace(self.controller.config, delay=float(world.delay))
             self.controller.config = self.controller.mpc.config = told
 
     def _targets(self) -> list[Array]:

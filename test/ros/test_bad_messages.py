@@ -134,11 +134,13 @@ def test_stale_stamps(rig, capfd):
     assert made.spin(lambda: estimates)
 
 
-def test_effort_from_commands(rig):
-    made = rig(EstimatorNode, estimator__effort_source="commands")
+@pytest.mark.parametrize("delay", [0, 2])
+def test_effort_from_commands(rig, delay):
+    made = rig(EstimatorNode, estimator__effort_source="commands", estimator__command_delay=delay)
     estimates = made.listen(StateEstimate, "state_estimate")
-    made.say(topics.COMMANDS, Float64MultiArray(data=[3.0, 99.0]))
-    assert made.spin(lambda: np.any(made[EstimatorNode]._effort))
+    for _ in range(1 + delay):
+        made.say(topics.COMMANDS, Float64MultiArray(data=[3.0, 99.0]))
+    assert made.spin(lambda: np.any(made[EstimatorNode]._commands[0]))
     made.say("joint_states", state(PERIOD, effort=()))
     assert made.spin(lambda: estimates)
     assert list(estimates[0].effort) == [3.0, 15.0]  # within the limit, as it acts

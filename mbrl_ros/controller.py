@@ -35,7 +35,7 @@ class Config:
     device: str = param("auto", "Where to plan; auto takes the CPU for one problem, which is faster there",
                         choices=("auto", "cpu", "cuda"))
     delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
-                         "efforts that the robot reports", -1.0, 3.0, live=True)
+                         "efforts that the robot reports", -1.0, 3.0)
     exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2", 0.0, 10.0,
                                live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
@@ -77,7 +77,7 @@ class Controller:
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
         """The effort (m,) for the period that begins at the state's time (plus the delay)."""
         mean = state.belief.mean
-        self.mpc.observe(state)
+        self.mpc.latency.observe(state)
         self.base.caution = self.mpc.latency.hold_gain
         fault = self._fault(mean)
         if fault and self.mode not in (IDLE, FAULT):
@@ -154,11 +154,6 @@ class ModelPredictiveController:
         self._previous, self._path, self.failures = None, None, 0
         if self.target is None:
             self.target = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy()
-
-    def observe(self, state: StateEstimate) -> None:
-        """The newest state, in whichever mode."""
-        self.latency.given = self.config.delay
-        self.latency.observe(state)
 
     def record(self, effort: Array) -> None:
         """What was commanded in the end, whichever mode asked for it."""

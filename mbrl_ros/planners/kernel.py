@@ -3,7 +3,7 @@
 In torch a plan of the ring is thousands of calls on small matrices, and the calls are what costs. Symbols, steps and
 tests are those of ilqr.py and lqr.py, which remain for batches, other models, other costs and other devices.
 
-Trajectories are z (T + 1, n + m, S) = [x; u] of S candidates, the candidates along the vector registers; u_T = 0.
+A trajectory is z (T + 1, n + m) = [x; u] with u_T = 0.
 Arrays that end in a product are wider than what is in them, up to a multiple of WIDTH; what is beyond is not read.
 `solve` compiles when this module is imported, some 10 seconds once, and is then kept on disk. All of it is in this file
 because numba looks at no other for changes. Not-a-numbers have to arrive: no fast mathematics but fused multiply-add.
@@ -24,6 +24,7 @@ _RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(
     STATUSES.index(s) for s in (CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE))
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 _jit = numba.njit(**_OPTIONS)
+_jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
 
 
 class Dynamics(NamedTuple):
@@ -31,6 +32,8 @@ class Dynamics(NamedTuple):
 
     G: Array  # (T or 1, n, d + 1), d = len(columns)
     columns: Array  # (d,) where s and u are in z
+    dense: int  # rows of G from here on have one entry beside the affine one at most, as those of past efforts
+    entry: Array  # (n,) where that is
 
 
 class Terms(NamedTuple):
@@ -113,7 +116,18 @@ def _dynamics(F: Array, f: Array, n: int) -> Dynamics:
             for a in range(d):
                 G[t, i, a] = F[t, i, columns[a]]
             G[t, i, d] = f[min(t, len(f) - 1), i]
-    return Dynamics(G, columns[:d])
+    dense, entry = 0, np.zeros(n, np.int64)
+    for i in range(n):
+        entries = 0
+        for a in range(d):
+            used = False
+            for t in range(steps):
+                used |= G[t, i, a] != 0.0
+            if used:
+                entries, entry[i] = entries + 1, a
+        if entries > 1:
+            dense = i + 1
+    return Dynamics(G, columns[:d], dense, entry)
 
 
 @_jit
@@ -142,82 +156,75 @@ def _norm(r: float, width: float, dead: bool) -> tuple[float, float, float]:
 
 
 @_jit
-def _evaluate(terms: Terms, z: Array) -> Array:
-    """Cost (S,) of the candidates; not a number where anything of theirs is not finite."""
-    steps, p, candidates = z.shape
-    total, r = np.zeros(candidates), np.empty(candidates)
-    for t in range(steps):
-        for a in range(p):
-            for s in range(candidates):
-                total[s] += 0.0 * z[t, a, s]
-        for j in range(len(terms.width)):
-            scale, width, dead = terms.scale[t, j], terms.width[j], terms.dead[j]
-            for s in range(candidates):
-                r[s] = -terms.reference[t, j]
-            for e in range(terms.start[j], terms.start[j + 1]):
-                value, a = terms.value[e], terms.index[e]
-                for s in range(candidates):
-                    r[s] += value * z[t, a, s]
-            for s in range(candidates):
-                total[s] += scale * _norm(r[s], width, dead)[0]
+def _residual(terms: Terms, z: Array, t: int, j: int) -> float:
+    r = -terms.reference[t, j]
+    for e in range(terms.start[j], terms.start[j + 1]):
+        r += terms.value[e] * z[t, terms.index[e]]
+    return r
+
+
+@_jit_sums
+def _zero(z: Array) -> float:
+    """Zero times everything: not a number where anything is not finite, as in a product with a dense R."""
+    total = 0.0
+    for t in range(z.shape[0]):
+        for a in range(z.shape[1]):
+            total += 0.0 * z[t, a]
+    return total
+
+
+@_jit
+def _evaluate(terms: Terms, z: Array) -> float:
+    """Cost of a trajectory."""
+    total = _zero(z)
+    for j in range(len(terms.width)):
+        width, dead = terms.width[j], terms.dead[j]
+        for t in range(len(z)):
+            total += terms.scale[t, j] * _norm(_residual(terms, z, t, j), width, dead)[0]
     return total
 
 
 @_jit
 def _expand(terms: Terms, z: Array, expansion: Expansion) -> None:
-    """About the one trajectory z (T + 1, n + m, 1)."""
+    """About the trajectory z (T + 1, n + m)."""
     expansion.gradient[:] = 0.0
     for t in range(len(z)):
         for j in range(len(terms.width)):
-            entries = range(terms.start[j], terms.start[j + 1])
-            r = -terms.reference[t, j]
-            for e in entries:
-                r += terms.value[e] * z[t, terms.index[e], 0]
-            _, slope, curvature = _norm(r, terms.width[j], terms.dead[j])
+            _, slope, curvature = _norm(_residual(terms, z, t, j), terms.width[j], terms.dead[j])
             expansion.weight[t, j] = terms.scale[t, j] * curvature
-            for e in entries:
+            for e in range(terms.start[j], terms.start[j + 1]):
                 expansion.gradient[t, terms.index[e]] += terms.scale[t, j] * slope * terms.value[e]
 
 
-@_jit
-def _step(dynamics: Dynamics, t: int, z: Array, compact: Array, x_next: Array) -> None:
-    """x' (n, S) of z (n + m, S)."""
-    G, d = dynamics.G[min(t, len(dynamics.G) - 1)], len(dynamics.columns)
-    for a in range(d):
-        compact[a] = z[dynamics.columns[a]]
-    compact[d] = 1.0
-    _product(G, compact, x_next, len(G), d + 1)
+@_jit_sums
+def _dot(a: Array, b: Array) -> float:
+    total = 0.0
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
 
 
 @_jit
-def _rollout(dynamics: Dynamics, z: Array) -> None:
-    """Fill in the states after the first."""
-    n = dynamics.G.shape[1]
-    compact = np.empty((len(dynamics.columns) + 1, z.shape[2]))
-    for t in range(len(z) - 1):
-        _step(dynamics, t, z[t], compact, z[t + 1, :n])
+def _forward(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: Array, length: float,
+             z: Array) -> None:
+    """Fill z (T + 1, n + m) under u_t + K_t (. - x_t) + a k_t, clamped, with a = `length` and H = -[K k].
 
-
-@_jit
-def _forward(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: Array, lengths: Array) -> Array:
-    """z of all step lengths (S,) under u_t + K_t (. - x_t) + a k_t, clamped, H = -[K k]."""
-    steps, p, candidates = len(nominal), nominal.shape[1], len(lengths)
-    n, m = dynamics.G.shape[1], H.shape[1]
-    z = np.zeros((steps, p, candidates))
-    compact = np.empty((len(dynamics.columns) + 1, candidates))
-    deviation, change = np.empty((n + 1, candidates)), np.empty((m, candidates))
-    deviation[n] = lengths
-    z[0] = nominal[0]
-    for t in range(steps - 1):
+    For the first state and u_t of `nominal`, which may be z itself where H is zero.
+    """
+    (T, m, wide), (n, d) = H.shape, (dynamics.G.shape[1], len(dynamics.columns))
+    compact, deviation = np.zeros(dynamics.G.shape[2]), np.zeros(wide)
+    compact[d], deviation[n] = 1.0, length
+    z[0, :n], z[T, n:] = nominal[0, :n], 0.0
+    for t in range(T):
+        G = dynamics.G[min(t, len(dynamics.G) - 1)]
         for i in range(n):
-            for s in range(candidates):
-                deviation[i, s] = z[t, i, s] - nominal[t, i, 0]
-        _product(H[t], deviation, change, m, n + 1)
+            deviation[i] = z[t, i] - nominal[t, i]
         for a in range(m):
-            for s in range(candidates):
-                z[t, n + a, s] = _clamp(nominal[t, n + a, 0] - change[a, s], lower[t, a], upper[t, a])
-        _step(dynamics, t, z[t], compact, z[t + 1, :n])
-    return z
+            z[t, n + a] = _clamp(nominal[t, n + a] - _dot(H[t, a], deviation), lower[t, a], upper[t, a])
+        for a in range(d):
+            compact[a] = z[t, dynamics.columns[a]]
+        for i in range(n):
+            z[t + 1, i] = _dot(G[i], compact)
 
 
 @_jit
@@ -309,7 +316,9 @@ def _box_newton(Quu: Array, H: Array, n: int, low: Array, high: Array, k: Array,
     m = len(k)
     q, g, target, L, right = H[:, n].copy(), np.empty(m), np.empty(m), np.empty((m, m)), np.empty((m, 1))
     free, face = np.empty(m, np.bool_), np.empty(m, np.bool_)
-    zero = slack * np.abs(q).max()
+    zero = 0.0
+    for a in range(m):
+        zero = max(zero, slack * abs(q[a]))
     _gradient(Quu, q, k, g)
     _free(k, g, low, high, zero, free)
     for _ in range(iterations):
@@ -328,14 +337,19 @@ def _box_newton(Quu: Array, H: Array, n: int, low: Array, high: Array, k: Array,
             _projected_search(Quu, g, low, high, k, target)
         _gradient(Quu, q, k, g)
         _free(k, g, low, high, zero, free)
-        if on_face and (free == face).all():
+        for a in range(m):
+            on_face &= free[a] == face[a]
+        if on_face:
             break
+    all_free = True
     for a in range(m):
+        all_free &= face[a]
         if not face[a]:
             H[a] = 0.0
     _cholesky_solve(L, H)
-    H[:, n] = -k
-    return bool(face.all())
+    for a in range(m):
+        H[a, n] = -k[a]
+    return all_free
 
 
 @_jit
@@ -379,32 +393,44 @@ def _set_cost(terms: Terms, expansion: Expansion, t: int, Q: Array) -> None:
 @_jit
 def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, low: Array, high: Array, mu: float,
               iterations: int, slack: float, H: Array, L: Array) -> tuple[bool, bool, float, float]:
-    """Fill H (T, m, n + 1) = -[K k] and L (T, m, m); success, clamped, sum k'q_u, sum k'Q_uu k. See lqr.backward.
+    """Fill H (T, m, wide) = -[K k] and L (T, m, m); success, clamped, sum k'q_u, sum k'Q_uu k. See lqr.backward.
 
     Homogeneous, with the affine terms last: the value at x is 1/2 a'V a, a = [x; 1].
     """
-    (T, m), n, d = low.shape, dynamics.G.shape[1], len(dynamics.columns)
+    (T, m), n, d, dense = low.shape, dynamics.G.shape[1], len(dynamics.columns), dynamics.dense
     p, wide, s = n + m, dynamics.G.shape[2], d - m  # the first s columns are states, m efforts follow
     V, Q = np.zeros((n + 1, _padded(n + 1))), np.empty((p, _padded(p + 1)))  # Q = [Q_zz q_z]
     VG, GVG = np.empty((n + 1, wide)), np.empty((d, wide))
     Quu, ridged = np.empty((m, m)), np.empty((m, m))
     half, S = np.empty((m, V.shape[1])), np.empty(V.shape)
-    H_t = np.empty((m, V.shape[1]))
     _set_cost(terms, expansion, T, Q)
     V[:n, :n], V[n, :n] = Q[:n, :n], Q[:n, p]
     clamped, linear, quadratic = False, 0.0, 0.0
     for t in range(T - 1, -1, -1):
         G = dynamics.G[min(t, len(dynamics.G) - 1)]
-        _product(V, G, VG, n + 1, n)
-        _product(G.T, VG, GVG, d, n)
+        _product(V, G, VG, n + 1, dense)
+        for k in range(dense, n):
+            a = dynamics.entry[k]
+            for i in range(n + 1):
+                VG[i, a] += V[i, k] * G[k, a]
+        _product(G.T, VG, GVG, d, dense)
+        for k in range(dense, n):
+            a = dynamics.entry[k]
+            for b in range(wide):
+                GVG[a, b] += G[k, a] * VG[k, b]
         _set_cost(terms, expansion, t, Q)
         for a in range(d):
             row = dynamics.columns[a]
             for b in range(d):
                 Q[row, dynamics.columns[b]] += GVG[a, b]
             Q[row, p] += VG[n, a]
-        Quu[:], H_t[:, :n], H_t[:, n] = Q[n:, n:p], Q[n:, :n], Q[n:, p]
-        ridged[:] = Quu
+        H_t = H[t]
+        for a in range(m):
+            for i in range(n):
+                H_t[a, i] = Q[n + a, i]
+            H_t[a, n] = Q[n + a, p]
+            for b in range(m):
+                Quu[a, b] = ridged[a, b] = Q[n + a, n + b]
         if mu > 0.0:
             for a in range(m):
                 for i in range(n):
@@ -430,18 +456,20 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, low: Array
             for j in range(i + 1):
                 V[i, j] = V[j, i] = 0.5 * (Q[i, j] + Q[j, i] - S[i, j] - S[j, i])
             V[n, i] = Q[i, p] - 0.5 * (S[i, n] + S[n, i])
-        H[t] = H_t[:, : n + 1]
     return np.isfinite(linear + quadratic), clamped, linear, quadratic
 
 
 @_jit
 def _is_finite(dynamics: Dynamics, terms: Terms, expansion: Expansion) -> bool:
     """Whether dynamics and the expansion of the cost are finite."""
-    squares = 0.0
-    for j in range(len(terms.width)):
-        for e in range(terms.start[j], terms.start[j + 1]):
-            squares += expansion.weight[:, j].sum() * terms.value[e] ** 2
-    return np.isfinite(dynamics.G.sum() + expansion.gradient.sum() + squares)
+    total = _zero(expansion.gradient)
+    for t in range(len(dynamics.G)):
+        total += _zero(dynamics.G[t])
+    for t in range(len(expansion.weight)):
+        for j in range(len(terms.width)):
+            for e in range(terms.start[j], terms.start[j + 1]):
+                total += 0.0 * expansion.weight[t, j] * terms.value[e]
+    return np.isfinite(total)
 
 
 _vector, _matrix, _stack = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1]
@@ -463,25 +491,27 @@ def solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arra
     (T, m), n = u.shape, len(x0)
     p = n + m
     dynamics, terms = _dynamics(F, f, n), _terms(R, reference, scale, width, dead)
-    z = np.zeros((T + 1, p, 1))
+    z, candidate, best = np.empty((T + 1, p)), np.empty((T + 1, p)), np.empty((T + 1, p))
+    H, L = np.zeros((T, m, _padded(n + 1))), np.zeros((T, m, m))
+    H_new, L_new = np.zeros(H.shape), np.zeros(L.shape)
     for i in range(n):
-        z[0, i, 0] = x0[i] if np.isfinite(x0[i]) else 0.0
-    z[:T, n:, 0] = u
-    _rollout(dynamics, z)
-    cost = _evaluate(terms, z)[0]
+        z[0, i] = x0[i] if np.isfinite(x0[i]) else 0.0
+    z[:T, n:] = u
+    _forward(dynamics, z, H, lower, upper, 0.0, z)
+    z[:T, n:] = u  # where a state was not a number, so are the efforts now
+    cost = _evaluate(terms, z)
     status = _RUNNING
     if not (np.isfinite(cost) and np.isfinite(x0).all()):
         cost, status = np.inf, _NOT_FINITE
-    lengths = backtracking ** np.arange(step_lengths)
     expansion = Expansion(np.empty((T + 1, p)), np.empty((T + 1, len(R))))
-    H, L = np.zeros((T, m, n + 1)), np.zeros((T, m, m))
-    H_new, L_new = np.empty((T, m, n + 1)), np.empty((T, m, m))
     low, high = np.empty((T, m)), np.empty((T, m))
     mu, rate, solved, retry, passes = mu_start, 1.0, False, False, 0
     while status == _RUNNING and passes < iterations:
         passes += 1
         _expand(terms, z, expansion)
-        low[:], high[:] = lower - z[:T, n:, 0], upper - z[:T, n:, 0]
+        for t in range(T):
+            for a in range(m):
+                low[t, a], high[t, a] = lower[t, a] - z[t, n + a], upper[t, a] - z[t, n + a]
         good, clamped, linear, quadratic = _backward(dynamics, terms, expansion, low, high, mu, box_iterations,
                                                      box_slack, H_new, L_new)
         if good:
@@ -491,19 +521,19 @@ def solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arra
         flat, accepted = good and expected <= enough, False
         converged = flat and mu == 0.0
         if good and not flat:
-            candidates = _forward(dynamics, z, H, lower, upper, lengths)
-            costs, best = _evaluate(terms, candidates), -1
-            for i in range(step_lengths):
-                promised = -lengths[i] * (linear + 0.5 * lengths[i] * quadratic)
-                if (cost - costs[i] >= accept_ratio * promised and promised > 0
-                        and (best < 0 or costs[i] < costs[best])):
-                    best = i
-            accepted = best >= 0
+            least, length = np.inf, 1.0
+            for rung in range(step_lengths):
+                _forward(dynamics, z, H, lower, upper, length, candidate)
+                value, promised = _evaluate(terms, candidate), -length * (linear + 0.5 * length * quadratic)
+                if cost - value >= accept_ratio * promised and promised > 0.0 and value < least:
+                    accepted, least, best, candidate = True, value, candidate, best
+                    # An exact full step needs no shorter one, which would promise less.
+                    converged = rung == 0 and mu == 0.0 and not clamped and abs(cost - value - expected) <= enough
+                    if converged:
+                        break
+                length *= backtracking
             if accepted:
-                exact = best == 0 and mu == 0.0 and abs(cost - costs[0] - expected) <= enough
-                converged = exact and not clamped
-                cost = costs[best]
-                z[:, :, 0] = candidates[:, :, best]
+                cost, z, best = least, best, z
         if accepted:
             rate = min(rate / mu_factor, 1 / mu_factor)
             mu *= rate
@@ -527,8 +557,8 @@ def solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arra
             Sigma[t] = np.eye(m)
             _cholesky_solve(L[t], Sigma[t])
     K = -H[:, :, :n] if solved else np.zeros((T, m, n))
-    x = z[:, :n, 0].copy()
+    x = z[:, :n].copy()
     for t in range(T + 1):
         for i in range(n):
             x[t, i] = x[t, i] if np.isfinite(x[t, i]) else 0.0
-    return x, z[:T, n:, 0].copy(), K, Sigma, cost, _LIMIT if status == _RUNNING else status, passes
+    return x, z[:T, n:].copy(), K, Sigma, cost, _LIMIT if status == _RUNNING else status, passes

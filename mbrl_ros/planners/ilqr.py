@@ -162,7 +162,7 @@ class Ilqr:
         mu_factor: float = param(1.6, "By which the rate of change of the regularisation itself changes", low=1.01)
 
     def __init__(self, config: Config | None = None) -> None:
-        from mbrl_ros.planners import kernel  # compiles, some 15 s at the first import of all: not before it is wanted
+        from mbrl_ros.planners import kernel  # may compile for some 10 s: not where only settings are wanted
         self.config = config or self.Config()
         self.horizon = self.config.horizon
         self._kernel: Any = kernel.solve

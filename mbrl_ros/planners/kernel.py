@@ -5,8 +5,10 @@ tests are those of ilqr.py and lqr.py, which remain for batches, other models, o
 
 A trajectory is z (T + 1, n + m) = [x; u] with u_T = 0.
 Arrays that end in a product are wider than what is in them, up to a multiple of WIDTH; what is beyond is not read.
-`solve` compiles when this module is imported, some 10 seconds once, and is then kept on disk. All of it is in this file
-because numba looks at no other for changes. Not-a-numbers have to arrive: no fast mathematics but fused multiply-add.
+`solve` compiles when this module is imported, some 10 seconds once: Ilqr does so when it is made, hence before anything
+moves. The result is kept in __pycache__ beside this file, or in the user's cache where that cannot be written, or where
+NUMBA_CACHE_DIR says. All of it is in this file because numba looks at no other for changes. Not-a-numbers have to
+arrive: no fast mathematics but fused multiply-add and the order of sums.
 """
 from __future__ import annotations
 
@@ -479,8 +481,7 @@ _SIGNATURE = numba.types.Tuple((_matrix, _matrix, _stack, _stack, _float, _int, 
     _int, _int, *[_float] * 7, _int, _float)
 
 
-@numba.njit(_SIGNATURE, cache=True, **_OPTIONS)
-def solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Array, width: Array, dead: Array,
+def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Array, width: Array, dead: Array,
           lower: Array, upper: Array, u: Array, iterations: int, step_lengths: int, backtracking: float,
           accept_ratio: float, tolerance: float, mu_start: float, mu_min: float, mu_max: float, mu_factor: float,
           box_iterations: int, box_slack: float) -> tuple[Array, Array, Array, Array, float, int, int]:
@@ -562,3 +563,13 @@ def solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arra
         for i in range(n):
             x[t, i] = x[t, i] if np.isfinite(x[t, i]) else 0.0
     return x, z[:T, n:].copy(), K, Sigma, cost, _LIMIT if status == _RUNNING else status, passes
+
+
+def _compile() -> Any:
+    try:
+        return numba.njit(_SIGNATURE, cache=True, **_OPTIONS)(_solve)
+    except RuntimeError:  # numba may write neither beside this file nor in the user's cache
+        return numba.njit(_SIGNATURE, **_OPTIONS)(_solve)
+
+
+solve = _compile()

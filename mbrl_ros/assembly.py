@@ -19,10 +19,7 @@ def settings(names: Names, overrides: Settings | None = None) -> dict[str, Any]:
 
 
 def make_robot(s: Settings) -> robot.Robot:
-    """The robot; its effort history covers the controller's delay."""
-    delay = from_mapping(controller.Config, section(s, "controller"), "controller").delay_periods
-    config = from_mapping(robot.Config, merge({"effort_history": delay + 1}, section(s, "robot")), "robot")
-    return robot.Robot(config)
+    return robot.Robot(from_mapping(robot.Config, section(s, "robot"), "robot"))
 
 
 def make_plant(s: Settings, r: robot.Robot) -> plant.MujocoPlant:

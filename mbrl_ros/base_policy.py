@@ -31,8 +31,7 @@ class Config:
     white_noise: float = param(0.02, "Effort noise drawn anew each period, as a fraction of the limit", 0.0, 1.0,
                                live=True)
     integral: float = param(1.0, "Integral gain of the hold, relative to its stiffness [1/s]", 0.0, 10.0)
-    gain: float = param(1.0, "Factor on robot.stiffness and robot.damping; below 1 where a delay makes the hold swing",
-                        0.01, 10.0)
+    gain: float = param(1.0, "Factor on robot.stiffness and robot.damping", 0.01, 10.0)
     seed: int = param(0, "Seed of the excitation", 0)
 
 
@@ -41,6 +40,7 @@ class BasePolicy:
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
+        self.caution = 1.0  # factor on the gains, from whoever knows how late they act
         self.start(robot.home, np.zeros(robot.m))
 
     def start(self, posture: Array, effort: Array) -> None:
@@ -61,10 +61,11 @@ class BasePolicy:
         offset, speed = self._wander() if excite else (np.zeros(robot.m), np.zeros(robot.m))
         margin = 0.05 * (robot.position_high - robot.position_low)
         goal = np.clip(self.posture + offset, robot.position_low + margin, robot.position_high - margin)
-        bound, pull = 0.5 * robot.effort_limit, config.gain * robot.stiffness * (goal - q)
+        gain = config.gain * self.caution
+        bound, pull = 0.5 * robot.effort_limit, gain * robot.stiffness * (goal - q)
         self._integral = np.clip(self._integral + h * config.integral * pull, -bound, bound)
-        u = pull + config.gain * robot.damping * (speed - qd) + self._integral
-        return u + self._effort_noise() if excite else u
+        u = pull + gain * robot.damping * (speed - qd) + self._integral
+        return u + np.sqrt(self.caution) * self._effort_noise() if excite else u
 
     def _wander(self) -> tuple[Array, Array]:
         """Offset and speed of the posture; it fades in over a second so that the start is smooth."""

@@ -3,8 +3,8 @@
 `Controller.act` is called once per period with the newest state and local model. It is in one mode at a time: `idle`
 (zero effort), `hold` and `excite` (base policy), `reach` (model-predictive control), or `fault` (zero effort until
 asked for another mode), and whatever the mode asks for passes the limits on effort and its rate. The model-predictive
-part predicts the belief over the known delay, shifts the previous plan by one period as warm start, plans, and plays
-the first effort; on a failed plan it plays the previous plan's next step with its feedback gains.
+part predicts the state over the delay, shifts the previous plan by one period as warm start, plans, and plays the
+first effort; on a failed plan it plays the previous plan's next step with its feedback gains.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from mbrl_ros import base_policy
 from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
+from mbrl_ros.latency import Latency
 from mbrl_ros.path import Motion
 from mbrl_ros.planners import CONVERGED, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.robot import Robot
@@ -33,7 +34,8 @@ class Config:
     planner: str = param("ilqr", "Which planner", choices=tuple(PLANNERS))
     device: str = param("auto", "Where to plan; auto takes the CPU for one problem, which is faster there",
                         choices=("auto", "cpu", "cuda"))
-    delay_periods: int = param(0, "Periods between a measurement and the command planned from it taking effect", 0, 4)
+    delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
+                         "efforts that the robot reports", -1.0, 3.0)
     exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2", 0.0, 10.0,
                                live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
@@ -75,6 +77,8 @@ class Controller:
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
         """The effort (m,) for the period that begins at the state's time (plus the delay)."""
         mean = state.belief.mean
+        self.mpc.latency.observe(state)
+        self.base.caution = self.mpc.latency.hold_gain
         fault = self._fault(mean)
         if fault and self.mode not in (IDLE, FAULT):
             self._enter(FAULT, fault, state)
@@ -140,7 +144,7 @@ class ModelPredictiveController:
         self._path: Motion | None = None
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
-        self._pending: list[Array] = []  # commands of the last `delay_periods` periods, oldest first
+        self.latency = Latency(robot, config.delay)
         self.plan: Plan | None = None  # the newest, on the CPU as numpy
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
@@ -155,12 +159,13 @@ class ModelPredictiveController:
         """What was commanded in the end, whichever mode asked for it."""
         gain = min(1.0, self.robot.period / self.config.effort_mean_time)
         self.effort_mean += gain * (effort - self.effort_mean)
-        self._pending = [*self._pending, effort][len(self._pending) + 1 - max(1, self.config.delay_periods) :]
+        self.latency.record(effort)
 
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array) -> Array:
         """The effort (m,) to command now. Raises nothing; see `failures` and `status`."""
         began = time.perf_counter()
-        x, start = self._over_the_delay(state, dynamics)
+        x, ahead, dynamics = self.latency.compensate(state.belief.mean, dynamics)
+        start = state.time + round(ahead * self.robot.period * 1e9)
         lower, upper = self._bounds(last_effort)
         problem = self._problem(x, start, dynamics, lower, upper, state.time)
         warm = _shift(self._previous) if self._previous is not None else None
@@ -175,14 +180,6 @@ class ModelPredictiveController:
         self.plan = plan
         self.solve_time = time.perf_counter() - began
         return self._play(plan, x, lower[0], upper[0])
-
-    def _over_the_delay(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> tuple[Array, int]:
-        """Mean of x when the next command takes effect, and that instant [ns]."""
-        x, when = state.belief.mean, state.time
-        for effort in self._pending[: self.config.delay_periods]:
-            x = dynamics.F @ np.concatenate([x, effort]) + dynamics.f
-            when += round(self.robot.period * 1e9)
-        return x, when
 
     def _bounds(self, last_effort: Array) -> tuple[Array, Array]:
         """Effort limits (T, m); at the first step also what the rate limit allows after the last effort."""

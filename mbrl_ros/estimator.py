@@ -25,6 +25,7 @@ class Config:
     acceleration_noise: float = param(10.0, "Standard deviation of joint acceleration [rad/s^2 or m/s^2]", 1e-6, 1e4)
     effort_source: str = param("joint_states", "Where the effort that acted is read: joint_states, or commands "
                                "for a robot that reports measured torque", choices=("joint_states", "commands"))
+    command_delay: int = param(0, "Where it is read from commands: periods until they act", 0, 3)
 
 
 class JointFilter:

@@ -116,8 +116,7 @@ class Run:
         if world != self.plant.world:
             self.plant.change(world)
         if isinstance(self.learner, Oracle):
-            told = replace(self.controller.config, delay_periods=world.delay)
-            self.controller.config = self.controller.mpc.config = told
+            self.controller.mpc.latency.given = float(world.delay)
 
     def _targets(self) -> list[Array]:
         if self.tracking:

@@ -17,7 +17,7 @@ LOAD, TIP = "swinging_load", "tip"  # names of what is put into the model
 BALL = 0.03  # [m] radius of the load and, in contact, of the tool
 HARD = [0.004, 1.0]  # [s], 1: time constant and damping ratio of contact with the wall
 WALL_BIT = 4  # of contype and conaffinity: model files use 1 and 2
-LONGEST_DELAY = 4  # [periods]
+LONGEST_DELAY = 3  # [periods]
 
 
 @dataclass(frozen=True)

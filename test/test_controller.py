@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from arms import make, settings
+from arms import double_integrator, make, settings
 
 from mbrl_ros import assembly, base_policy
 from mbrl_ros.config import ConfigError
 from mbrl_ros.planners import NOT_FINITE
-from mbrl_ros.types import Gaussian, LinearGaussianDynamics, StateEstimate
+from mbrl_ros.types import Gaussian, StateEstimate
 
 PERIOD = 20_000_000  # [ns]
 
@@ -27,20 +27,6 @@ def state(robot, step=0, q=None, qd=0.0):
     x[robot.slice("joint/velocity")] = qd
     x[robot.slice("motion")][2 * robot.m :] = robot.kinematics(x[: robot.m], x[robot.m : 2 * robot.m])[0]
     return StateEstimate(step * PERIOD, 0, step, Gaussian(x, 1e-6 * np.eye(robot.n)), np.zeros(robot.m))
-
-
-def double_integrator(robot, inertia=0.5):
-    """Joint by joint, with the tool frozen: enough for the planner to have something to do."""
-    h, m, n = robot.period, robot.m, robot.n
-    F = np.zeros((n, n + m))
-    F[:n, :n] = np.eye(n)
-    F[:m, m : 2 * m] = h * np.eye(m)
-    F[m : 2 * m, n:] = h / inertia * np.eye(m)
-    J = robot.kinematics(robot.home, np.zeros(m))[1][:3, :m]
-    F[2 * m : 2 * m + 3, m : 2 * m] = h * J
-    F[robot.slice("effort/1")] = 0.0
-    F[robot.slice("effort/1"), n:] = np.eye(m)
-    return LinearGaussianDynamics(F, np.zeros(n), 1e-6 * np.eye(n))
 
 
 def test_it_starts_idle_with_zero_effort(controller):
@@ -126,19 +112,6 @@ def test_a_broken_model_plays_the_previous_plan_then_faults(controller):
         modes.append(controller.mode)
     assert controller.mpc.status == NOT_FINITE
     assert modes == ["reach", "reach", "fault", "fault"]  # max_failures: 2
-
-
-def test_delay_is_predicted_over():
-    """With one period of delay the plan starts where the pending command will have led."""
-    s = settings(controller={"delay_periods": 1})
-    robot = assembly.make_robot(s)
-    controller = assembly.make_controller(s, robot)
-    model = double_integrator(robot)
-    controller.mpc.record(np.array([3.0, -1.0]))
-    x, when = controller.mpc._over_the_delay(state(robot), model)
-    expected = model.F @ np.concatenate([state(robot).belief.mean, [3.0, -1.0]])
-    assert np.allclose(x, expected) and when == PERIOD
-    assert robot.history == 2
 
 
 def test_exploration_noise_has_the_covariance_of_the_inverse_curvature():

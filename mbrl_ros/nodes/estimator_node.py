@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ class EstimatorNode(PartNode):
         self._lockstep = self.component(PARTS["plant"], "plant").pace == "lockstep"
         self._said = False
         self._by_command = self.estimator.config.effort_source == "commands"
-        self._effort = np.zeros(self.robot.m)
+        waiting = 1 + self.estimator.config.command_delay
+        self._commands = deque([np.zeros(self.robot.m)] * waiting, waiting)  # oldest first: that one acts
         self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came
         self._last: StateEstimate | None = None
         self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.RING)
@@ -48,7 +50,7 @@ class EstimatorNode(PartNode):
         except MessageError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=topics.THROTTLE)
             return
-        self._effort = np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit)
+        self._commands.append(np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit))
 
     def _measured(self, message: JointState) -> None:
         try:
@@ -57,7 +59,7 @@ class EstimatorNode(PartNode):
             self.get_logger().error(f"joint_states dropped: {error}", throttle_duration_sec=topics.THROTTLE)
             return
         if self._by_command:
-            observation = dataclasses.replace(observation, effort=self._effort)
+            observation = dataclasses.replace(observation, effort=self._commands[0])
         if self._stale(observation) or self._again(observation):
             return
         estimate = self.estimator.update(observation)

@@ -103,7 +103,7 @@ def test_mistakes_of_the_user_are_one_line_and_exit_code_2(tmp_path):
         ("learner_node", [*ros, "--params-file", str(broken)], "broken.yaml: cannot be read as YAML"),
         ("plant_node", [*ros, "--params-file", str(wrong)], "Sequence should be of same type"),
         ("plant_node", [*ros, "-p", "robot.period"], "Couldn't parse parameter override rule"),
-        ("controller_node", [*ros, "-p", "controller.delay_periods:=9"], "delay_periods: expected a value from 0 to 4"),
+        ("controller_node", [*ros, "-p", "controller.delay:=9.0"], "delay: expected a value from -1.0 to 3.0"),
         ("controller_node", ["node", "--fast"], "unknown argument '--fast'; expected --ros-args"),
         ("logger_node", [*ros, "-p", "logger.folder:=/proc/nowhere"], "/proc/nowhere: cannot record there"),
         ("bringup", ["robo:=arm"], "expected NAME:=VALUE; the names are robot"),

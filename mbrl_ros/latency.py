@@ -1,0 +1,107 @@
+"""How late commands act, found from the efforts that the robot reports, and planning across that delay.
+
+With a delay of d + phi periods, d whole and 0 <= phi < 1, what acts on average over period k is a blend of commands,
+
+    e_k = (1 - phi) c_{k-d} + phi c_{k-d-1},
+
+whether a command arrives in mid-period (phi: computation and transport) or queues for whole periods (d). For every d
+the best phi is a least-squares fit to the changes of e over the last few periods (torque readings may be off by
+friction); d changes where another explains them much better than noise would allow. The planner then starts from the
+state predicted over d periods, and its model acts with the blend: x' = A x + B ((1 - phi) u + phi u_before) + f, where
+u_before is in x (the state augmented by the previous effort).
+"""
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
+
+LONGEST = 3  # [periods] that are looked for, and a fraction more
+KEEP = 0.8  # of the evidence per period: a delay that changes is found within a tenth of a second at 50 Hz
+BETTER = 9.0  # by how much the log likelihood ratio (times 2) must speak for another d
+QUIET = 1e-3  # [effort limit] changes of effort below this say nothing
+EXPLAINED = 0.25  # of the power of the changes at most is left over, or what is reported is not what was commanded
+TOLERATED = 0.3  # [periods] of delay that the gains of a hold are made for
+
+
+class Latency:
+    """Remembers commands and estimates `periods`, unless that is given."""
+
+    def __init__(self, robot: Robot, given: float = -1.0):
+        """given: the delay in periods; negative: estimate it."""
+        self.robot = robot
+        self._whole, self._part = 0, 0.0
+        self._sums = np.zeros((LONGEST + 1, 3))  # for every d: s's, s'r, r'r (see observe)
+        self._power = 0.0  # of the changes of effort
+        self._commands = deque([np.zeros(robot.m)] * (LONGEST + 3), LONGEST + 3)  # newest last
+        self._last: StateEstimate | None = None
+        self.given = given
+
+    @property
+    def periods(self) -> float:
+        """Delay from a state to the effect of the command that answers it."""
+        return self._whole + self._part if self.given < 0 else self.given
+
+    @property
+    def hold_gain(self) -> float:
+        """Factor on the gains of a hold that does not look ahead: it swings where gain times delay is too large."""
+        return min(1.0, TOLERATED / max(self.periods, 1e-9))
+
+    def record(self, effort: Array) -> None:
+        """The command (m,) [N m or N] that answers the newest state."""
+        self._commands.append(effort)
+
+    def observe(self, state: StateEstimate) -> None:
+        """The effort that acted over the last period; a new episode forgets what was found before."""
+        last, self._last = self._last, state
+        if last is None or state.episode != last.episode:
+            self._sums[:], self._power = 0.0, 0.0
+            return
+        skipped = state.step - last.step - 1
+        for _ in range(min(skipped, LONGEST + 3)):  # states that nobody answered
+            self._commands.append(self._commands[-1])
+        if skipped:
+            return
+        c = -np.diff(np.array(self._commands)[::-1], axis=0) / self.robot.effort_limit  # (LONGEST + 2, m), newest first
+        e = (state.effort - last.effort) / self.robot.effort_limit
+        r, s = e - c[:-1], c[1:] - c[:-1]  # left over with phi = 0, and its slope by phi
+        self._sums = KEEP * self._sums + np.stack([(s * s).sum(1), (s * r).sum(1), (r * r).sum(1)], 1)
+        self._power = KEEP * self._power + float(e @ e)
+        self._estimate()
+
+    def _estimate(self) -> None:
+        ss, sr, rr = self._sums.T
+        weight = QUIET**2  # pulls towards the phi of before where nothing moves
+        phi = np.clip((sr + weight * self._part) / (ss + weight), 0.0, 1.0)
+        error = rr - 2 * phi * sr + phi**2 * ss  # (LONGEST + 1,)
+        best, count = int(np.argmin(error)), self.robot.m / (1 - KEEP)
+        noise = max(error[best] / count, QUIET**2)
+        if error[best] >= EXPLAINED * self._power:
+            return
+        if best != self._whole and error[self._whole] - error[best] > BETTER * noise:
+            self._whole = best
+        self._part = float(phi[self._whole])
+
+    def compensate(self, x: Array, dynamics: LinearGaussianDynamics) -> tuple[Array, int, LinearGaussianDynamics]:
+        """x (n,) when the next command begins to act, how many periods ahead that is, and the dynamics by commands.
+
+        In the x that is returned, the newest effort is the last command.
+        """
+        whole, part = divmod(self.periods, 1.0)
+        ahead, newest = int(whole), self.robot.slice("effort/1")
+        c = list(self._commands)
+        for j in range(ahead):
+            acting = (1 - part) * c[j - ahead] + part * c[j - ahead - 1]
+            x = dynamics.F @ np.concatenate([x, acting]) + dynamics.f
+        x = x.copy()
+        x[newest] = c[-1]
+        if part == 0.0:
+            return x, ahead, dynamics
+        n, F = self.robot.n, dynamics.F.copy()
+        moves = np.delete(np.arange(n), np.arange(newest.start, newest.stop))  # the memory takes the command itself
+        F[moves, newest] += part * F[moves, n:]
+        F[moves, n:] *= 1 - part
+        return x, ahead, LinearGaussianDynamics(F, dynamics.f, dynamics.Sigma)

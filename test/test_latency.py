@@ -1,0 +1,111 @@
+"""The delay is found from what acted, and planning by commands equals the delayed plant."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from arms import double_integrator, make
+
+from mbrl_ros.latency import Latency
+from mbrl_ros.types import Gaussian, StateEstimate
+
+
+def state_of(robot, step, effort, x=None, episode=0):
+    mean = np.zeros(robot.n) if x is None else x
+    return StateEstimate(step * 20_000_000, episode, step, Gaussian(mean, np.eye(robot.n)), effort)
+
+
+def acted(commands, k, delay):
+    """Mean effort over period k, from the commands of all periods."""
+    whole, part = divmod(delay, 1.0)
+    past = lambda i: commands[i] if i >= 0 else np.zeros_like(commands[0])  # noqa: E731
+    return (1 - part) * past(k - int(whole)) + part * past(k - int(whole) - 1)
+
+
+def listen(robot, delays, noise=0.0, seed=0, skip=()):
+    """The estimate after every period of a plant whose delay is delays[k]."""
+    rng, latency = np.random.default_rng(seed), Latency(robot)
+    commands = rng.standard_normal((len(delays), robot.m)) * 0.1 * robot.effort_limit
+    found = []
+    for k, delay in enumerate(delays):
+        if k in skip:  # no state came, so nobody commanded: the old command goes on
+            commands[k] = commands[k - 1]
+            continue
+        e = acted(commands, k - 1, delay) if k else np.zeros(robot.m)
+        e = e + noise * robot.effort_limit * rng.standard_normal(robot.m)
+        latency.observe(state_of(robot, k, e))
+        latency.record(commands[k])
+        found.append(latency.periods)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.45, 1.0, 1.3, 2.0, 3.0, 3.7])
+def test_a_delay_is_found_within_a_tenth_of_a_second(delay):
+    found = listen(make(), [delay] * 40)
+    assert np.allclose(found[8:], delay, atol=0.01)
+
+
+@pytest.mark.parametrize("before, after", [(0.0, 2.0), (1.0, 0.0), (0.5, 1.5)])
+def test_a_sudden_change_is_found(before, after):
+    found = listen(make("arm"), [before] * 30 + [after] * 30)
+    assert np.allclose(found[29], before, atol=0.01) and np.allclose(found[42:], after, atol=0.1)
+
+
+def test_noisy_torque_readings_do_not_make_the_delay_jump():
+    found = listen(make("arm"), [1.0] * 400, noise=0.05)
+    assert np.abs(found[20:] - 1.0).max() < 0.4 and abs(found[20:].mean() - 1.0) < 0.1
+
+
+def test_states_that_did_not_come_are_no_delay():
+    assert np.allclose(listen(make("arm"), [0.0] * 60, skip=(20, 31, 32, 45)), 0.0, atol=0.01)
+
+
+def test_constant_commands_say_nothing():
+    robot, latency = make(), Latency(make())
+    for k in range(40):
+        latency.observe(state_of(robot, k, np.ones(robot.m) if k > 1 else np.zeros(robot.m)))  # one period late
+        latency.record(np.ones(robot.m))
+    assert latency.periods == pytest.approx(1.0, abs=0.01)
+    assert latency.hold_gain < 1.0
+
+
+def test_efforts_that_have_nothing_to_do_with_commands_say_nothing():
+    """A drive that reports zeros, or noise."""
+    robot, rng = make("arm"), np.random.default_rng(0)
+    for size in (0.0, 0.1):
+        latency = Latency(robot)
+        for k in range(200):
+            latency.observe(state_of(robot, k, size * robot.effort_limit * rng.standard_normal(robot.m)))
+            latency.record(0.1 * robot.effort_limit * rng.standard_normal(robot.m))
+        assert latency.periods == 0.0
+
+
+def test_a_torque_reading_that_is_off_by_friction_does_not_matter():
+    robot, rng = make("arm"), np.random.default_rng(0)
+    latency, commands = Latency(robot), [np.zeros(robot.m)] * 2
+    for k in range(30):
+        latency.observe(state_of(robot, k, commands[-2] + 0.05 * robot.effort_limit))
+        commands.append(0.02 * robot.effort_limit * rng.standard_normal(robot.m))
+        latency.record(commands[-1])
+    assert latency.periods == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.4, 1.0, 2.0, 2.6])
+def test_the_plan_by_commands_is_the_delayed_plant(delay):
+    """Predicted state and compensated dynamics against the plant, fed the same commands."""
+    robot = make()
+    rng, model, latency = np.random.default_rng(1), double_integrator(robot), Latency(robot, delay)
+    motion, ahead = robot.slice("motion"), int(delay)
+    commands = rng.standard_normal((12, robot.m))
+    x = [np.concatenate([rng.standard_normal(motion.stop), np.zeros(robot.m)])]
+    for k in range(12 + ahead):  # those after the last command are not looked at
+        if k < 12:
+            x.append(model.F @ np.concatenate([x[-1], acted(commands, k, delay)]) + model.f)
+    now = 8 - ahead
+    for command in commands[:now]:
+        latency.record(command)
+    start, periods, by_command = latency.compensate(x[now], model)
+    assert periods == ahead and np.allclose(start[motion], x[8][motion])
+    for k in range(now, 12 - ahead):
+        start = by_command.F @ np.concatenate([start, commands[k]]) + by_command.f
+        assert np.allclose(start[motion], x[k + ahead + 1][motion])
+        assert np.allclose(start[robot.slice("effort/1")], commands[k])

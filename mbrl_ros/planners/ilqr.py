@@ -273,10 +273,19 @@ class Ilqr:
 
 
 def _is_common(problem: Problem) -> bool:
-    """Whether kernel.py solves it: one problem on the CPU in double precision, linear dynamics, the cost of a task."""
+    """Whether kernel.py solves it: one problem on the CPU in double precision, linear dynamics, the cost of a task.
+
+    The kernel trusts sizes; where they do not fit, torch says so.
+    """
     model, cost, x0 = problem.model, problem.cost, problem.x0
-    return (x0.ndim == 1 and x0.device.type == "cpu" and x0.dtype == torch.float64
-            and isinstance(model, LinearGaussianDynamics) and model.F.ndim in (2, 3) and isinstance(cost, ResidualCost))
+    if not (x0.ndim == 1 and isinstance(model, LinearGaussianDynamics) and isinstance(cost, ResidualCost)):
+        return False
+    (T, m), n, k = problem.lower.shape, len(x0), len(cost.R)
+    floats = (x0, model.F, model.f, cost.R, cost.reference, cost.scale, cost.width, problem.lower, problem.upper)
+    return (all(a.dtype == torch.float64 and a.device.type == "cpu" for a in floats)
+            and cost.dead.shape == cost.width.shape == (k,) and cost.R.shape == (k, n + m)
+            and cost.reference.shape == cost.scale.shape == (T + 1, k) and problem.upper.shape == (T, m)
+            and model.F.shape in ((n, n + m), (1, n, n + m), (T, n, n + m)) and model.f.shape == model.F.shape[:-1])
 
 
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

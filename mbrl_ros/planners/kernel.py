@@ -33,6 +33,7 @@ class Dynamics(NamedTuple):
     """x' = G [x_s; u; 1] with only those states s that x' depends on at any step."""
 
     G: Array  # (T or 1, n, d + 1), d = len(columns)
+    GT: Array  # (T or 1, d, n), its transpose without the affine column
     columns: Array  # (d,) where s and u are in z
     dense: int  # rows of G from here on have one entry beside the affine one at most, as those of past efforts
     entry: Array  # (n,) where that is
@@ -112,11 +113,11 @@ def _dynamics(F: Array, f: Array, n: int) -> Dynamics:
         if used:
             columns[d] = j
             d += 1
-    G = np.zeros((steps, n, _padded(d + 1)))
+    G, GT = np.zeros((steps, n, _padded(d + 1))), np.empty((steps, d, n))
     for t in range(steps):
         for i in range(n):
             for a in range(d):
-                G[t, i, a] = F[t, i, columns[a]]
+                G[t, i, a] = GT[t, a, i] = F[t, i, columns[a]]
             G[t, i, d] = f[min(t, len(f) - 1), i]
     dense, entry = 0, np.zeros(n, np.int64)
     for i in range(n):
@@ -129,7 +130,7 @@ def _dynamics(F: Array, f: Array, n: int) -> Dynamics:
                 entries, entry[i] = entries + 1, a
         if entries > 1:
             dense = i + 1
-    return Dynamics(G, columns[:d], dense, entry)
+    return Dynamics(G, GT, columns[:d], dense, entry)
 
 
 @_jit
@@ -404,18 +405,19 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, low: Array
     V, Q = np.zeros((n + 1, _padded(n + 1))), np.empty((p, _padded(p + 1)))  # Q = [Q_zz q_z]
     VG, GVG = np.empty((n + 1, wide)), np.empty((d, wide))
     Quu, ridged = np.empty((m, m)), np.empty((m, m))
-    half, S = np.empty((m, V.shape[1])), np.empty(V.shape)
+    QuuH, halfT, S = np.empty((m, V.shape[1])), np.empty((n + 1, m)), np.empty(V.shape)
     _set_cost(terms, expansion, T, Q)
     V[:n, :n], V[n, :n] = Q[:n, :n], Q[:n, p]
     clamped, linear, quadratic = False, 0.0, 0.0
     for t in range(T - 1, -1, -1):
-        G = dynamics.G[min(t, len(dynamics.G) - 1)]
+        now = min(t, len(dynamics.G) - 1)
+        G = dynamics.G[now]
         _product(V, G, VG, n + 1, dense)
         for k in range(dense, n):
             a = dynamics.entry[k]
             for i in range(n + 1):
                 VG[i, a] += V[i, k] * G[k, a]
-        _product(G.T, VG, GVG, d, dense)
+        _product(dynamics.GT[now], VG, GVG, d, dense)
         for k in range(dense, n):
             a = dynamics.entry[k]
             for b in range(wide):
@@ -445,14 +447,14 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, low: Array
         if not good:
             return False, False, 0.0, 0.0
         clamped |= bounded
-        _product(Quu, H_t, half, m, m)
+        _product(Quu, H_t, QuuH, m, m)
         for a in range(m):
             linear -= H_t[a, n] * Q[n + a, p]
-            quadratic += H_t[a, n] * half[a, n]
+            quadratic += H_t[a, n] * QuuH[a, n]
             for i in range(n):
-                half[a, i] = 2.0 * Q[n + a, i] - half[a, i]
-            half[a, n] = 2.0 * Q[n + a, p] - half[a, n]
-        _product(half.T, H_t, S, n + 1, m)
+                halfT[i, a] = 2.0 * Q[n + a, i] - QuuH[a, i]
+            halfT[n, a] = 2.0 * Q[n + a, p] - QuuH[a, n]
+        _product(halfT, H_t, S, n + 1, m)
         # Symmetrised: else the antisymmetric rounding error would grow with the open-loop dynamics, A'E A per step.
         for i in range(n):
             for j in range(i + 1):

@@ -117,7 +117,8 @@ def endure(way: str, settings: Settings, data_seconds: float, minutes: float, se
     memory.append(memory_of(drive))
     whole, still = round(part / period), round(part * share / period)
     rows += compare(passed[:whole], passed[-whole:], rest[:still], rest[-still:])
-    return [*rows, ("learner [MiB]", memory[0][0], memory[1][0]), ("process [MiB]", memory[0][1], memory[1][1])]
+    names = ("learner [MiB]", "process, this record included [MiB]")
+    return rows + [(name, *ends) for name, ends in zip(names, zip(*memory, strict=True), strict=True)]
 
 
 def compare(first: list[Tick], last: list[Tick], first_rest: list[Tick], last_rest: list[Tick]) -> list[Row]:

@@ -23,6 +23,9 @@ from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Moments, Sta
 
 # In units of the standard deviations of the excitation data; keeps directions no datum has moved finite.
 CONDITION_JITTER = 1e-6
+# Gated forgetting: an output whose mean innovation is this many standard deviations from zero begins to open the gate,
+# and has it open OPEN standard deviations further on. Smoothing and widths from tuning seeds 100-105.
+SURPRISING, OPEN, SMOOTHING = 3.0, 2.0, 0.4
 REMEMBERED = 3  # memories of the moments that a new prior is shown at once: exp(-3) is left of what was before
 
 
@@ -34,6 +37,7 @@ class Config:
                        choices=("ensemble", "network", "bnn", "gp", "mixture", "gaussian", "nominal", "none"))
     forgetting: float = param(0.05, "Weight of the newest transition in the moments", 1e-4, 1.0)
     offset_forgetting: float = param(0.1, "Weight of the newest transition in the mean behind the offset f", 1e-4, 1.0)
+    surprised_forgetting: float = param(0.5, "The same when predictions are off by more than noise explains", 1e-4, 1.0)
     effective_count: float = param(40.0, "How many transitions the moments are worth", 1.0, 1e4)
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
     fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0,
@@ -53,7 +57,7 @@ class OnlineLearner:
         self.adapt = config.adapt
         self._empty = Moments(np.zeros(len(self._scale)), np.zeros((len(self._scale),) * 2), 0.0)
         self.moments = self._empty
-        self._mean = self._empty.mean
+        self._forget_offset()
         self._last: StateEstimate | None = None
         self._local: LocalPrior | None = None
         self._predicted: Gaussian | None = None
@@ -70,11 +74,17 @@ class OnlineLearner:
         """
         self.prior, self._scale = prior, scale
         self._local = self._predicted = None
-        self.moments, self._mean = self._empty, self._empty.mean
+        self.moments = self._empty
+        self._forget_offset()
         past = self.transitions(REMEMBERED / self.config.forgetting * self.robot.period)
         w = self.features.w(past.x, past.u)
         for z in np.hstack([w, self.features.y(past.x, past.x_next) - prior.mean(w)]):
             self._add(z)
+
+    def _forget_offset(self) -> None:
+        self._mean = self._empty.mean  # behind the offset
+        self._squares = 1.0  # sum of the squared weights of the vectors in that mean: 1 / their effective number
+        self._drift = np.zeros(len(self._scale) - self.features.dw)  # mean innovation [standard deviations]
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
         """The newest state in, the model at that state out. A gap in the stream is no transition."""
@@ -90,24 +100,31 @@ class OnlineLearner:
         self._stored += 1
         w, y = self.features.w(x, u), self.features.y(x, x_next)
         if self._predicted is not None:
-            F, f = self._predicted.mean[:, :-1], self._predicted.mean[:, -1]
-            self.prediction_error = mahalanobis2(Gaussian(F @ w + f, self._predicted.cov), y) / len(y)
+            F, f, cov = self._predicted.mean[:, :-1], self._predicted.mean[:, -1], self._predicted.cov
+            self.prediction_error = mahalanobis2(Gaussian(F @ w + f, cov), y) / len(y)
+            self._drift += SMOOTHING * ((y - F @ w - f) / np.sqrt(np.diag(cov)) - self._drift)
         g = self.prior.mean(w) if self._local is None else self._local.mean(w)
         self._add(np.concatenate([w, y - g]))
 
     def _add(self, z: Array) -> None:
         """One transition z = [w; r] (d,)."""
         self.moments = forget_and_add(self.moments, z, self.config.forgetting, self.config.effective_count)
-        gain = max(self.config.offset_forgetting, 1.0 / self.moments.count)
+        gain = max(self._offset_gain(), 1.0 / self.moments.count)
         self._mean = self._mean + gain * (z - self._mean)
+        self._squares = (1 - gain) ** 2 * self._squares + gain**2
+
+    def _offset_gain(self) -> float:
+        """Larger where predictions have been off to one side for some periods: something has changed."""
+        surprise = np.abs(self._drift).max() / np.sqrt(SMOOTHING / (2 - SMOOTHING))
+        slow, fast = self.config.offset_forgetting, max(self.config.offset_forgetting, self.config.surprised_forgetting)
+        return float(slow + (fast - slow) * np.clip((surprise - SURPRISING) / OPEN, 0.0, 1.0))
 
     def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
         z = state.belief.mean[self.robot.joint_rows]
         w = self.features.w(z, state.effort)
         moments = replace(self.moments, count=self.sample_weight)
         self._local = local = self.prior.at(w, moments)
-        # An exponential mean of weight g averages 2 / g - 1 vectors.
-        count = min(moments.count, 2 / self.config.offset_forgetting - 1)
+        count = min(moments.count, 1 / self._squares)
         F, f, Sigma = posterior(local, moments, self._mean, count, self._scale)
         self._predicted = Gaussian(np.column_stack([F, f]), Sigma)
         return self.robot.lift(self.features.dynamics(F, f, Sigma), z, state.effort)

@@ -100,6 +100,28 @@ def test_a_constant_disturbance_is_in_the_offset_within_a_second():
     assert np.allclose(predicted, prior.g + shift, atol=0.06)  # m0 / (m0 + 19) of the shift is left
 
 
+@pytest.mark.parametrize(("shift", "periods"), [(0.0, 0), (10.0, 5)])
+def test_the_offset_forgets_faster_only_after_a_surprise(shift, periods):
+    """A jump of ten standard deviations is in the offset after 5 periods; noise alone leaves the slow average."""
+    robot, rng = make(), np.random.default_rng(0)
+    learner, prior = OnlineLearner(robot, Config()), linear_prior(robot)
+    features = learner.features
+    learner.set_prior(prior, np.ones(features.dw + features.dy))
+    u, noise = np.zeros(robot.m), 0.01  # of KnownPrior
+
+    def transitions(count, offset):
+        z = rng.standard_normal((count, features.n))
+        y = prior.mean(features.w(z, np.tile(u, (count, 1)))) + offset + noise * rng.standard_normal((count, features.dy))
+        return [(a, u, features.next_state(a, u, b)) for a, b in zip(z, y, strict=True)]
+
+    feed(learner, transitions(200, 0.0))
+    assert 1 / learner._squares == pytest.approx(2 / learner.config.offset_forgetting - 1, rel=0.3)
+    if periods:
+        found = feed(learner, transitions(periods, noise * shift)).f[: features.dy]
+        slow = 1 - (1 - learner.config.offset_forgetting) ** periods
+        assert np.median(found - prior.g) > 1.5 * slow * noise * shift
+
+
 def test_what_a_global_model_knows_needs_no_data():
     """Along a fast motion through a bent model, the local model is its tangent all the way."""
     robot = make()

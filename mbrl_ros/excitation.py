@@ -30,6 +30,7 @@ from mbrl_ros.types import Array
 
 SINUSOIDS = 3  # per joint, of `random`; incommensurate frequencies keep the joints from moving in step
 CANDIDATES = 60  # set-points to choose from: four times as many were no better, as M is a guess
+LARGEST = 200  # steps in which a set-point is predicted: all draws together take some 10 ms
 PATTERNS = 64  # efforts to choose from
 BLOCK, HELD = 10, 2  # periods: of a pattern, and for which an effort is held
 # Of the limits, what is left of the range to tracking errors, and of the speed to the efforts on top.
@@ -105,7 +106,7 @@ class InformativeExcitation:
 
     def __init__(self, robot: Robot, config: Config, gain: float):
         self.robot = robot
-        self._hold = Hold(robot, gain)
+        self._hold = Hold(robot, gain, robot.period)
         self._rng = np.random.default_rng(config.seed)
         reach = np.minimum(config.range, room(robot)) * RANGE_USED
         speed = SPEED_USED * config.speed * robot.velocity_limit
@@ -113,7 +114,7 @@ class InformativeExcitation:
         self._dither = np.minimum(min(config.dither, config.effort) * robot.effort_limit,
                                   gain * robot.damping * (config.speed * robot.velocity_limit - speed))
         self._scale = np.concatenate([reach, speed, self._dither, [1.0]])  # (d,), units of w
-        self._amplitude, self._rate = self._set_point(min(config.duration, robot.m / config.high_frequency),
+        self._amplitude, self._rate = self._set_point(min(config.duration, robot.m / config.high_frequency), gain,
                                                       reach, speed)
         self._P = np.eye(len(self._scale)) / REGULARIZATION  # A^-1 in units of `_scale`
         self._state = np.zeros((robot.m, 2))
@@ -126,16 +127,17 @@ class InformativeExcitation:
             self._choose_efforts()
         return self._block.pop(0)
 
-    def _set_point(self, period: float, reach: Array, speed: Array) -> tuple[Array, Array]:
+    def _set_point(self, period: float, gain: float, reach: Array, speed: Array) -> tuple[Array, Array]:
         """Amplitude (m,) and angular frequency (m,) of a sinusoid per joint: the best draw."""
         m, rng = self.robot.m, self._rng
         harmonics = np.stack([rng.permutation(m) for _ in range(CANDIDATES)]) + 1.0  # (C, m)
         rate = 2 * np.pi * harmonics / period
         amplitude = np.minimum(reach, speed / rate) * rng.choice([-1.0, 1.0], rate.shape)
-        time = self.robot.period * np.arange(1, max(2, round(period / self.robot.period)) + 1)
+        step = max(self.robot.period, period / LARGEST)
+        time = step * np.arange(1, max(2, round(period / step)) + 1)
         angle = rate[:, None] * time[:, None]  # (C, T, m)
         goal, goal_speed = amplitude[:, None] * np.sin(angle), (amplitude * rate)[:, None] * np.cos(angle)
-        w = self._hold.regressors(np.zeros((m, 2)), goal, goal_speed, np.zeros_like(goal))[0] / self._scale
+        w = Hold(self.robot, gain, step).regressors(np.zeros((m, 2)), goal, goal_speed, np.zeros_like(goal))[0] / self._scale
         known = np.full(len(self._scale), REGULARIZATION)
         known[2 * m : 3 * m] += len(time)  # what the efforts to come will tell
         best = int(np.argmin(np.linalg.inv(w.mT @ w + np.diag(known)).trace(axis1=1, axis2=2)))
@@ -155,9 +157,9 @@ class InformativeExcitation:
 
 
 class Hold:
-    """What joints do under the hold, each for itself, if its gains damp them critically."""
+    """What joints do under the hold from step to step [s], each for itself, if its gains damp them critically."""
 
-    def __init__(self, robot: Robot, gain: float):
+    def __init__(self, robot: Robot, gain: float, step: float):
         if not (robot.stiffness > 0).all() or not (robot.damping > 0).all():
             raise ConfigError("excitation.kind: informative expects robot.stiffness and robot.damping above zero")
         self.K, self.D = gain * robot.stiffness, gain * robot.damping
@@ -165,10 +167,10 @@ class Hold:
         A = np.zeros((robot.m, 3, 3))  # d/dt [q, qd, f] with f = K g + D gd + e held
         A[:, 0, 1] = 1.0
         A[:, 1] = np.stack([-self.K, -self.D, np.ones(robot.m)], -1) / M[:, None]
-        self._step = scipy.linalg.expm(A * robot.period)[:, :2]  # (m, 2, 3)
+        self._step = scipy.linalg.expm(A * step)[:, :2]  # (m, 2, 3)
 
     def regressors(self, state: Array, goal: Array, speed: Array, effort: Array) -> tuple[Array, Array]:
-        """w = [q; qd; u; 1] (C, T, 3m + 1) and [q, qd] (C, m, 2) after T periods from `state` (m, 2).
+        """w = [q; qd; u; 1] (C, T, 3m + 1) and [q, qd] (C, m, 2) after T steps from `state` (m, 2).
 
         goal and speed of the set-point, effort on top: (C, T, m), or without C where all have the same.
         """

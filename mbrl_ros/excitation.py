@@ -137,7 +137,8 @@ class InformativeExcitation:
         time = step * np.arange(1, max(2, round(period / step)) + 1)
         angle = rate[:, None] * time[:, None]  # (C, T, m)
         goal, goal_speed = amplitude[:, None] * np.sin(angle), (amplitude * rate)[:, None] * np.cos(angle)
-        w = Hold(self.robot, gain, step).regressors(np.zeros((m, 2)), goal, goal_speed, np.zeros_like(goal))[0] / self._scale
+        hold = Hold(self.robot, gain, step)
+        w = hold.regressors(np.zeros((m, 2)), goal, goal_speed, np.zeros_like(goal))[0] / self._scale
         known = np.full(len(self._scale), REGULARIZATION)
         known[2 * m : 3 * m] += len(time)  # what the efforts to come will tell
         best = int(np.argmin(np.linalg.inv(w.mT @ w + np.diag(known)).trace(axis1=1, axis2=2)))

@@ -10,6 +10,6 @@ setup(
     packages=find_packages(include=('mbrl_ros', 'mbrl_ros.*')),
     python_requires='>=3.11',
     # Without bounds: over a ROS distribution its own NumPy has to stay. Tested versions: requirements.txt.
-    install_requires=['numpy', 'scipy', 'torch', 'gpytorch', 'mujoco', 'pyyaml', 'matplotlib', 'pillow', 'rosbags',
-                      'mcap', 'zstandard'],
+    install_requires=['numpy', 'scipy', 'numba', 'torch', 'gpytorch', 'mujoco', 'pyyaml', 'matplotlib', 'pillow',
+                      'rosbags', 'mcap', 'zstandard'],
 )

@@ -38,6 +38,18 @@ def condition(joint: Gaussian, known: int, jitter: float = JITTER) -> tuple[Arra
     return F, f, symmetrize(joint.cov[known:, known:] - F @ S_ab)
 
 
+def leverage(joint: Gaussian, known: int, a: Array, count: float, mean_count: float, jitter: float = JITTER) -> float:
+    """By how much p(b | a) is wider, relative to its covariance, for not knowing F and f: 1 / m + d'(n S_aa)^-1 d.
+
+    `joint` over [a; b] is the estimate (`niw_map`) from n = `count` vectors, those of the prior included, and its mean
+    one from m = `mean_count`; d is the way from the mean to a (known,). In linear regression that is what leverage is;
+    given a normal-inverse-Wishart posterior it is exact, and b - F a - f is Student-t with covariance
+    (1 + leverage) Sigma (Geisser 1965).
+    """
+    d = a - joint.mean[:known]
+    return 1 / mean_count + float(d @ psd_solve(joint.cov[:known, :known], d, jitter)) / count
+
+
 def marginal(joint: Gaussian, index: Array) -> Gaussian:
     """The Gaussian over the coordinates `index` (ints or slice)."""
     rows = joint.cov[..., index, :]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbrl_ros.config import param
-from mbrl_ros.gaussian import condition, forget_and_add, mahalanobis2, map_mean, niw_map
+from mbrl_ros.gaussian import condition, forget_and_add, leverage, mahalanobis2, map_mean, niw_map
 from mbrl_ros.models.features import Features
 from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
 from mbrl_ros.robot import Robot
@@ -126,15 +126,18 @@ class OnlineLearner:
 
 def posterior(prior: LocalPrior, moments: Moments, mean: Array, count: float, scale: Array
               ) -> tuple[Array, Array, Array]:
-    """Maximum a posteriori y ~ N(F w + f, Sigma) from moments over [w; y - g] of `moments.count` transitions.
+    """Maximum a posteriori F and f of y ~ N(F w + f, Sigma), given moments over [w; y - g] of `moments.count` vectors.
 
-    `mean` (d,) of `count` transitions stands behind f; `scale` (d,) holds the units in which S_ww is inverted.
+    `mean` (d,) of `count` transitions stands behind f; `scale` (d,) holds the units in which S_ww is inverted. Sigma is
+    that of a prediction at prior.w: the noise, and what is not known of F and f.
     """
-    known = len(prior.w)
-    mean = map_mean(mean, count, prior.residual)
-    cov = niw_map(moments, prior.residual).cov
-    dF, df, Sigma = condition(Gaussian(mean / scale, cov / np.outer(scale, scale)), known, CONDITION_JITTER)
+    known, niw = len(prior.w), prior.residual
+    joint = Gaussian(map_mean(mean, count, niw) / scale, niw_map(moments, niw).cov / np.outer(scale, scale))
+    dF, df, Sigma = condition(joint, known, CONDITION_JITTER)
     s_w, s_y = scale[:known], scale[known:]
+    if count > 0:  # without data, Sigma has all of what the model does not know
+        Sigma = Sigma * (1 + leverage(joint, known, prior.w / s_w, moments.count + niw.n0, count + niw.m0,
+                                      CONDITION_JITTER))
     return (prior.J + s_y[:, None] * dF / s_w, prior.y - prior.J @ prior.w + s_y * df, Sigma * np.outer(s_y, s_y))
 
 

@@ -123,6 +123,12 @@ class Task:
         self.path = from_mapping(Path, settings.get("path", {}), "task.path")
         self.residuals = [self._residual(name, term) for name, term in self.terms.items()]
         self.R = np.concatenate([r.R for r in self.residuals])  # (k, n + m)
+        rows = [len(r.R) for r in self.residuals]
+        terms = list(zip(self.residuals, self.terms.values(), strict=True))
+        self._weight = np.repeat([float(term.weight) for _, term in terms], rows)  # (k,)
+        self._last = self._weight * np.repeat([0.0 if r.uses_effort else term.terminal for r, term in terms], rows)
+        self._width = np.repeat([np.inf if term.norm == "quadratic" else term.width for _, term in terms], rows)
+        self._dead = np.repeat([term.norm == "dead_zone" for _, term in terms], rows)
 
     def _residual(self, name: str, term: Term) -> Residual:
         if term.residual not in RESIDUALS:
@@ -143,19 +149,14 @@ class Task:
 
     def cost(self, window: Window, device: torch.device) -> ResidualCost:
         """The cost over one horizon, as torch tensors on `device`."""
-        steps = len(window.position)
-        references, scales, widths, dead = [], [], [], []
-        for residual, term in zip(self.residuals, self.terms.values(), strict=True):
-            k = len(residual.R)
-            references.append(np.broadcast_to(residual.reference(window), (steps, k)))
-            scale = np.full((steps, k), term.weight)
-            scale[-1] *= 0.0 if residual.uses_effort else term.terminal
-            scales.append(scale)
-            widths.append(np.full(k, np.inf if term.norm == "quadratic" else term.width))
-            dead.append(np.full(k, term.norm == "dead_zone"))
-        tensor = lambda arrays, axis: torch.as_tensor(np.concatenate(arrays, axis), device=device)  # noqa: E731
-        return ResidualCost(torch.as_tensor(self.R, device=device), tensor(references, 1), tensor(scales, 1),
-                            tensor(widths, 0), tensor(dead, 0))
+        steps, k = len(window.position), len(self.R)
+        reference, scale, row = np.empty((steps, k)), np.empty((steps, k)), 0
+        for residual in self.residuals:
+            reference[:, row : row + len(residual.R)] = residual.reference(window)
+            row += len(residual.R)
+        scale[:-1], scale[-1] = self._weight, self._last
+        return ResidualCost(*(torch.as_tensor(a, device=device)
+                              for a in (self.R, reference, scale, self._width, self._dead)))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Plants and problems with known answers, shared by the tests of planners."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.planners import Problem
+from mbrl_ros.task import ResidualCost
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -121,10 +123,36 @@ def parking(T: int = 20, limit: float = 1.0) -> Problem:
     return Problem(torch.zeros(4, dtype=torch.float64), Unicycle(), task, -bound, bound)
 
 
+def residual_problem(n: int, m: int, T: int, seed: int, limit: float = 1.0, radius: float = 1.0,
+                     varying: bool = False) -> Problem:
+    """Linear dynamics and a cost like a task's: all three norms, each on n rows of one or two entries, and efforts.
+
+    The last states act on nothing, as a tool and past efforts do.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    steps = (T,) if varying else ()
+    dynamics = random_dynamics(n, m, seed, steps, radius)
+    dynamics.F[..., n - n // 3 : n] = 0.0
+    k = 3 * n + m
+    R = torch.zeros(k, n + m, dtype=torch.float64)
+    R[torch.arange(k), torch.arange(k) % n] = draw(k)
+    R[3 * n:] = torch.cat([torch.zeros(m, n), torch.eye(m)], -1)
+    R[2 * n : 2 * n + min(n, m), n:] += torch.eye(min(n, m), m)
+    width = torch.tensor([torch.inf] * n + [0.3] * (2 * n) + [torch.inf] * m, dtype=torch.float64)
+    dead = torch.tensor([False] * (2 * n) + [True] * n + [False] * m)
+    scale = draw(T + 1, k).abs() + 0.05
+    scale[-1, 2 * n:] = 0.0
+    bound = torch.full((T, m), limit, dtype=torch.float64)
+    return Problem(draw(n), dynamics, ResidualCost(R, draw(T + 1, k), scale, width, dead), -bound, bound)
+
+
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "lq": lambda: lq_problem(4, 2, 12, seed=0),
     "lq_limited": lambda: lq_problem(4, 2, 12, seed=0, limit=0.4),
     "lq_unstable": lambda: lq_problem(3, 3, 10, seed=1, limit=1.0, radius=1.3),
+    "residuals": lambda: residual_problem(5, 2, 12, seed=0, limit=math.inf),
+    "residuals_limited": lambda: residual_problem(5, 2, 12, seed=1, limit=0.3),
     "swing_up": swing_up,
     "parking": parking,
 }

@@ -8,7 +8,7 @@ import pytest
 import torch
 from arms import make
 from checks import check_jacobian
-from regressions import planar_arm
+from regressions import coverage, excited_arm, planar_arm, split_blocks
 
 from mbrl_ros.config import find, from_mapping, read, section
 from mbrl_ros.learner import Config as LearnerConfig
@@ -96,6 +96,14 @@ def test_covariance_is_positive_definite(kind):
         cov = model(kind).predict(w).cov
         assert torch.equal(cov, cov.mT) or np.allclose(cov.numpy(), cov.mT.numpy(), atol=1e-12)
         assert torch.linalg.eigvalsh(cov).min() > 0
+
+
+@pytest.mark.parametrize("kind", ["ensemble", "bnn", "gp", "nominal"])
+def test_it_is_calibrated_on_held_out_blocks_of_time_of_an_excited_arm(kind):
+    """Two blocks of 100 transitions in a row, 14 outputs each; neighbours in time err alike."""
+    data, fresh = split_blocks(excited_arm())
+    settings = {**SETTINGS, "ensemble": {}, "bnn": {}}
+    assert 0.92 < coverage(fit(kind, data, settings, seed=0), fresh).mean() < 0.98
 
 
 @kinds

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from mbrl_ros import evaluate, evaluate_identify
+from mbrl_ros import evaluate, evaluate_coverage, evaluate_identify
 from mbrl_ros.config import ConfigError
 from mbrl_ros.evaluate import finite, markdown, parse_seeds, totals
 
@@ -38,7 +38,7 @@ def test_seeds_are_a_range_or_a_list():
         parse_seeds("few")
 
 
-@pytest.mark.parametrize("command", [evaluate, evaluate_identify])
+@pytest.mark.parametrize("command", [evaluate, evaluate_identify, evaluate_coverage])
 def test_mistakes_of_the_command_line_are_one_line(command, capsys):
     assert command.main(["--set", "{a: [1"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

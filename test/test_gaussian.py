@@ -11,6 +11,7 @@ from mbrl_ros.gaussian import (
     empirical_moments,
     forget_and_add,
     kl,
+    leverage,
     log_prob,
     mahalanobis2,
     map_mean,
@@ -149,6 +150,17 @@ def test_niw_with_much_data_is_least_squares():
     F, f, _ = condition(niw_map(Moments(moments.mean, moments.cov, 1e9), random_prior(5, 4)), 3)
     solution = np.linalg.lstsq(np.hstack([w, np.ones((50, 1))]), y, rcond=None)[0]
     assert np.allclose(np.column_stack([F, f]), solution.T, atol=1e-6)  # n0 / N = 5e-9 times cond(S_ww)
+
+
+def test_leverage_is_that_of_linear_regression():
+    """x'(X'X)^-1 x with x = [w; 1], where the prior is as many vectors as it counts for."""
+    rng = np.random.default_rng(8)
+    w, a = rng.standard_normal((40, 3)) + 2, rng.standard_normal(3) + 2
+    z = np.hstack([w, rng.standard_normal((40, 2))])
+    before = empirical_moments(z[25:])
+    posterior = niw_map(empirical_moments(z[:25]), NormalInverseWishart(before.mean, 15 * before.cov, 15.0, 15.0))
+    X, x = np.hstack([w, np.ones((40, 1))]), np.append(a, 1.0)
+    assert leverage(posterior, 3, a, 40.0, 40.0) == pytest.approx(x @ np.linalg.solve(X.T @ X, x), rel=1e-9)
 
 
 def test_niw_prior_counts_as_data():

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from arms import make
 
-from mbrl_ros.learner import Config, OnlineLearner, features_of
+from mbrl_ros.gaussian import Z95, empirical_moments
+from mbrl_ros.learner import Config, OnlineLearner, features_of, posterior
 from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, NormalInverseWishart, StateEstimate
 
@@ -182,3 +184,28 @@ def test_prediction_error_is_one_when_calibrated():
         errors.append(learner.prediction_error)
     deviation = np.sqrt(2 / (features.dy * len(errors)))
     assert np.mean(errors[1:]) == pytest.approx(1.0, abs=6 * deviation + 0.02)  # plus the conditioning's jitter
+
+
+def test_bands_hold_what_a_bayesian_linear_regression_expects():
+    """Noise, slopes and offset drawn from the prior, then data, then one more y. Given the data that is Student-t with
+    n0 + N + 2 degrees of freedom and the covariance of `posterior`; without what is not known of slopes and offset, the
+    bands would be too narrow by that."""
+    rng, dw, dy, N, n0, m0 = np.random.default_rng(0), 6, 2, 20, 4.0, 0.5
+    R = np.array([[1.0, 0.6], [0.6, 2.0]])
+    draws, inside, distance = 2000, [], []
+    for Sigma in scipy.stats.invwishart(n0 + dy + 1, n0 * R).rvs(draws, random_state=1):
+        L, w, at = np.linalg.cholesky(Sigma), rng.standard_normal((N, dw)) + 1, 0.7 * rng.standard_normal(dw)
+        slopes, offset = L @ rng.standard_normal((dy, dw)) / np.sqrt(n0), L @ rng.standard_normal(dy) / np.sqrt(m0)
+        y = (w - at) @ slopes.T + offset + rng.standard_normal((N, dy)) @ L.T
+        niw = NormalInverseWishart(np.append(at, np.zeros(dy)), n0 * np.diag(np.append(np.ones(dw), [0, 0])), m0, n0)
+        niw.Phi[dw:, dw:] = n0 * R
+        moments = empirical_moments(np.hstack([w, y]))
+        F, f, cov = posterior(LocalPrior(at, np.zeros(dy), np.zeros((dy, dw)), niw), moments, moments.mean, N,
+                              np.ones(dw + dy))
+        error = offset + L @ rng.standard_normal(dy) - F @ at - f
+        inside.append(np.abs(error) <= Z95 * np.sqrt(np.diag(cov)))
+        distance.append(error @ np.linalg.solve(cov, error))
+    nu = n0 + N + 2
+    expected = 2 * scipy.stats.t(nu).cdf(Z95 * np.sqrt(nu / (nu - 2))) - 1
+    assert np.mean(inside) == pytest.approx(expected, abs=4 * np.sqrt(0.95 * 0.05 / draws))  # 0.02; the leverage is 0.5
+    assert np.mean(distance) == pytest.approx(dy, abs=4 * np.std(distance) / np.sqrt(draws))

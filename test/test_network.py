@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from regressions import coverage, error_over_ridge, excited_arm, linear, planar_arm, split_blocks
+from regressions import coverage, error_over_ridge, linear, planar_arm
 
 from mbrl_ros.models.ensemble import Ensemble
 from mbrl_ros.models.features import Data, scale_of
@@ -93,12 +93,6 @@ def test_it_is_calibrated_on_fresh_data_of_a_planar_arm(kind):
     model = kind.fit(planar_arm(), kind.Config(steps=800), seed=0)
     inside = coverage(model, planar_arm(400, seed=1))
     assert 0.90 < inside.mean() < 0.98 and inside.min() > 0.885
-
-
-def test_it_is_calibrated_on_held_out_blocks_of_time_of_an_excited_arm():
-    data, fresh = split_blocks(excited_arm())
-    model = BayesianNetwork.fit(data, BayesianNetwork.Config(), seed=0)
-    assert 0.90 < coverage(model, fresh).mean() < 0.98
 
 
 def test_constant_columns_are_harmless():

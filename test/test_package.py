@@ -22,8 +22,9 @@ LAYERS = [
     {'plant', 'estimator', 'learner', 'controller', 'replay'},
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},
     {'assembly'},
-    {'fit_recording'},
-    {'fit', 'trial', 'evaluate', 'suite', 'evaluate_identify', 'evaluate_excitation'},
+    {'fit_recording', 'drive'},
+    {'fit', 'trial', 'evaluate', 'suite', 'evaluate_identify', 'evaluate_coverage',
+     'evaluate_endurance', 'evaluate_excitation'},
     {'nodes'},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

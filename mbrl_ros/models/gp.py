@@ -91,7 +91,7 @@ class GaussianProcess:
         return self._mean(psi).T.reshape(*w.shape[:-1], -1)
 
     def predict(self, w: Tensor) -> Gaussian:
-        """Gaussian over y: covariance of the noise, and what is not known of each output on its diagonal."""
+        """Gaussian over y: covariance of the noise, and what is not known of the outputs, correlated as their noise."""
         psi = self._basis(w)[0]
         return self._gaussian(psi, w.shape[:-1])
 
@@ -122,7 +122,8 @@ class GaussianProcess:
 
     def _gaussian(self, psi: Tensor, batch: torch.Size) -> Gaussian:
         variance = self.amplitude[:, None] + ((psi @ self.Q) * psi).sum(-1)  # (dy, B)
-        cov = self.R + variance.clamp(min=0.0).T.diag_embed()
+        doubt = variance.clamp(min=0.0).T.sqrt() / self.R.diagonal().sqrt()
+        cov = self.R * (1 + doubt[..., None] * doubt[..., None, :])
         return Gaussian(self._mean(psi).T.reshape(*batch, -1), cov.reshape(*batch, *self.R.shape))
 
     def _slope(self, psi: Tensor, x: Tensor, batch: torch.Size) -> Tensor:

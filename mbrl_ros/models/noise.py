@@ -10,11 +10,12 @@ NOISE_FLOOR = 1e-3  # of the deviation of y: no row of R is smaller, constant ro
 
 
 def shrunk_covariance(residual: Array, y: Array) -> Array:
-    """S (dy, dy), the mean square of residuals (N, dy), its correlations shrunk as if dy more of them had none.
+    """The mean square of residuals (N, dy) as a matrix (dy, dy), its correlations shrunk as if one more had none.
 
+    That keeps it definite however few they are. More would be too much: position and velocity of a joint err together
+    (correlation 0.99), and that they hardly ever err apart is what a band of all outputs together is made of.
     y (N', dy) are the data that set the units.
     """
-    N, dy = residual.shape
-    S = residual.T @ residual / N
-    diagonal = np.diag(np.diag(S) + (NOISE_FLOOR * scale_of(y)[1]) ** 2)
-    return (N * S + dy * diagonal) / (N + dy) + np.diag(np.diag(diagonal) - np.diag(S)) * (N / (N + dy))
+    R: Array = residual.T @ residual / (len(residual) + 1)
+    np.fill_diagonal(R, np.square(residual).mean(0) + (NOISE_FLOOR * scale_of(y)[1]) ** 2)
+    return R

@@ -21,7 +21,7 @@ from mbrl_ros.config import ConfigError, param
 from mbrl_ros.models.features import Data, Features, scale_of
 from mbrl_ros.models.identify import Estimate, identify, runs_of
 from mbrl_ros.models.inverse_dynamics import Parameters
-from mbrl_ros.models.noise import NOISE_FLOOR
+from mbrl_ros.models.noise import shrunk_covariance
 from mbrl_ros.robot import Robot, addresses, load_model
 from mbrl_ros.types import Array, Gaussian
 
@@ -157,7 +157,7 @@ class Nominal:
     features: Features
     physics: PhysicsModel
     config: Config
-    R: Tensor  # (dy, dy), diagonal
+    R: Tensor  # (dy, dy)
     w_scale: Tensor  # (dw,)
     estimate: Estimate | None = None  # of the parameters that `physics` has
 
@@ -175,8 +175,8 @@ class Nominal:
         unit = torch.eye(data.features.dy, dtype=torch.float64)
         model = cls(data.features, physics, config, unit, w_scale)
         residual = data.y - model.mean(torch.as_tensor(data.w)).numpy()
-        R = np.diag(np.square(residual).mean(0) + (NOISE_FLOOR * scale_of(data.y)[1]) ** 2)
-        return cls(data.features, physics, config, torch.as_tensor(R), w_scale, estimate)
+        R = torch.as_tensor(shrunk_covariance(residual, data.y))
+        return cls(data.features, physics, config, R, w_scale, estimate)
 
     def mean(self, w: Tensor) -> Tensor:
         """(*b, dw) -> (*b, dy)."""

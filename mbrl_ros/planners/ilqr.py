@@ -9,7 +9,7 @@ zero where k is clamped (Tassa, Mansard & Todorov 2014); mu follows Tassa, Erez 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ from mbrl_ros.planners.lqr import (
     rounding,
     warm_start,
 )
-from mbrl_ros.types import Plan
+from mbrl_ros.task import ResidualCost
+from mbrl_ros.types import LinearGaussianDynamics, Plan
 
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
 BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets
@@ -161,12 +162,17 @@ class Ilqr:
         mu_factor: float = param(1.6, "By which the rate of change of the regularisation itself changes", low=1.01)
 
     def __init__(self, config: Config | None = None) -> None:
+        from mbrl_ros.planners import kernel  # may compile for some 10 s: not where only settings are wanted
         self.config = config or self.Config()
         self.horizon = self.config.horizon
+        self._kernel: Any = kernel.solve
 
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
         """See Planner. The policy is u_t + K_t (x - x_t) with k = 0 and Sigma = Q_uu^-1."""
-        s = self.solve(problem, warm_start(problem, previous))
+        u = warm_start(problem, previous)
+        if _is_common(problem):
+            return self._plan_compiled(problem, u)
+        s = self.solve(problem, u)
         return as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
 
     @torch.no_grad()
@@ -189,6 +195,19 @@ class Ilqr:
         status = torch.where(state.status == RUNNING, STATUSES.index(ITERATION_LIMIT), state.status)
         Sigma = torch.cholesky_inverse(state.L) * state.solved[..., None, None, None]
         return Solution(state.x, state.u, state.K, Sigma, state.cost, status, state.iterations)
+
+    def _plan_compiled(self, problem: Problem, u: Tensor) -> Plan:
+        """What `solve` finds for a problem that _is_common, by kernel.py."""
+        model, cost, c = problem.model, problem.cost, self.config
+        assert isinstance(cost, ResidualCost)
+        n, p = model.F.shape[-2:]
+        tensors = (problem.x0, model.F.reshape(-1, n, p), model.f.reshape(-1, n), cost.R, cost.reference, cost.scale,
+                   cost.width, cost.dead, problem.lower, problem.upper, u)
+        *solution, value, status, iterations = self._kernel(
+            *(t.detach().contiguous().numpy() for t in tensors), c.iterations, c.step_lengths, c.backtracking,
+            c.accept_ratio, c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, BOX_ITERATIONS, BOX_SLACK)
+        x, u, K, Sigma = (torch.from_numpy(a) for a in solution)
+        return as_plan(x, u, K, Sigma, value, STATUSES[status], iterations)
 
     def _start(self, problem: Problem, u: Tensor) -> _State:
         x, cost = begin(problem, u)
@@ -251,6 +270,13 @@ class Ilqr:
         status = torch.where(failed, STATUSES.index(LINE_SEARCH_FAILED), s.status)
         return s._replace(mu=mu, rate=torch.where(flat, 1.0, rate), status=status,
                           retry=flat | (s.retry & ~accepted))
+
+
+def _is_common(problem: Problem) -> bool:
+    """Whether kernel.py solves it: one problem on the CPU in double precision, linear dynamics, the cost of a task."""
+    model, cost, x0 = problem.model, problem.cost, problem.x0
+    return (x0.ndim == 1 and x0.device.type == "cpu" and x0.dtype == torch.float64
+            and isinstance(model, LinearGaussianDynamics) and model.F.ndim in (2, 3) and isinstance(cost, ResidualCost))
 
 
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

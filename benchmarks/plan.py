@@ -1,0 +1,78 @@
+"""Time of one iLQR plan on the CPU: torch against the compiled kernel, on tasks with and without active limits.
+
+    . .venv/bin/activate && . install/setup.sh && OMP_NUM_THREADS=1 python3 benchmarks/plan.py
+
+Prints a table with minimum and median in microseconds, and by how much the efforts of both differ. The two take turns,
+so that whatever else the machine does meets both.
+"""
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from mbrl_ros.planners import STATUSES, Problem
+from mbrl_ros.planners.ilqr import Ilqr, warm_start
+from mbrl_ros.planners.lqr import as_plan
+from mbrl_ros.task import ResidualCost
+from mbrl_ros.types import LinearGaussianDynamics, Plan
+
+SIZES = [(4, 1, 20), (12, 2, 20), (27, 7, 20), (27, 7, 50), (40, 7, 20)]  # n, m, T; (27, 7) is the 7-joint arm
+
+
+def arm_like(n: int, m: int, T: int, limit: float) -> Problem:
+    """m double integrators with coupled inertias, a read-out of them as tool, past efforts; quadratic norms."""
+    generator = torch.Generator().manual_seed(100)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    h, tool = 0.02, max(n - 3 * m, 0)
+    F = torch.zeros(n, n + m, dtype=torch.float64)
+    F[: 2 * m, : 2 * m] = torch.eye(2 * m) + 0.02 * draw(2 * m, 2 * m)
+    F[:m, m : 2 * m] += h * torch.eye(m)
+    F[m : 2 * m, n:] = h * (torch.eye(m) + 0.1 * draw(m, m))
+    F[2 * m : 2 * m + tool] = draw(tool, 2 * m) @ F[: 2 * m]
+    F[2 * m + tool : n, n : 2 * n - 2 * m - tool] = torch.eye(n - 2 * m - tool)
+    R = torch.eye(n + m, dtype=torch.float64)
+    scale = torch.ones(T + 1, n + m, dtype=torch.float64)
+    scale[-1, n:] = 0.0
+    cost = ResidualCost(R, draw(T + 1, n + m), scale, torch.full((n + m,), torch.inf, dtype=torch.float64),
+                        torch.zeros(n + m, dtype=torch.bool))
+    bound = torch.full((T, m), limit, dtype=torch.float64)
+    model = LinearGaussianDynamics(F, 0.01 * draw(n), torch.eye(n, dtype=torch.float64))
+    return Problem(draw(n), model, cost, -bound, bound)
+
+
+def with_torch(planner: Ilqr, problem: Problem) -> Plan:
+    """What plan does where the kernel does not apply."""
+    s = planner.solve(problem, warm_start(problem, None))
+    return as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    arguments.add_argument("--repeats", type=int, default=100)
+    repeats = arguments.parse_args().repeats
+    torch.set_num_threads(1)
+    print("| n, m, T | limits | iterations | torch min, median [us] | kernel min, median [us] | ratio of medians "
+          "| largest difference |\n|---|---|---|---|---|---|---|")
+    for n, m, T in SIZES:
+        for limit in (float("inf"), 0.5):
+            problem, planner = arm_like(n, m, T, limit), Ilqr(Ilqr.Config(horizon=T, iterations=2))
+            plans = with_torch(planner, problem), planner.plan(problem, None)
+            times: tuple[list[float], list[float]] = ([], [])
+            for _ in range(repeats):
+                for spent, run in zip(times, (lambda: with_torch(planner, problem),  # noqa: B023
+                                              lambda: planner.plan(problem, None)), strict=True):  # noqa: B023
+                    began = time.perf_counter()
+                    run()
+                    spent.append(1e6 * (time.perf_counter() - began))
+            slow, fast = ([min(t), statistics.median(t)] for t in times)
+            difference = float((plans[0].efforts - plans[1].efforts).abs().max())
+            print(f"| {n}, {m}, {T} | {'act' if limit < 1 else 'none'} | {plans[1].iterations} "
+                  f"| {slow[0]:.0f}, {slow[1]:.0f} | {fast[0]:.0f}, {fast[1]:.0f} | {slow[1] / fast[1]:.0f} "
+                  f"| {difference:.0e} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

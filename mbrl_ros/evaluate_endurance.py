@@ -1,0 +1,198 @@
+"""Whether anything drifts, winds up, grows or is forgotten in ten minutes of moving, and of standing still.
+
+    python3 -m mbrl_ros.evaluate_endurance --robot arm --prior ensemble --seed 100 --minutes 10
+
+Three runs of the plain loop, each after an excitation and a fit: `moving` reaches target after target; `standing` stays
+at one target under model-predictive control, `holding` in the posture control that needs no model. Before and after
+standing or holding the same targets are reached: what the learner forgot meanwhile shows there. Two columns compare the
+first minute with the last; it ends with exit code 1 where the controller faulted.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mbrl_ros import assembly, scenario
+from mbrl_ros.config import ConfigError, Names, parse_overrides
+from mbrl_ros.controller import HOLD, REACH
+from mbrl_ros.drive import Drive, Stopped
+from mbrl_ros.models.prior import fit
+from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
+
+Settings = Mapping[str, Any]
+Row = tuple[str, float, float]  # name, at the beginning, at the end
+MOVING, STANDING, HOLDING = WAYS = ("moving", "standing", "holding")
+COMPARED = 10  # targets reached before and after standing still
+PART = 60.0  # [s] that are compared; half of the time, where that is less
+
+
+class Tick(NamedTuple):
+    """What is kept of one control period."""
+
+    error: float  # [mm] of the true tool, to where it should be
+    effort: Array  # (m,), over the limit
+    speed: float  # of the fastest joint [rad/s or m/s]
+    surprise: float  # squared Mahalanobis error of the last prediction, over its dimension
+    fit_ms: float  # of the learner
+    plan_ms: float  # of the controller
+
+
+class Watch:
+    """In place of learner and controller of a ring: has them answer, and keeps a Tick of every period."""
+
+    def __init__(self, drive: Drive):
+        self.drive = drive
+        self.ticks: list[Tick] = []
+        self.target = drive.plant.true_tool()  # (3,) [m]
+        self._fit_ms = 0.0
+        drive.ring.learner = drive.ring.controller = self
+
+    def update(self, state: StateEstimate) -> LinearGaussianDynamics:
+        """Of the learner."""
+        began = time.perf_counter()
+        dynamics = self.drive.learner.update(state)
+        self._fit_ms = 1e3 * (time.perf_counter() - began)
+        return dynamics
+
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
+        """Of the controller."""
+        drive, began = self.drive, time.perf_counter()
+        effort = drive.controller.act(state, dynamics)
+        plan_ms, away = 1e3 * (time.perf_counter() - began), drive.plant.true_tool() - self.target
+        self.ticks.append(Tick(1e3 * float(np.linalg.norm(away)), effort / drive.robot.effort_limit,
+                               float(np.abs(drive.plant.true_state()[1]).max()), drive.learner.prediction_error,
+                               self._fit_ms, plan_ms))
+        return effort
+
+    def reach(self, targets: list[Array], seconds: float) -> list[Tick]:
+        """Targets, each for so long; the settled ticks."""
+        settled = []
+        for self.target in targets:
+            self.drive.controller.set_target(self.target)
+            self.drive.run(REACH, seconds, keep=False)
+            settled += self.ticks[-round(scenario.SETTLED / self.drive.robot.period):]
+        return settled
+
+    def stay(self, mode: str, seconds: float) -> list[Tick]:
+        """Where it is, or should be."""
+        begin = len(self.ticks)
+        if mode == HOLD:
+            self.target = self.drive.plant.true_tool()
+        self.drive.run(mode, seconds, keep=False)
+        return self.ticks[begin:]
+
+
+def endure(way: str, settings: Settings, data_seconds: float, minutes: float, seed: int) -> list[Row]:
+    """One run. Raises Stopped where the controller faults."""
+    drive = Drive(settings, data_seconds, seed)
+    drive.use(fit(drive.learner.config.prior, drive.data, drive.settings, seed))
+    watch, period = Watch(drive), drive.robot.period
+    config = scenario.config_of(drive.settings, {"seed": seed})
+    each, part = config.seconds_per_target, min(PART, 30.0 * minutes)
+    count = round(60 * minutes / each) if way == MOVING else COMPARED
+    targets = scenario.draw_targets(drive.robot, replace(config, targets=count))
+    memory = [memory_of(drive)]
+    rest = watch.reach(targets, each)
+    rows: list[Row] = []
+    if way == MOVING:
+        passed, share = watch.ticks, scenario.SETTLED / each
+    else:
+        passed = watch.stay(REACH if way == STANDING else HOLD, 60 * minutes)
+        again = watch.reach(targets, each)
+        for kind, figure in (("median", np.median), ("worst", np.max)):
+            before, after = (float(figure([t.error for t in ticks])) for ticks in (rest, again))
+            rows.append((f"{kind} error of {count} targets, before and after [mm]", before, after))
+        rest, share = passed, 1.0
+    memory.append(memory_of(drive))
+    whole, still = round(part / period), round(part * share / period)
+    rows += compare(passed[:whole], passed[-whole:], rest[:still], rest[-still:])
+    return [*rows, ("learner [MiB]", memory[0][0], memory[1][0]), ("process [MiB]", memory[0][1], memory[1][1])]
+
+
+def compare(first: list[Tick], last: list[Tick], first_rest: list[Tick], last_rest: list[Tick]) -> list[Row]:
+    """Figures of two stretches, and of the parts of them in which the arm should be at rest."""
+    def row(name: str, figure: Callable[[Any], Any], of: str, ends: tuple[list[Tick], list[Tick]]) -> Row:
+        a, b = (float(figure(np.array([getattr(t, of) for t in ticks]))) for ticks in ends)
+        return name, a, b
+
+    whole, rest = (first, last), (first_rest, last_rest)
+    mean = np.mean([t.effort for t in first_rest], 0)
+    return [
+        row("median error at rest [mm]", np.median, "error", rest),
+        row("worst error at rest [mm]", np.max, "error", rest),
+        row("speed of the fastest joint at rest, median [rad/s]", np.median, "speed", rest),
+        row("mean effort at rest, of the joint with most [% of limit]", lambda e: 100 * abs(e.mean(0)).max(), "effort",
+            rest),
+        row("... away from its beginning", lambda e: 100 * abs(e.mean(0) - mean).max(), "effort", rest),
+        row("deviation of effort at rest, of the joint with most [% of limit]", lambda e: 100 * e.std(0).max(),
+            "effort", rest),
+        row("squared error of prediction, over its covariance", np.mean, "surprise", whole),
+        row("fit, median [ms]", np.median, "fit_ms", whole),
+        row("plan, median [ms]", np.median, "plan_ms", whole),
+    ]
+
+
+def memory_of(drive: Drive) -> tuple[float, float]:
+    """Of what the learner keeps, its prior aside, and of the process [MiB]."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    kept = {name: value for name, value in vars(drive.learner).items() if name not in ("robot", "prior")}
+    return size_of(kept) / 2**20, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def size_of(value: Any) -> int:
+    """Bytes of the numbers in arrays, containers and records."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(size_of(v) for v in value.values())
+    if isinstance(value, (list, tuple, deque)):
+        return sum(size_of(v) for v in value)
+    if dataclasses.is_dataclass(value):
+        return size_of(vars(value))
+    return 8 if isinstance(value, (int, float)) else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate_endurance",
+                                description=(__doc__ or "").partition("\n")[0])
+    p.add_argument("--robot", default="arm")
+    p.add_argument("--prior", default="ensemble")
+    p.add_argument("--ways", default=",".join(WAYS), help="which, with commas between (%(default)s)")
+    p.add_argument("--seed", type=int, default=100)
+    p.add_argument("--minutes", type=float, default=10.0)
+    p.add_argument("--data-seconds", type=float, default=30.0)
+    p.add_argument("--set", default="{}", help="more settings, as YAML: '{learner: {forgetting: 0.1}}'")
+    a = p.parse_args(arguments)
+    torch.set_num_threads(1)
+    stopped = False
+    try:
+        if not set(ways := a.ways.split(",")) <= set(WAYS) or a.minutes < 0.1:
+            raise ConfigError(f"expected --ways from {', '.join(WAYS)}, and --minutes from 0.1 up")
+        settings = assembly.settings(Names(robot=a.robot, prior=a.prior), parse_overrides(a.set))
+        for way in ways:
+            print(f"\n| {a.minutes:g} minutes {way}, seed {a.seed} | beginning | end |\n|---|---|---|", flush=True)
+            try:
+                for name, first, last in endure(way, settings, a.data_seconds, a.minutes, a.seed):
+                    print(f"| {name} | {first:.3g} | {last:.3g} |", flush=True)
+            except Stopped as reason:
+                stopped = True
+                print(f"| the ring stopped | {reason} | |", flush=True)
+    except ConfigError as error:
+        print(f"evaluate_endurance: {error}", file=sys.stderr)
+        return 2
+    return int(stopped)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,575 @@
+"""Iterative LQR for one problem on the CPU, compiled: what Ilqr.solve does, for linear dynamics and a task's cost.
+
+In torch a plan of the ring is thousands of calls on small matrices, and the calls are what costs. Symbols, steps and
+tests are those of ilqr.py and lqr.py, which remain for batches, other models, other costs and other devices.
+
+A trajectory is z (T + 1, n + m) = [x; u] with u_T = 0.
+Arrays that end in a product are wider than what is in them, up to a multiple of WIDTH; what is beyond is not read.
+`solve` compiles when this module is imported, some 10 seconds once: Ilqr does so when it is made, hence before anything
+moves. The result is kept in __pycache__ beside this file, or in the user's cache where that cannot be written, or where
+NUMBA_CACHE_DIR says. All of it is in this file because numba looks at no other for changes. Not-a-numbers have to
+arrive: no fast mathematics but fused multiply-add and the order of sums.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
+from mbrl_ros.types import Array
+
+WIDTH = 8  # doubles in a vector register of AVX-512
+EPS = float(np.finfo(float).eps)
+_RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(
+    STATUSES.index(s) for s in (CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE))
+_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
+_jit = numba.njit(**_OPTIONS)
+_jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
+
+
+class Dynamics(NamedTuple):
+    """x' = G [x_s; u; 1] with only those states s that x' depends on at any step."""
+
+    G: Array  # (T or 1, n, d + 1), d = len(columns)
+    columns: Array  # (d,) where s and u are in z
+    dense: int  # rows of G from here on have one entry beside the affine one at most, as those of past efforts
+    entry: Array  # (n,) where that is
+
+
+class Terms(NamedTuple):
+    """The cost sum_tj scale_tj norm_j(r_tj), r_tj = sum_e value_e z_t[index_e] - reference_tj.
+
+    Row j of R has the entries e = start_j to start_{j+1}.
+    """
+
+    start: Array  # (k + 1,)
+    index: Array
+    value: Array
+    reference: Array  # (T + 1, k)
+    scale: Array  # (T + 1, k)
+    width: Array  # (k,), infinite for the quadratic norm
+    dead: Array  # (k,) bool
+
+
+class Expansion(NamedTuple):
+    """Of the cost about a trajectory: gradient, and C = sum_j weight_j R_j R_j'."""
+
+    gradient: Array  # (T + 1, n + m)
+    weight: Array  # (T + 1, k)
+
+
+@_jit
+def _padded(size: int) -> int:
+    return (size + WIDTH - 1) // WIDTH * WIDTH
+
+
+@_jit
+def _product(A: Array, B: Array, C: Array, rows: int, inner: int) -> None:
+    """C[:rows] = A[:rows, :inner] B[:inner], all columns. Two rows by four terms at a time use the registers best."""
+    columns, fours = C.shape[1], inner - inner % 4
+    for i in range(0, rows - 1, 2):
+        for j in range(columns):
+            C[i, j], C[i + 1, j] = 0.0, 0.0
+        for k in range(0, fours, 4):
+            a0, a1, a2, a3 = A[i, k], A[i, k + 1], A[i, k + 2], A[i, k + 3]
+            b0, b1, b2, b3 = A[i + 1, k], A[i + 1, k + 1], A[i + 1, k + 2], A[i + 1, k + 3]
+            for j in range(columns):
+                C[i, j] += a0 * B[k, j] + a1 * B[k + 1, j] + a2 * B[k + 2, j] + a3 * B[k + 3, j]
+                C[i + 1, j] += b0 * B[k, j] + b1 * B[k + 1, j] + b2 * B[k + 2, j] + b3 * B[k + 3, j]
+        for k in range(fours, inner):
+            a0, b0 = A[i, k], A[i + 1, k]
+            for j in range(columns):
+                C[i, j] += a0 * B[k, j]
+                C[i + 1, j] += b0 * B[k, j]
+    if rows % 2:
+        i = rows - 1
+        for j in range(columns):
+            C[i, j] = 0.0
+        for k in range(inner):
+            a0 = A[i, k]
+            for j in range(columns):
+                C[i, j] += a0 * B[k, j]
+
+
+@_jit
+def _clamp(value: float, low: float, high: float) -> float:
+    """What is not a number stays so."""
+    value = low if value < low else value
+    return high if value > high else value
+
+
+@_jit
+def _dynamics(F: Array, f: Array, n: int) -> Dynamics:
+    steps, p = len(F), F.shape[2]
+    columns, d = np.empty(p, np.int64), 0
+    for j in range(p):
+        used = j >= n
+        for t in range(steps):
+            for i in range(n):
+                used |= F[t, i, j] != 0.0
+        if used:
+            columns[d] = j
+            d += 1
+    G = np.zeros((steps, n, _padded(d + 1)))
+    for t in range(steps):
+        for i in range(n):
+            for a in range(d):
+                G[t, i, a] = F[t, i, columns[a]]
+            G[t, i, d] = f[min(t, len(f) - 1), i]
+    dense, entry = 0, np.zeros(n, np.int64)
+    for i in range(n):
+        entries = 0
+        for a in range(d):
+            used = False
+            for t in range(steps):
+                used |= G[t, i, a] != 0.0
+            if used:
+                entries, entry[i] = entries + 1, a
+        if entries > 1:
+            dense = i + 1
+    return Dynamics(G, columns[:d], dense, entry)
+
+
+@_jit
+def _terms(R: Array, reference: Array, scale: Array, width: Array, dead: Array) -> Terms:
+    k, p = R.shape
+    start, index, value, e = np.zeros(k + 1, np.int64), np.empty(k * p, np.int64), np.empty(k * p), 0
+    for j in range(k):
+        for a in range(p):
+            if R[j, a] != 0.0:
+                index[e], value[e] = a, R[j, a]
+                e += 1
+        start[j + 1] = e
+    return Terms(start, index, value, reference, scale, width, dead)
+
+
+@_jit
+def _norm(r: float, width: float, dead: bool) -> tuple[float, float, float]:
+    """Value, derivative and curvature, see task.ResidualCost."""
+    if width == np.inf:
+        return 0.5 * r * r, r, 1.0
+    if dead:
+        beyond = r - width if r > width else (r + width if r < -width else 0.0 * r)
+        return 0.5 * beyond * beyond, beyond, 1.0 if beyond != 0.0 else 0.0
+    root = np.sqrt(r * r + width * width)
+    return root - width, r / root, 1.0 / root
+
+
+@_jit
+def _residual(terms: Terms, z: Array, t: int, j: int) -> float:
+    r = -terms.reference[t, j]
+    for e in range(terms.start[j], terms.start[j + 1]):
+        r += terms.value[e] * z[t, terms.index[e]]
+    return r
+
+
+@_jit_sums
+def _zero(z: Array) -> float:
+    """Zero times everything: not a number where anything is not finite, as in a product with a dense R."""
+    total = 0.0
+    for t in range(z.shape[0]):
+        for a in range(z.shape[1]):
+            total += 0.0 * z[t, a]
+    return total
+
+
+@_jit
+def _evaluate(terms: Terms, z: Array) -> float:
+    """Cost of a trajectory."""
+    total = _zero(z)
+    for j in range(len(terms.width)):
+        width, dead = terms.width[j], terms.dead[j]
+        for t in range(len(z)):
+            total += terms.scale[t, j] * _norm(_residual(terms, z, t, j), width, dead)[0]
+    return total
+
+
+@_jit
+def _expand(terms: Terms, z: Array, expansion: Expansion) -> None:
+    """About the trajectory z (T + 1, n + m)."""
+    expansion.gradient[:] = 0.0
+    for t in range(len(z)):
+        for j in range(len(terms.width)):
+            _, slope, curvature = _norm(_residual(terms, z, t, j), terms.width[j], terms.dead[j])
+            expansion.weight[t, j] = terms.scale[t, j] * curvature
+            for e in range(terms.start[j], terms.start[j + 1]):
+                expansion.gradient[t, terms.index[e]] += terms.scale[t, j] * slope * terms.value[e]
+
+
+@_jit_sums
+def _dot(a: Array, b: Array) -> float:
+    total = 0.0
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
+
+
+@_jit
+def _forward(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: Array, length: float,
+             z: Array) -> None:
+    """Fill z (T + 1, n + m) under u_t + K_t (. - x_t) + a k_t, clamped, with a = `length` and H = -[K k].
+
+    For the first state and u_t of `nominal`, which may be z itself where H is zero.
+    """
+    (T, m, wide), (n, d) = H.shape, (dynamics.G.shape[1], len(dynamics.columns))
+    compact, deviation = np.zeros(dynamics.G.shape[2]), np.zeros(wide)
+    compact[d], deviation[n] = 1.0, length
+    z[0, :n], z[T, n:] = nominal[0, :n], 0.0
+    for t in range(T):
+        G = dynamics.G[min(t, len(dynamics.G) - 1)]
+        for i in range(n):
+            deviation[i] = z[t, i] - nominal[t, i]
+        for a in range(m):
+            z[t, n + a] = _clamp(nominal[t, n + a] - _dot(H[t, a], deviation), lower[t, a], upper[t, a])
+        for a in range(d):
+            compact[a] = z[t, dynamics.columns[a]]
+        for i in range(n):
+            z[t + 1, i] = _dot(G[i], compact)
+
+
+@_jit
+def _cholesky(A: Array, L: Array) -> bool:
+    """Lower factor of A (m, m); False where A is not positive definite."""
+    m = len(L)
+    for i in range(m):
+        for j in range(i + 1):
+            rest = A[i, j]
+            for k in range(j):
+                rest -= L[i, k] * L[j, k]
+            if i != j:
+                L[i, j], L[j, i] = rest / L[j, j], 0.0
+            elif rest > 0.0:
+                L[i, i] = np.sqrt(rest)
+            else:
+                return False
+    return True
+
+
+@_jit
+def _cholesky_solve(L: Array, B: Array) -> None:
+    """B (m, c) <- (L L')^-1 B."""
+    m, columns = len(L), B.shape[1]
+    for i in range(m):
+        for k in range(i):
+            for j in range(columns):
+                B[i, j] -= L[i, k] * B[k, j]
+        for j in range(columns):
+            B[i, j] /= L[i, i]
+    for i in range(m - 1, -1, -1):
+        for k in range(i + 1, m):
+            for j in range(columns):
+                B[i, j] -= L[k, i] * B[k, j]
+        for j in range(columns):
+            B[i, j] /= L[i, i]
+
+
+@_jit
+def _free(k: Array, g: Array, low: Array, high: Array, slack: float, free: Array) -> None:
+    """Components that are not held at a bound by their gradient."""
+    for a in range(len(k)):
+        free[a] = not ((k[a] <= low[a] and g[a] > slack) or (k[a] >= high[a] and g[a] < -slack))
+
+
+@_jit
+def _gradient(Quu: Array, q: Array, k: Array, g: Array) -> None:
+    for a in range(len(k)):
+        g[a] = q[a]
+        for b in range(len(k)):
+            g[a] += Quu[a, b] * k[b]
+
+
+@_jit
+def _face(Quu: Array, free: Array, L: Array) -> None:
+    """Cholesky factor of Q_uu with rows and columns of the identity where clamped."""
+    m = len(free)
+    A = np.eye(m)
+    for a in range(m):
+        for b in range(m):
+            if free[a] and free[b]:
+                A[a, b] = Quu[a, b]
+    _cholesky(A, L)
+
+
+@_jit
+def _projected_search(Quu: Array, g: Array, low: Array, high: Array, k: Array, target: Array) -> None:
+    """k <- the best of 16 points on the projected arc from k towards target."""
+    m, least = len(k), np.inf
+    d, best = np.empty(m), np.zeros(m)
+    for i in range(16):
+        change = 0.0
+        for a in range(m):
+            d[a] = _clamp(k[a] + 0.5**i * (target[a] - k[a]), low[a], high[a]) - k[a]
+        for a in range(m):
+            slope = g[a]
+            for b in range(m):
+                slope += 0.5 * Quu[a, b] * d[b]
+            change += d[a] * slope
+        if change < least:
+            least, best[:] = change, d
+    k += best
+
+
+@_jit
+def _box_newton(Quu: Array, H: Array, n: int, low: Array, high: Array, k: Array, iterations: int,
+                slack: float) -> bool:
+    """H = [Q_ux q_u] <- -[K k] within bounds on k, from a feasible k; whether every component is free."""
+    m = len(k)
+    q, g, target, L, right = H[:, n].copy(), np.empty(m), np.empty(m), np.empty((m, m)), np.empty((m, 1))
+    free, face = np.empty(m, np.bool_), np.empty(m, np.bool_)
+    zero = 0.0
+    for a in range(m):
+        zero = max(zero, slack * abs(q[a]))
+    _gradient(Quu, q, k, g)
+    _free(k, g, low, high, zero, free)
+    for _ in range(iterations):
+        face[:] = free
+        _face(Quu, face, L)
+        for a in range(m):
+            right[a, 0] = g[a] if face[a] else 0.0
+        _cholesky_solve(L, right)
+        on_face = True
+        for a in range(m):
+            target[a] = k[a] - right[a, 0]  # minimiser on the face
+            on_face &= _clamp(target[a], low[a], high[a]) == target[a]
+        if on_face:
+            k[:] = target
+        else:
+            _projected_search(Quu, g, low, high, k, target)
+        _gradient(Quu, q, k, g)
+        _free(k, g, low, high, zero, free)
+        for a in range(m):
+            on_face &= free[a] == face[a]
+        if on_face:
+            break
+    all_free = True
+    for a in range(m):
+        all_free &= face[a]
+        if not face[a]:
+            H[a] = 0.0
+    _cholesky_solve(L, H)
+    for a in range(m):
+        H[a, n] = -k[a]
+    return all_free
+
+
+@_jit
+def _gain(Quu: Array, H: Array, n: int, low: Array, high: Array, L: Array, iterations: int,
+          slack: float) -> tuple[bool, bool]:
+    """H = [Q_ux q_u] <- -[K k], L <- the factor of Q_uu; whether there is one, and whether a bound acted.
+
+    See ilqr.BoxGain.
+    """
+    m = len(L)
+    if not _cholesky(Quu, L):
+        return False, False
+    start, inside, within = np.zeros(m), True, True
+    for a in range(m):
+        inside &= low[a] < 0.0 < high[a]
+    if inside:
+        newton = H.copy()
+        _cholesky_solve(L, newton)
+        for a in range(m):
+            start[a] = _clamp(-newton[a, n], low[a], high[a])
+            within &= start[a] == -newton[a, n]
+        if within:
+            H[:] = newton
+            return True, False
+    return True, not _box_newton(Quu, H, n, low, high, start, iterations, slack)
+
+
+@_jit
+def _set_cost(terms: Terms, expansion: Expansion, t: int, Q: Array) -> None:
+    """[C_t, gradient] into Q (n + m, wide)."""
+    p = expansion.gradient.shape[1]
+    Q[:] = 0.0
+    Q[:, p] = expansion.gradient[t]
+    for j in range(len(terms.width)):
+        for e in range(terms.start[j], terms.start[j + 1]):
+            row, weight = terms.index[e], expansion.weight[t, j] * terms.value[e]
+            for b in range(terms.start[j], terms.start[j + 1]):
+                Q[row, terms.index[b]] += weight * terms.value[b]
+
+
+@_jit
+def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, low: Array, high: Array, mu: float,
+              iterations: int, slack: float, H: Array, L: Array) -> tuple[bool, bool, float, float]:
+    """Fill H (T, m, wide) = -[K k] and L (T, m, m); success, clamped, sum k'q_u, sum k'Q_uu k. See lqr.backward.
+
+    Homogeneous, with the affine terms last: the value at x is 1/2 a'V a, a = [x; 1].
+    """
+    (T, m), n, d, dense = low.shape, dynamics.G.shape[1], len(dynamics.columns), dynamics.dense
+    p, wide, s = n + m, dynamics.G.shape[2], d - m  # the first s columns are states, m efforts follow
+    V, Q = np.zeros((n + 1, _padded(n + 1))), np.empty((p, _padded(p + 1)))  # Q = [Q_zz q_z]
+    VG, GVG = np.empty((n + 1, wide)), np.empty((d, wide))
+    Quu, ridged = np.empty((m, m)), np.empty((m, m))
+    half, S = np.empty((m, V.shape[1])), np.empty(V.shape)
+    _set_cost(terms, expansion, T, Q)
+    V[:n, :n], V[n, :n] = Q[:n, :n], Q[:n, p]
+    clamped, linear, quadratic = False, 0.0, 0.0
+    for t in range(T - 1, -1, -1):
+        G = dynamics.G[min(t, len(dynamics.G) - 1)]
+        _product(V, G, VG, n + 1, dense)
+        for k in range(dense, n):
+            a = dynamics.entry[k]
+            for i in range(n + 1):
+                VG[i, a] += V[i, k] * G[k, a]
+        _product(G.T, VG, GVG, d, dense)
+        for k in range(dense, n):
+            a = dynamics.entry[k]
+            for b in range(wide):
+                GVG[a, b] += G[k, a] * VG[k, b]
+        _set_cost(terms, expansion, t, Q)
+        for a in range(d):
+            row = dynamics.columns[a]
+            for b in range(d):
+                Q[row, dynamics.columns[b]] += GVG[a, b]
+            Q[row, p] += VG[n, a]
+        H_t = H[t]
+        for a in range(m):
+            for i in range(n):
+                H_t[a, i] = Q[n + a, i]
+            H_t[a, n] = Q[n + a, p]
+            for b in range(m):
+                Quu[a, b] = ridged[a, b] = Q[n + a, n + b]
+        if mu > 0.0:
+            for a in range(m):
+                for i in range(n):
+                    ridge = mu * G[i, s + a]
+                    for b in range(s):
+                        H_t[a, dynamics.columns[b]] += ridge * G[i, b]
+                    for b in range(m):
+                        ridged[a, b] += ridge * G[i, s + b]
+        good, bounded = _gain(ridged, H_t, n, low[t], high[t], L[t], iterations, slack)
+        if not good:
+            return False, False, 0.0, 0.0
+        clamped |= bounded
+        _product(Quu, H_t, half, m, m)
+        for a in range(m):
+            linear -= H_t[a, n] * Q[n + a, p]
+            quadratic += H_t[a, n] * half[a, n]
+            for i in range(n):
+                half[a, i] = 2.0 * Q[n + a, i] - half[a, i]
+            half[a, n] = 2.0 * Q[n + a, p] - half[a, n]
+        _product(half.T, H_t, S, n + 1, m)
+        # Symmetrised: else the antisymmetric rounding error would grow with the open-loop dynamics, A'E A per step.
+        for i in range(n):
+            for j in range(i + 1):
+                V[i, j] = V[j, i] = 0.5 * (Q[i, j] + Q[j, i] - S[i, j] - S[j, i])
+            V[n, i] = Q[i, p] - 0.5 * (S[i, n] + S[n, i])
+    return np.isfinite(linear + quadratic), clamped, linear, quadratic
+
+
+@_jit
+def _is_finite(dynamics: Dynamics, terms: Terms, expansion: Expansion) -> bool:
+    """Whether dynamics and the expansion of the cost are finite."""
+    total = _zero(expansion.gradient)
+    for t in range(len(dynamics.G)):
+        total += _zero(dynamics.G[t])
+    for t in range(len(expansion.weight)):
+        for j in range(len(terms.width)):
+            for e in range(terms.start[j], terms.start[j + 1]):
+                total += 0.0 * expansion.weight[t, j] * terms.value[e]
+    return np.isfinite(total)
+
+
+_vector, _matrix, _stack = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1]
+_int, _float = numba.int64, numba.float64
+_SIGNATURE = numba.types.Tuple((_matrix, _matrix, _stack, _stack, _float, _int, _int))(
+    _vector, _stack, _matrix, _matrix, _matrix, _matrix, _vector, numba.boolean[::1], _matrix, _matrix, _matrix,
+    _int, _int, *[_float] * 7, _int, _float)
+
+
+def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Array, width: Array, dead: Array,
+          lower: Array, upper: Array, u: Array, iterations: int, step_lengths: int, backtracking: float,
+          accept_ratio: float, tolerance: float, mu_start: float, mu_min: float, mu_max: float, mu_factor: float,
+          box_iterations: int, box_slack: float) -> tuple[Array, Array, Array, Array, float, int, int]:
+    """The fields of ilqr.Solution for one problem x0 (n,) from the efforts u (T, m), finite and within the bounds.
+
+    F (T or 1, n, n + m) and f (T or 1, n), the fields of task.ResidualCost and of Ilqr.Config; all arrays C-contiguous.
+    """
+    (T, m), n = u.shape, len(x0)
+    p = n + m
+    dynamics, terms = _dynamics(F, f, n), _terms(R, reference, scale, width, dead)
+    z, candidate, best = np.empty((T + 1, p)), np.empty((T + 1, p)), np.empty((T + 1, p))
+    H, L = np.zeros((T, m, _padded(n + 1))), np.zeros((T, m, m))
+    H_new, L_new = np.zeros(H.shape), np.zeros(L.shape)
+    for i in range(n):
+        z[0, i] = x0[i] if np.isfinite(x0[i]) else 0.0
+    z[:T, n:] = u
+    _forward(dynamics, z, H, lower, upper, 0.0, z)
+    z[:T, n:] = u  # where a state was not a number, so are the efforts now
+    cost = _evaluate(terms, z)
+    status = _RUNNING
+    if not (np.isfinite(cost) and np.isfinite(x0).all()):
+        cost, status = np.inf, _NOT_FINITE
+    expansion = Expansion(np.empty((T + 1, p)), np.empty((T + 1, len(R))))
+    low, high = np.empty((T, m)), np.empty((T, m))
+    mu, rate, solved, retry, passes = mu_start, 1.0, False, False, 0
+    while status == _RUNNING and passes < iterations:
+        passes += 1
+        _expand(terms, z, expansion)
+        for t in range(T):
+            for a in range(m):
+                low[t, a], high[t, a] = lower[t, a] - z[t, n + a], upper[t, a] - z[t, n + a]
+        good, clamped, linear, quadratic = _backward(dynamics, terms, expansion, low, high, mu, box_iterations,
+                                                     box_slack, H_new, L_new)
+        if good:
+            H, H_new, L, L_new, solved = H_new, H, L_new, L, True
+        enough = max(tolerance, 10 * EPS) * (1 + abs(cost))
+        expected = -(linear + 0.5 * quadratic)
+        flat, accepted = good and expected <= enough, False
+        converged = flat and mu == 0.0
+        if good and not flat:
+            least, length = np.inf, 1.0
+            for rung in range(step_lengths):
+                _forward(dynamics, z, H, lower, upper, length, candidate)
+                value, promised = _evaluate(terms, candidate), -length * (linear + 0.5 * length * quadratic)
+                if cost - value >= accept_ratio * promised and promised > 0.0 and value < least:
+                    accepted, least, best, candidate = True, value, candidate, best
+                    # An exact full step needs no shorter one, which would promise less.
+                    converged = rung == 0 and mu == 0.0 and not clamped and abs(cost - value - expected) <= enough
+                    if converged:
+                        break
+                length *= backtracking
+            if accepted:
+                cost, z, best = least, best, z
+        if accepted:
+            rate = min(rate / mu_factor, 1 / mu_factor)
+            mu *= rate
+            if mu < mu_min:
+                mu = 0.0
+            retry = False
+        elif flat:
+            mu, rate, retry = 0.0, 1.0, True
+        else:
+            rate = max(rate * mu_factor, mu_factor)
+            mu = max(mu * rate, mu_min)
+            if retry or mu > mu_max:
+                status = _FAILED
+            elif not good and not _is_finite(dynamics, terms, expansion):
+                status = _NOT_FINITE
+        if converged:
+            status = _CONVERGED
+    Sigma = np.zeros((T, m, m))
+    if solved:
+        for t in range(T):
+            Sigma[t] = np.eye(m)
+            _cholesky_solve(L[t], Sigma[t])
+    K = -H[:, :, :n] if solved else np.zeros((T, m, n))
+    x = z[:, :n].copy()
+    for t in range(T + 1):
+        for i in range(n):
+            x[t, i] = x[t, i] if np.isfinite(x[t, i]) else 0.0
+    return x, z[:T, n:].copy(), K, Sigma, cost, _LIMIT if status == _RUNNING else status, passes
+
+
+def _compile() -> Any:
+    try:
+        return numba.njit(_SIGNATURE, cache=True, **_OPTIONS)(_solve)
+    except RuntimeError:  # numba may write neither beside this file nor in the user's cache
+        return numba.njit(_SIGNATURE, **_OPTIONS)(_solve)
+
+
+solve = _compile()

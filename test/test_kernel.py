@@ -1,0 +1,166 @@
+"""The compiled planner against the one in torch, which shares no line with it."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from arms import make, settings
+from checks import assert_close
+from systems import residual_problem
+
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
+from mbrl_ros.planners.ilqr import Ilqr, warm_start
+from mbrl_ros.planners.lqr import as_plan
+from mbrl_ros.task import Task
+from mbrl_ros.types import LinearGaussianDynamics, Plan
+
+# Both round differently by 1e-15 per operation; the conditioning of these problems makes 1e-12 of it, rarely 1e-10.
+AGREE = 1e-8
+
+
+def both(planner: Ilqr, problem: Problem, previous: Plan | None = None) -> tuple[Plan, Plan]:
+    """The plan of the kernel and that of torch."""
+    s = planner.solve(problem, warm_start(problem, previous))
+    in_torch = as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
+    called = []
+    kernel = planner._kernel
+    planner._kernel = lambda *a: called.append(True) or kernel(*a)
+    compiled = planner.plan(problem, previous)
+    planner._kernel = kernel
+    assert called
+    return compiled, in_torch
+
+
+def assert_same(compiled: Plan, in_torch: Plan) -> None:
+    assert (compiled.status, compiled.iterations) == (in_torch.status, in_torch.iterations)
+    assert compiled.cost == pytest.approx(in_torch.cost, rel=AGREE)
+    for a, b in ((compiled.efforts, in_torch.efforts), (compiled.states, in_torch.states),
+                 (compiled.policy.K, in_torch.policy.K), (compiled.policy.Sigma, in_torch.policy.Sigma)):
+        assert_close(a, b, rtol=AGREE, atol=AGREE * (1 + float(b.abs().max())))
+
+
+@pytest.mark.parametrize("limit", [np.inf, 1.0, 0.2])
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize(("n", "m", "T"), [(1, 1, 1), (2, 3, 4), (5, 2, 12), (9, 7, 20)])
+def test_both_find_the_same_plan(n: int, m: int, T: int, varying: bool, limit: float) -> None:
+    """Six problems each with all norms, from no effort and from random ones, at one to 26 iterations."""
+    statuses = set()
+    for seed in range(6):
+        problem = residual_problem(n, m, T, 10 * n + seed, limit, varying=varying)
+        planner = Ilqr(Ilqr.Config(horizon=T, iterations=1 + seed * seed, step_lengths=1 + seed))
+        compiled, in_torch = both(planner, problem)
+        assert_same(compiled, in_torch)
+        efforts = torch.randn(T, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        assert_same(*both(planner, problem, replace(in_torch, efforts=efforts)))
+        statuses.add(compiled.status)
+        if limit == 0.2 and T > 4:
+            assert bool((compiled.efforts.abs() == limit).any()) and bool((compiled.policy.K == 0).all(-1).any())
+    assert CONVERGED in statuses and (T == 1 or ITERATION_LIMIT in statuses)
+
+
+@pytest.mark.parametrize("change", [
+    {"mu_start": 0.1}, {"mu_start": 10.0, "mu_factor": 3.0}, {"accept_ratio": 0.99}, {"backtracking": 0.9},
+    {"tolerance": 1e-3}, {"step_lengths": 1, "accept_ratio": 1.0}])
+def test_both_follow_the_settings(change: dict[str, float]) -> None:
+    """Limits act, and the norms are not quadratic."""
+    for seed in range(8):
+        problem = residual_problem(5, 3, 10, 200 + seed, limit=0.5, varying=bool(seed % 2))
+        assert_same(*both(Ilqr(Ilqr.Config(horizon=10, iterations=6, **change)), problem))
+
+
+def test_both_regularise_what_is_concave() -> None:
+    """Negative weights on efforts: Q_uu is not positive definite until mu has been raised, or never."""
+    statuses = set()
+    for seed in range(12):
+        problem = residual_problem(4, 2, 6, 300 + seed, limit=1.0)
+        scale = problem.cost.scale.clone()
+        scale[:, -2:] -= 0.4 * (1 + seed % 4)
+        if seed % 3 == 0:
+            problem.model.F[..., 4:] = 0.0
+            scale[:, -2:] = -1.0
+        problem = replace(problem, cost=replace(problem.cost, scale=scale))
+        compiled, in_torch = both(Ilqr(Ilqr.Config(horizon=6, iterations=40)), problem)
+        assert_same(compiled, in_torch)
+        statuses.add(compiled.status)
+    assert {CONVERGED, LINE_SEARCH_FAILED} <= statuses
+
+
+@pytest.mark.parametrize("sick", ["x0", "F", "f", "R", "reference", "scale"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_a_status(sick: str, value: float) -> None:
+    """One entry anywhere; the warm start comes back, finite, and without gains."""
+    problem = residual_problem(5, 2, 6, 400, limit=0.5)
+    holder = {"x0": problem, "F": problem.model, "f": problem.model}.get(sick, problem.cost)
+    array = getattr(holder, sick).clone()
+    array.view(-1)[1] = value
+    if sick == "x0":
+        problem = replace(problem, x0=array)
+    elif sick in ("F", "f"):
+        problem = replace(problem, model=replace(problem.model, **{sick: array}))
+    else:
+        problem = replace(problem, cost=replace(problem.cost, **{sick: array}))
+    compiled, in_torch = both(Ilqr(Ilqr.Config(horizon=6)), problem)
+    assert compiled.status == in_torch.status == NOT_FINITE and compiled.cost == in_torch.cost == np.inf
+    for part in ("efforts", "states"):
+        assert bool(torch.isfinite(getattr(compiled, part)).all())
+    assert not bool(compiled.policy.K.any()) and not bool(compiled.policy.Sigma.any())
+
+
+def test_a_candidate_that_is_not_finite_is_refused_although_the_cost_does_not_see_it() -> None:
+    """A state without weight overflows under any effort: in torch 0 inf is not a number, and must be so here."""
+    problem = residual_problem(5, 2, 6, 401)
+    F, R = problem.model.F.clone(), problem.cost.R.clone()
+    F[4, 5:], R[:, 4] = 1e308, 0.0
+    F[:, 4] = 0.0
+    problem = replace(problem, model=replace(problem.model, F=F), cost=replace(problem.cost, R=R),
+                      lower=problem.lower * 1e3, upper=problem.upper * 1e3)
+    compiled, in_torch = both(Ilqr(Ilqr.Config(horizon=6)), problem)
+    assert bool(torch.isfinite(compiled.states).all())
+    assert_same(compiled, in_torch)
+
+
+def test_the_problem_of_an_arm() -> None:
+    """A shipped task on the 7-joint arm, joint limits and effort limits acting, replanned along its own motion."""
+    robot = make("arm")
+    task, h, m, n = Task(settings("arm")["task"], robot), robot.period, robot.m, robot.n
+    F = np.zeros((n, n + m))
+    F[: 2 * m, : 2 * m] = np.eye(2 * m)
+    F[:m, m : 2 * m] = h * np.eye(m)
+    F[m : 2 * m, n:] = h / 0.3 * np.eye(m)
+    J = robot.kinematics(robot.home, np.zeros(m))[1]
+    F[2 * m : 2 * m + 6] = J @ F[: 2 * m]
+    F[robot.slice("effort/1"), n:] = np.eye(m)
+    f = np.zeros(n)
+    x = np.zeros(n)
+    x[:m] = robot.home + 0.99 * np.array([0, 0, 0, 0, robot.position_high[4], 0, 0])
+    x[m + 4] = 1.0
+    tool = robot.tool_position(robot.home)
+    path = task.path_to(tool + np.array([0.1, 0.3, -0.1]), tool, 0)
+    planner, plan = Ilqr(Ilqr.Config(iterations=4)), None
+    limit = torch.as_tensor(np.tile(0.1 * robot.effort_limit, (20, 1)))
+    clamped = False
+    for step in range(8):
+        window = task.window(path, step * round(h * 1e9), x[:m], 20, np.zeros(m))
+        model = LinearGaussianDynamics(*(torch.as_tensor(a) for a in (F, f, np.eye(n))))
+        problem = Problem(torch.as_tensor(x), model, task.cost(window, torch.device("cpu")), -limit, limit)
+        compiled, in_torch = both(planner, problem, plan)
+        assert_same(compiled, in_torch)
+        clamped |= bool((compiled.efforts.abs() == limit).any())
+        plan, x = compiled, F @ np.concatenate([x, compiled.efforts[0].numpy()]) + f
+    assert clamped
+
+
+def test_other_problems_stay_in_torch() -> None:
+    """Single precision, a batch, and another cost."""
+    planner = Ilqr(Ilqr.Config(horizon=6))
+    planner._kernel = None
+    problem = residual_problem(3, 2, 6, 402)
+    single = Problem(problem.x0.float(), LinearGaussianDynamics(*(a.float() for a in vars(problem.model).values())),
+                     type(problem.cost)(*(a if a.dtype == torch.bool else a.float()
+                                          for a in vars(problem.cost).values())),
+                     problem.lower.float(), problem.upper.float())
+    assert planner.plan(single, None).efforts.dtype == torch.float32
+    batch = replace(problem, x0=problem.x0.expand(4, 3))
+    assert planner.solve(batch, warm_start(batch, None)).u.shape == (4, 6, 2)

@@ -37,6 +37,7 @@ Settings = Mapping[str, Any]
 HELD_OUT = (10_000, 10_001, 10_002)  # seeds, of no excitation
 TARGETS = 10
 JACOBIANS = 200
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 MEASURES = ("one-step", "Jacobian")
 ASKED = ("from home [rad]", "speed", "effort")  # the last two of the limit
 
@@ -158,7 +159,10 @@ def figure(path: Path, seconds: Array, errors: Mapping[tuple[str, str], Array], 
         if i == 0:
             axes.axhline(floor, color="grey", linestyle=":", label="true dynamics")
         axes.set(xscale="log", yscale="log", xlabel="excitation [s]", title=f"{measure} error on task motion")
-        axes.set_xticks(seconds, [f"{t:g}" for t in seconds], minor=False)
+        low, high = axes.get_ylim()
+        ticks = [t for t in TICKS if low <= t <= high]
+        axes.set_xticks(seconds, [f"{t:g}" for t in seconds])
+        axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mbrl_ros import base_policy
+from mbrl_ros import excitation as excitations
 from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.latency import Latency
@@ -47,7 +47,7 @@ class Config:
 class Controller:
     """StateEstimate and LinearGaussianDynamics -> effort (m,) [N m or N], within limits, always finite."""
 
-    def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config, excitation: base_policy.Config):
+    def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config, excitation: excitations.Config):
         self.robot, self.config, self.excitation = robot, config, excitation
         self.base = BasePolicy(robot, excitation)
         self.mpc = ModelPredictiveController(robot, task, planner, config)

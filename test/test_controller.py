@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from arms import double_integrator, make, settings
 
-from mbrl_ros import assembly, base_policy
+from mbrl_ros import assembly, base_policy, excitation
 from mbrl_ros.config import ConfigError
 from mbrl_ros.planners import NOT_FINITE
 from mbrl_ros.types import Gaussian, StateEstimate
@@ -144,6 +144,6 @@ def test_softer_gains_pull_less():
     robot = make()
     pulls = []
     for gain in (1.0, 0.5):
-        policy = base_policy.BasePolicy(robot, base_policy.Config(gain=gain))
+        policy = base_policy.BasePolicy(robot, excitation.Config(gain=gain))
         pulls.append(policy.act(state(robot, q=robot.home - 0.05), excite=False))
     assert np.allclose(pulls[0], 0.05 * robot.stiffness * (1 + robot.period)) and np.allclose(pulls[1], 0.5 * pulls[0])

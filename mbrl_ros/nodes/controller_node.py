@@ -12,7 +12,7 @@ from rclpy.duration import Duration
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from mbrl_ros import assembly, base_policy, controller, messages
+from mbrl_ros import assembly, controller, excitation, messages
 from mbrl_ros.config import ConfigError
 from mbrl_ros.controller import EXCITE, FAULT, HOLD, IDLE, REACH
 from mbrl_ros.messages import LocalModel, MessageError, PlanReport
@@ -66,7 +66,7 @@ class ControllerNode(PartNode):
     def _configure(self, config: controller.Config) -> None:
         self.controller.config = self.controller.mpc.config = config
 
-    def _excitation(self, config: base_policy.Config) -> None:
+    def _excitation(self, config: excitation.Config) -> None:
         self.controller.excitation = self.controller.base.config = config
 
     def _modelled(self, message: LocalDynamics) -> None:

@@ -2,15 +2,20 @@
 
 Hold: u = P (q_ref - q) - D qd + I, with a slow integral that carries what gravity is not compensated. Excite: q_ref
 moves and an effort is added (excitation.py), so that the data contain motion of every joint and efforts that are not a
-function of the state. Whatever is added stays within `excitation.range`, `speed` and `effort`.
+function of the state. Whatever is added stays within `excitation.range`, `speed` and `effort`. While there is no model
+yet, the posture can follow a path of the tool: kinematics are known.
 """
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from mbrl_ros.excitation import KINDS, Config, Excitation, margins
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, StateEstimate
+
+CATCH_UP = 0.2  # [s] in which a posture that follows a point makes up for most of an error
 
 
 class BasePolicy:
@@ -22,9 +27,14 @@ class BasePolicy:
         self._low, self._high = margins(robot)
         self.start(robot.home, np.zeros(robot.m))
 
-    def start(self, posture: Array, effort: Array) -> None:
-        """From now on about `posture` (m,), with `effort` (m,) as what rest takes until the integral knows better."""
+    def start(self, posture: Array, effort: Array, seconds: float | None = None) -> None:
+        """From now on about `posture` (m,), with `effort` (m,) as what rest takes until the integral knows better.
+
+        An excitation is designed for so many seconds; None: `excitation.duration`.
+        """
+        self._seconds = seconds
         self.posture = np.array(posture, float)
+        self.posture_speed = np.zeros(self.robot.m)
         self._integral = np.array(effort, float)
         self._excitation: Excitation | None = None  # made when it is asked for: the design takes some 10 ms
 
@@ -38,14 +48,24 @@ class BasePolicy:
         gain = config.gain * self.caution
         bound, pull = 0.5 * robot.effort_limit, gain * robot.stiffness * (goal - q)
         self._integral = np.clip(self._integral + h * config.integral * pull, -bound, bound)
+        speed = speed + self.posture_speed
         u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(self.caution) * added
         return u
+
+    def follow(self, position: Array, velocity: Array) -> None:
+        """Move the posture by one period so that its tool follows a point (3,) [m] with its velocity (3,) [m/s]."""
+        robot, q = self.robot, self.posture
+        catch_up = (position - robot.tool_position(q)) / CATCH_UP
+        fastest = self.config.speed * robot.velocity_limit
+        self.posture_speed = np.clip(robot.joint_velocity(q, velocity + catch_up), -fastest, fastest)
+        self.posture = np.clip(q + robot.period * self.posture_speed, self._low, self._high)
 
     def _excite(self, q: Array, qd: Array) -> tuple[Array, Array, Array]:
         """Offset and speed of the posture and the effort on top, within the limits."""
         robot, config = self.robot, self.config
         if self._excitation is None:
-            self._excitation = KINDS[config.kind](robot, config, config.gain * self.caution)
+            designed = config if self._seconds is None else replace(config, duration=self._seconds)
+            self._excitation = KINDS[config.kind](robot, designed, config.gain * self.caution)
         offset, speed, effort = self._excitation.next()
         limit, away = config.effort * robot.effort_limit, q - self.posture
         effort = np.clip(effort, -limit, limit)

@@ -26,6 +26,7 @@ CONDITION_JITTER = 1e-6
 # Gated forgetting: an output whose mean innovation is this many standard deviations from zero begins to open the gate,
 # and has it open OPEN standard deviations further on. Smoothing and widths from tuning seeds 100-105.
 SURPRISING, OPEN, SMOOTHING = 3.0, 2.0, 0.4
+MOVING = 0.03  # of the velocity limit: joints slower than this are at rest
 REMEMBERED = 3  # memories of the moments that a new prior is shown at once: exp(-3) is left of what was before
 
 
@@ -42,6 +43,8 @@ class Config:
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
     fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0,
                                live=True)
+    first_fit: float = param(0.0, "Fit without being asked: first after so much motion, then whenever it has doubled, up "
+                             "to fit_seconds; 0: never [s]", 0.0, 600.0)
     memory: float = param(600.0, "How much motion is kept for fitting [s]", 1.0, 36000.0)
     seed: int = param(0, "Seed of the fit of global models", 0)
 
@@ -65,7 +68,8 @@ class OnlineLearner:
         capacity = max(1, round(config.memory / robot.period))
         n = self.features.n
         self._x, self._u, self._x_next = (np.empty((capacity, k)) for k in (n, robot.m, n))
-        self._stored = 0  # ever
+        self._stored, self._moving = 0, 0  # ever; of those, in motion
+        self._next_fit = config.first_fit  # [s] of motion
 
     def set_prior(self, prior: Prior, scale: Array) -> None:
         """Use another prior from the next update on; scale (d,) is the spread of [w; y] in its training data.
@@ -98,6 +102,8 @@ class OnlineLearner:
         slot = self._stored % len(self._x)
         self._x[slot], self._u[slot], self._x_next[slot] = x, u, x_next
         self._stored += 1
+        velocity = x_next[self.robot.slice("joint/velocity")]
+        self._moving += bool((np.abs(velocity) > MOVING * self.robot.velocity_limit).any())
         w, y = self.features.w(x, u), self.features.y(x, x_next)
         if self._predicted is not None:
             F, f, cov = self._predicted.mean[:, :-1], self._predicted.mean[:, -1], self._predicted.cov
@@ -133,6 +139,18 @@ class OnlineLearner:
     def sample_weight(self) -> float:
         """The effective number of transitions behind the model."""
         return min(self.moments.count, self.config.effective_count) if self.adapt else 0.0
+
+    def fit_due(self) -> bool:
+        """Whether it is time for a fit that nobody asks for; says so once. Fit to `transitions(motion_seconds)`."""
+        if not 0 < self._next_fit <= min(self.motion_seconds, self.config.fit_seconds):
+            return False
+        self._next_fit *= 2
+        return True
+
+    @property
+    def motion_seconds(self) -> float:
+        """How long joints have moved so far [s]."""
+        return self._moving * self.robot.period
 
     def transitions(self, seconds: float) -> Transitions:
         """The latest transitions, oldest first, at most `seconds` of them."""

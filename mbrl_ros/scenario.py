@@ -27,7 +27,7 @@ class Config:
     """Parameters `scenario.*`."""
 
     targets: int = param(20, "How many targets", 1, 10000)
-    data_seconds: float = param(30.0, "Excitation before the first target [s]", 0.1, 600.0)
+    data_seconds: float = param(30.0, "Excitation before the first target [s]; 0: learn on the way to it", 0.0, 600.0)
     seconds_per_target: float = param(3.0, "[s]", 0.6, 60.0)
     spread: float = param(0.6, "Targets are tool positions at home +- this much on every joint [rad or m]", 0.01, 3.0)
     nearest: float = param(0.12, "Least distance between targets in a row, as long as one is found [m]", 0.0, 2.0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import merge
-from mbrl_ros.controller import EXCITE, FAULT, HOLD, REACH
+from mbrl_ros.controller import EXCITE, EXPLORED, FAULT, HOLD, REACH
 from mbrl_ros.loop import Ring
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.physics import PhysicsModel, full_state
@@ -49,6 +49,13 @@ class Oracle:
         return LinearGaussianDynamics(F, x_next - F @ np.concatenate([x, u]), 1e-12 * np.eye(len(x)))
 
 
+def _learning(data_seconds: float) -> dict[str, Any]:
+    """Settings for an excitation of so many seconds; for none, exploration on the way to the first targets."""
+    if data_seconds > 0:
+        return {"excitation": {"duration": data_seconds}}
+    return {"controller": {"explore": True}, "learner": {"first_fit": EXPLORED}}
+
+
 class Run:
     """One seed: excite, fit, follow the task, with another world from half-way on.
 
@@ -59,11 +66,13 @@ class Run:
     def __init__(self, settings: Settings, config: scenario.Config, seed: int, oracle: bool = False,
                  start: World | None = None, change: World | None = None):
         self.settings, self.config, self.seed = settings, config, seed
-        parts = assembly.make_parts(merge(settings, {"excitation": {"duration": config.data_seconds}}), seed)
+        parts = assembly.make_parts(merge(settings, _learning(config.data_seconds)), seed)
         self.robot, self.plant, self.controller = parts.robot, parts.plant, parts.controller
         self.learner = Oracle(parts.plant) if oracle else parts.learner
         self.start = start or self.plant.world
         self.change = change or replace(self.start, payload=config.payload)
+        if oracle and config.data_seconds == 0:
+            self._fit(0.0)
         self._enter(self.start)
         self.ring = Ring(parts.plant, parts.estimator, self.learner, parts.controller, parts.plant.reset(seed))
         self.tick_ms: list[float] = []
@@ -78,9 +87,10 @@ class Run:
 
     def results(self) -> list[TargetResult]:
         """One for each target or cycle; after a divergence the remaining ones have failed."""
-        self.excite()
-        self._fit()
-        self._run(HOLD, RESTING)
+        if self.config.data_seconds > 0:
+            self.excite()
+            self._fit(self.config.data_seconds)
+            self._run(HOLD, RESTING)
         targets = self._targets()
         if self.tracking and not self.fault:
             self._follow(targets[0])
@@ -132,12 +142,13 @@ class Run:
             if self.controller.mode == FAULT:
                 self.fault = self.fault or self.controller.reason
 
-    def _fit(self) -> None:
+    def _fit(self, seconds: float) -> None:
         learner = self.learner
+        self.controller.has_model = True
         if isinstance(learner, Oracle):
             learner.active = True
             return
-        data = Data.of(learner.transitions(self.config.data_seconds), learner.features, self.robot)
+        data = Data.of(learner.transitions(seconds), learner.features, self.robot)
         scale = scale_of(np.hstack([data.w, data.y]))[1]
         model = fit(learner.config.prior, data, self.settings, learner.config.seed)
         learner.set_prior(prior_of(model, self.settings), scale)
@@ -153,6 +164,8 @@ class Run:
             began = time.perf_counter()
             _, effort = self.ring.tick()
             self.tick_ms.append(1e3 * (time.perf_counter() - began))
+            if not isinstance(self.learner, Oracle) and self.learner.fit_due():
+                self._fit(self.learner.motion_seconds)
             if self.controller.mode == FAULT:
                 self.fault = self.controller.reason
                 self.error.append(np.inf)

@@ -35,6 +35,7 @@ PATTERNS = 64  # efforts to choose from
 BLOCK, HELD = 10, 2  # periods: of a pattern, and for which an effort is held
 # Of the limits, what is left of the range to tracking errors, and of the speed to the efforts on top.
 RANGE_USED, SPEED_USED = 0.85, 0.5
+SMALLEST = 1e-6
 REGULARIZATION = 1e-2  # of A, in transitions at the limits
 
 
@@ -113,7 +114,8 @@ class InformativeExcitation:
         # The damping of the hold turns an effort into a speed, with what the set-point leaves of the limit.
         self._dither = np.minimum(min(config.dither, config.effort) * robot.effort_limit,
                                   gain * robot.damping * (config.speed * robot.velocity_limit - speed))
-        self._scale = np.concatenate([reach, speed, self._dither, [1.0]])  # (d,), units of w
+        scale = np.concatenate([reach, speed, self._dither, [1.0]])  # (d,), units of w
+        self._scale = np.maximum(scale, SMALLEST)  # a home at a joint's limit leaves no room
         self._amplitude, self._rate = self._set_point(min(config.duration, robot.m / config.high_frequency), gain,
                                                       reach, speed)
         self._P = np.eye(len(self._scale)) / REGULARIZATION  # A^-1 in units of `_scale`

@@ -43,8 +43,7 @@ class Config:
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
     fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0,
                                live=True)
-    first_fit: float = param(0.0, "Fit without being asked: first after so much motion, then whenever it has doubled, up "
-                             "to fit_seconds; 0: never [s]", 0.0, 600.0)
+    fit_after: float = param(0.0, "Fit without being asked after so much motion, once; 0: do not [s]", 0.0, 600.0)
     memory: float = param(600.0, "How much motion is kept for fitting [s]", 1.0, 36000.0)
     seed: int = param(0, "Seed of the fit of global models", 0)
 
@@ -69,7 +68,7 @@ class OnlineLearner:
         n = self.features.n
         self._x, self._u, self._x_next = (np.empty((capacity, k)) for k in (n, robot.m, n))
         self._stored, self._moving = 0, 0  # ever; of those, in motion
-        self._next_fit = config.first_fit  # [s] of motion
+        self._fit_waits = config.fit_after > 0
 
     def set_prior(self, prior: Prior, scale: Array) -> None:
         """Use another prior from the next update on; scale (d,) is the spread of [w; y] in its training data.
@@ -141,16 +140,10 @@ class OnlineLearner:
         return min(self.moments.count, self.config.effective_count) if self.adapt else 0.0
 
     def fit_due(self) -> bool:
-        """Whether it is time for a fit that nobody asks for; says so once. Fit to `transitions(motion_seconds)`."""
-        if not 0 < self._next_fit <= min(self.motion_seconds, self.config.fit_seconds):
-            return False
-        self._next_fit *= 2
-        return True
-
-    @property
-    def motion_seconds(self) -> float:
-        """How long joints have moved so far [s]."""
-        return self._moving * self.robot.period
+        """Whether it is time for the fit that nobody asks for, to transitions(fit_after); says so once."""
+        due = self._fit_waits and self._moving * self.robot.period >= self.config.fit_after
+        self._fit_waits &= not due
+        return due
 
     def transitions(self, seconds: float) -> Transitions:
         """The latest transitions, oldest first, at most `seconds` of them."""

@@ -18,7 +18,6 @@ import numpy as np
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array, LinearGaussianDynamics
 
-
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
 
 

@@ -53,7 +53,7 @@ def _learning(data_seconds: float) -> dict[str, Any]:
     """Settings for an excitation of so many seconds; for none, exploration on the way to the first targets."""
     if data_seconds > 0:
         return {"excitation": {"duration": data_seconds}}
-    return {"controller": {"explore": True}, "learner": {"first_fit": EXPLORED}}
+    return {"controller": {"explore": True}, "learner": {"fit_after": EXPLORED}}
 
 
 class Run:
@@ -165,7 +165,7 @@ class Run:
             _, effort = self.ring.tick()
             self.tick_ms.append(1e3 * (time.perf_counter() - began))
             if not isinstance(self.learner, Oracle) and self.learner.fit_due():
-                self._fit(self.learner.motion_seconds)
+                self._fit(EXPLORED)
             if self.controller.mode == FAULT:
                 self.fault = self.controller.reason
                 self.error.append(np.inf)

@@ -80,8 +80,8 @@ class LearnerNode(PartNode):
         """Fit to the latest so many seconds; whether that began, and what to say."""
         transitions = self.learner.transitions(seconds)
         if len(transitions.x) < FEWEST:
-            return False, (f"{len(transitions.x)} transitions so far; expected at least {FEWEST}: call controller/excite "
-                           "first")
+            return False, (f"{len(transitions.x)} transitions so far; expected at least {FEWEST}: "
+                           "call controller/excite first")
         data = Data.of(transitions, self.learner.features, self.robot)
         try:
             self._training.start(data, transitions, self.settings)
@@ -101,7 +101,7 @@ class LearnerNode(PartNode):
         if fitted is not None:
             self._use(fitted)
         if not self._training.running and self.learner.fit_due():
-            begun, said = self._start(self.learner.motion_seconds)
+            begun, said = self._start(self.learner.config.fit_after)
             (self.get_logger().info if begun else self.get_logger().error)(said)
 
     def _use(self, fitted: Fitted) -> None:

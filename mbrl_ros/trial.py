@@ -77,7 +77,7 @@ class Run:
         self.ring = Ring(parts.plant, parts.estimator, self.learner, parts.controller, parts.plant.reset(seed))
         self.tick_ms: list[float] = []
         self.error: list[float] = []  # [m] to the path, in every period of the results
-        self.changed = 0  # the index in `error` of the first period after the change
+        self.changed = -1  # the index in `error` of the first period after the change
         self.fault = ""
 
     @property
@@ -98,8 +98,7 @@ class Run:
         results: list[TargetResult] = []
         for i, target in enumerate(targets):
             if i == (self.config.targets + 1) // 2:
-                self.changed = len(self.error)
-                self._enter(self.change)
+                self.changed = len(self.error) + round(self.config.change_after / self.robot.period)
             results.append(self._follow(target) if not self.fault else FAILED)
         return results
 
@@ -110,11 +109,19 @@ class Run:
 
     def recovery(self) -> float | None:
         """Seconds from the change until the path is followed as before; None where nothing changed."""
-        if self.change == self.start or not (self.changed or self.fault):
+        if self.change == self.start:
             return None
         if not 0 < self.changed < len(self.error):
             return float("inf")  # diverged before
         return scenario.recovery_time(np.array(self.error), self.changed, self.robot.period)
+
+    def peak_mm(self) -> float | None:
+        """Largest error in the second after the change; None where nothing changed."""
+        if self.change == self.start:
+            return None
+        if not 0 < self.changed < len(self.error):
+            return float("inf")
+        return scenario.peak_mm(np.array(self.error), self.changed, self.robot.period)
 
     def rms_mm(self) -> float | None:
         """Root mean square of the error to a path without end; None for targets."""
@@ -160,6 +167,8 @@ class Run:
         seconds = 1 / self.controller.mpc.task.path.frequency if self.tracking else self.config.seconds_per_target
         tool, reference, efforts = [], [], []
         for _ in range(round(seconds / self.robot.period)):
+            if len(self.error) == self.changed:
+                self._enter(self.change)
             tool.append(self.plant.true_tool())
             began = time.perf_counter()
             _, effort = self.ring.tick()

@@ -11,10 +11,11 @@ import numpy as np
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import merge
 from mbrl_ros.controller import EXCITE, EXPLORED, FAULT, HOLD, REACH
+from mbrl_ros.drive import set_prior
 from mbrl_ros.loop import Ring
-from mbrl_ros.models.features import Data, scale_of
+from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import PhysicsModel, full_state
-from mbrl_ros.models.prior import fit, prior_of
+from mbrl_ros.models.prior import fit
 from mbrl_ros.plant import MujocoPlant
 from mbrl_ros.scenario import FAILED, TargetResult
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
@@ -156,9 +157,7 @@ class Run:
             learner.active = True
             return
         data = Data.of(learner.transitions(seconds), learner.features, self.robot)
-        scale = scale_of(np.hstack([data.w, data.y]))[1]
-        model = fit(learner.config.prior, data, self.settings, learner.config.seed)
-        learner.set_prior(prior_of(model, self.settings), scale)
+        set_prior(learner, fit(learner.config.prior, data, self.settings, learner.config.seed), data, self.settings)
 
     def _follow(self, target: Array) -> TargetResult:
         """One target, or one cycle about it."""

@@ -405,14 +405,12 @@ def _add_spread(spread: Spread, V: Array, z: Array, Q: Array) -> float:
     """Add price times L about z (n + m,) to Q = [Q_zz q_z]; returns the price, tr(V Sigma)."""
     n, p, price = len(spread.Sigma), len(z), 0.0
     for i in range(n):
-        for j in range(n):
-            price += V[i, j] * spread.Sigma[i, j]
+        price += _dot(spread.Sigma[i], V[i])
     for a in range(p):
-        slope = spread.L[a + 1, 0]
+        row = spread.L[a + 1]
+        Q[a, p] += price * (row[0] + _dot(z, row[1:]))
         for b in range(p):
-            slope += spread.L[a + 1, b + 1] * z[b]
-            Q[a, b] += price * spread.L[a + 1, b + 1]
-        Q[a, p] += price * slope
+            Q[a, b] += price * row[b + 1]
     return price
 
 
@@ -425,10 +423,7 @@ def _risk(spread: Spread, price: Array, z: Array) -> float:
     for t in range(len(price)):
         form = L[0, 0]
         for a in range(z.shape[1]):
-            row = 2.0 * L[a + 1, 0]
-            for b in range(z.shape[1]):
-                row += L[a + 1, b + 1] * z[t, b]
-            form += z[t, a] * row
+            form += z[t, a] * (2.0 * L[a + 1, 0] + _dot(z[t], L[a + 1, 1:]))
         total += 0.5 * price[t] * form
     return total
 

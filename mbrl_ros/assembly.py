@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mbrl_ros import base_policy, controller, estimator, learner, plant, robot
+from mbrl_ros import controller, estimator, excitation, learner, plant, robot
 from mbrl_ros.config import Names, from_mapping, merge, section
 from mbrl_ros.loop import Ring
 from mbrl_ros.planners import PLANNERS, Planner
@@ -43,7 +43,7 @@ def make_planner(s: Settings, name: str) -> Planner:
 def make_controller(s: Settings, r: robot.Robot) -> controller.Controller:
     config = from_mapping(controller.Config, section(s, "controller"), "controller")
     return controller.Controller(r, Task(section(s, "task"), r), make_planner(s, config.planner), config,
-                                 from_mapping(base_policy.Config, section(s, "excitation"), "excitation"))
+                                 from_mapping(excitation.Config, section(s, "excitation"), "excitation"))
 
 
 class Parts(NamedTuple):

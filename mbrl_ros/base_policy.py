@@ -1,38 +1,21 @@
 """The safe base policy: hold a joint posture, and excite the joints about it for a bounded time.
 
 Hold: u = P (q_ref - q) - D qd + I, with a slow integral that carries what gravity is not compensated. Excite: q_ref
-wanders as a sum of slow sinusoids per joint, with low-pass and white effort noise on top, so that the data contain
-motion of every joint and efforts that are not a function of the state.
+moves and an effort is added (excitation.py), so that the data contain motion of every joint and efforts that are not a
+function of the state. Whatever is added stays within `excitation.range`, `speed` and `effort`. While there is no model
+yet, the posture can follow a path of the tool: kinematics are known.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
-from mbrl_ros.config import param
+from mbrl_ros.excitation import KINDS, Config, Excitation, margins
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, StateEstimate
 
-SINUSOIDS = 3  # per joint; incommensurate frequencies keep the joints from moving in step
-
-
-@dataclass(frozen=True)
-class Config:
-    """Parameters `excitation.*`."""
-
-    duration: float = param(30.0, "How long to excite [s]", 0.1, 600.0, live=True)
-    amplitude: float = param(0.25, "Of the wandering posture; standard deviation is 0.7 of it [rad or m]", 0.0, 3.0,
-                             live=True)
-    low_frequency: float = param(0.08, "Slowest sinusoid [Hz]", 0.001, 10.0)
-    high_frequency: float = param(0.35, "Fastest sinusoid [Hz]", 0.001, 10.0)
-    effort_noise: float = param(0.05, "Low-pass effort noise, as a fraction of the limit", 0.0, 1.0, live=True)
-    bandwidth: float = param(2.0, "Of the low-pass noise [Hz]", 0.01, 100.0)
-    white_noise: float = param(0.02, "Effort noise drawn anew each period, as a fraction of the limit", 0.0, 1.0,
-                               live=True)
-    integral: float = param(1.0, "Integral gain of the hold, relative to its stiffness [1/s]", 0.0, 10.0)
-    gain: float = param(1.0, "Factor on robot.stiffness and robot.damping", 0.01, 10.0)
-    seed: int = param(0, "Seed of the excitation", 0)
+CATCH_UP = 0.2  # [s] in which a posture that follows a point makes up for most of an error
 
 
 class BasePolicy:
@@ -41,43 +24,53 @@ class BasePolicy:
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
         self.caution = 1.0  # factor on the gains, from whoever knows how late they act
+        self._low, self._high = margins(robot)
         self.start(robot.home, np.zeros(robot.m))
 
-    def start(self, posture: Array, effort: Array) -> None:
-        """From now on about `posture` (m,), with `effort` (m,) as what rest takes until the integral knows better."""
-        self._rng = rng = np.random.default_rng(self.config.seed)
-        m = self.robot.m
+    def start(self, posture: Array, effort: Array, seconds: float | None = None) -> None:
+        """From now on about `posture` (m,), with `effort` (m,) as what rest takes until the integral knows better.
+
+        An excitation is designed for so many seconds; None: `excitation.duration`.
+        """
+        self._seconds = seconds
         self.posture = np.array(posture, float)
-        self._integral, self._noise = np.array(effort, float), np.zeros(m)
-        self._frequency = rng.uniform(self.config.low_frequency, self.config.high_frequency, (SINUSOIDS, m))  # [Hz]
-        self._phase = rng.uniform(0, 2 * np.pi, (SINUSOIDS, m))
-        self._elapsed = 0.0
+        self.posture_speed = np.zeros(self.robot.m)
+        self._integral = np.array(effort, float)
+        self._excitation: Excitation | None = None  # made when it is asked for: the design takes some 10 ms
 
     def act(self, state: StateEstimate, excite: bool) -> Array:
         """One period of the hold, with excitation on top where asked for."""
         robot, config, h = self.robot, self.config, self.robot.period
         q = state.belief.mean[robot.slice("joint/position")]
         qd = state.belief.mean[robot.slice("joint/velocity")]
-        offset, speed = self._wander() if excite else (np.zeros(robot.m), np.zeros(robot.m))
-        margin = 0.05 * (robot.position_high - robot.position_low)
-        goal = np.clip(self.posture + offset, robot.position_low + margin, robot.position_high - margin)
+        offset, speed, added = self._excite(q, qd) if excite else np.zeros((3, robot.m))
+        goal = np.clip(self.posture + offset, self._low, self._high)
         gain = config.gain * self.caution
         bound, pull = 0.5 * robot.effort_limit, gain * robot.stiffness * (goal - q)
         self._integral = np.clip(self._integral + h * config.integral * pull, -bound, bound)
-        u = pull + gain * robot.damping * (speed - qd) + self._integral
-        return u + np.sqrt(self.caution) * self._effort_noise() if excite else u
+        speed = speed + self.posture_speed
+        u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(self.caution) * added
+        return u
 
-    def _wander(self) -> tuple[Array, Array]:
-        """Offset and speed of the posture; it fades in over a second so that the start is smooth."""
-        self._elapsed += self.robot.period
-        rate = 2 * np.pi * self._frequency  # [rad/s]
-        angle = rate * self._elapsed + self._phase
-        scale = self.config.amplitude / np.sqrt(SINUSOIDS) * min(1.0, self._elapsed)
-        return scale * np.sin(angle).sum(0), scale * (rate * np.cos(angle)).sum(0)
+    def follow(self, position: Array, velocity: Array) -> None:
+        """Move the posture by one period so that its tool follows a point (3,) [m] with its velocity (3,) [m/s]."""
+        robot, q = self.robot, self.posture
+        catch_up = (position - robot.tool_position(q)) / CATCH_UP
+        fastest = self.config.speed * robot.velocity_limit
+        self.posture_speed = np.clip(robot.joint_velocity(q, velocity + catch_up), -fastest, fastest)
+        self.posture = np.clip(q + robot.period * self.posture_speed, self._low, self._high)
 
-    def _effort_noise(self) -> Array:
-        config, robot = self.config, self.robot
-        keep = np.exp(-2 * np.pi * config.bandwidth * robot.period)
-        low_pass, white = self._rng.standard_normal((2, robot.m))
-        self._noise = keep * self._noise + np.sqrt(1 - keep**2) * low_pass
-        return (config.effort_noise * self._noise + config.white_noise * white) * robot.effort_limit
+    def _excite(self, q: Array, qd: Array) -> tuple[Array, Array, Array]:
+        """Offset and speed of the posture and the effort on top, within the limits."""
+        robot, config = self.robot, self.config
+        if self._excitation is None:
+            designed = config if self._seconds is None else replace(config, duration=self._seconds)
+            self._excitation = KINDS[config.kind](robot, designed, config.gain * self.caution)
+        offset, speed, effort = self._excitation.next()
+        limit, away = config.effort * robot.effort_limit, q - self.posture
+        effort = np.clip(effort, -limit, limit)
+        beyond = (np.abs(qd) > config.speed * robot.velocity_limit) & (effort * qd > 0)
+        beyond |= (np.abs(away) > config.range) & (effort * away > 0)
+        fastest = config.speed * robot.velocity_limit
+        return (np.clip(offset, -config.range, config.range), np.clip(speed, -fastest, fastest),
+                np.where(beyond, 0.0, effort))

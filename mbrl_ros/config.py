@@ -91,7 +91,7 @@ def share() -> Path:
 def find(kind: str, name: str) -> Path:
     """The file config/<kind>/<name>.yaml, or `name` itself where it is a path to an existing file.
 
-    kind is one of robots, tasks, planners, models. Raises ConfigError that lists the shipped names.
+    kind is one of robots, tasks, planners, models, excitations. Raises ConfigError that lists the shipped names.
     """
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mbrl_ros import base_policy
+from mbrl_ros import excitation as excitations
 from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.latency import Latency
@@ -23,6 +23,8 @@ from mbrl_ros.planners import CONVERGED, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.robot import Robot
 from mbrl_ros.task import Task
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
+
+EXPLORED = 3.0  # [s] for which the excitation under way to the first targets is designed
 
 MODES = IDLE, HOLD, EXCITE, REACH, FAULT = ("idle", "hold", "excite", "reach", "fault")
 
@@ -36,6 +38,8 @@ class Config:
                         choices=("auto", "cpu", "cuda"))
     delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
                          "efforts that the robot reports", -1.0, 3.0)
+    explore: bool = param(False, "Without a model, reach by moving the posture of the hold under excitation, so that a "
+                          "model can be fitted meanwhile; off: plan with what the learner has")
     exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2", 0.0, 10.0,
                                live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
@@ -47,11 +51,12 @@ class Config:
 class Controller:
     """StateEstimate and LinearGaussianDynamics -> effort (m,) [N m or N], within limits, always finite."""
 
-    def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config, excitation: base_policy.Config):
+    def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config, excitation: excitations.Config):
         self.robot, self.config, self.excitation = robot, config, excitation
         self.base = BasePolicy(robot, excitation)
         self.mpc = ModelPredictiveController(robot, task, planner, config)
         self.mode, self.reason = IDLE, "not started"
+        self.has_model = not config.explore  # whoever fits one sets it
         self._requested: str | None = None
         self._excite_until = 0
         self._last_effort = np.zeros(robot.m)
@@ -103,6 +108,9 @@ class Controller:
             return np.zeros(self.robot.m)
         if self.mode in (HOLD, EXCITE):
             return self.base.act(state, self.mode == EXCITE)
+        if not self.has_model:
+            self.base.follow(*self.mpc.path_point(state))
+            return self.base.act(state, excite=True)
         effort = self.mpc.act(state, dynamics, self._last_effort)
         if self.mpc.failures > self.config.max_failures:
             self._enter(FAULT, f"{self.mpc.failures} plans in a row failed: {self.mpc.status}", state)
@@ -118,6 +126,8 @@ class Controller:
             self.base.start(q, self.mpc.effort_mean)
         elif mode == REACH and self.mode != REACH:
             self.mpc.start(state)
+            if not self.has_model:
+                self.base.start(q, self.mpc.effort_mean, EXPLORED)
         self.mode, self.reason = mode, reason
 
     def _fault(self, x: Array) -> str:
@@ -181,6 +191,20 @@ class ModelPredictiveController:
         self.solve_time = time.perf_counter() - began
         return self._play(plan, x, lower[0], upper[0])
 
+    def path_point(self, state: StateEstimate) -> tuple[Array, Array]:
+        """Where the tool should be now, and how it should move (3,) [m], [m/s]."""
+        tool = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
+        position, velocity = self._path_from(tool, state.time).at(state.time, self.robot.period, 1)
+        self.reference = position[0]
+        return position[0], velocity[0]
+
+    def _path_from(self, tool: Array, start: int) -> Motion:
+        """The path to the target; a new one from the tool (3,) [m] at `start` [ns] where the target is new."""
+        target = tool if self.target is None else self.target
+        if self._path is None or not np.array_equal(self._path.goal, target):
+            self._path = self.task.path_to(target, tool, start)
+        return self._path
+
     def _bounds(self, last_effort: Array) -> tuple[Array, Array]:
         """Effort limits (T, m); at the first step also what the rate limit allows after the last effort."""
         limit = np.tile(self.robot.effort_limit, (self.planner.horizon, 1))
@@ -193,12 +217,10 @@ class ModelPredictiveController:
     def _problem(self, x: Array, start: int, dynamics: LinearGaussianDynamics, lower: Array, upper: Array,
                  state_time: int) -> Problem:
         tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
-        target = tool if self.target is None else self.target
-        if self._path is None or not np.array_equal(self._path.goal, target):
-            self._path = self.task.path_to(target, tool, start)
-        self.reference = self._path.at(state_time, self.robot.period, 1)[0][0]
+        path = self._path_from(tool, start)
+        self.reference = path.at(state_time, self.robot.period, 1)[0][0]
         q = x[self.robot.slice("joint/position")]
-        window = self.task.window(self._path, start, q, self.planner.horizon, self.effort_mean)
+        window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
         cost = self.task.cost(window, self.device)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
         model = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))

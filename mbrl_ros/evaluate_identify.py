@@ -3,6 +3,7 @@
     python3 -m mbrl_ros.evaluate_identify --robot arm --seeds 100-149 --data-seconds 30
 
 Every seed has a data sheet of its own, wrong by nominal.error (30 %), and noise, disturbance and excitation of its own.
+`--excitation identify` is a motion made for this, wider and faster than what a learner is shown by default.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mbrl_ros import assembly, scenario
-from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
+from mbrl_ros.config import ConfigError, Names, find, merge, parse_overrides, read
 from mbrl_ros.evaluate import parse_seeds
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models.features import Data
@@ -68,10 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--robot", default="arm")
     p.add_argument("--seeds", default="100-149")
     p.add_argument("--data-seconds", type=float, default=30.0)
+    p.add_argument("--excitation", help="a file of config/excitations, identify for example, or the path of one")
     p.add_argument("--set", default="{}", help="more settings, as YAML: '{plant: {payload: 1.0}}'")
     a = p.parse_args(arguments)
     try:
-        settings = assembly.settings(Names(robot=a.robot, prior="nominal"), parse_overrides(a.set))
+        more = merge(read(find("excitations", a.excitation)) if a.excitation else {}, parse_overrides(a.set))
+        settings = assembly.settings(Names(robot=a.robot, prior="nominal"), more)
         print(report([estimate(settings, a.data_seconds, seed) for seed in parse_seeds(a.seeds)]))
     except ConfigError as error:
         print(f"evaluate_identify: {error}", file=sys.stderr)

@@ -34,6 +34,7 @@ CONDITION_JITTER = 1e-6
 # Gated forgetting: an output whose mean innovation is this many standard deviations from zero begins to open the gate,
 # and has it open OPEN standard deviations further on. Smoothing and widths from tuning seeds 100-105.
 SURPRISING, OPEN, SMOOTHING = 3.0, 2.0, 0.4
+MOVING = 0.03  # of the velocity limit: joints slower than this are at rest
 REMEMBERED = 3  # memories of the moments that a new prior is shown at once: exp(-3) is left of what was before
 
 
@@ -52,6 +53,7 @@ class Config:
                            "1 is what the posterior says, 0 tells it nothing", 0.0, 100.0)
     fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0,
                                live=True)
+    fit_after: float = param(0.0, "Fit without being asked after so much motion, once; 0: do not [s]", 0.0, 600.0)
     memory: float = param(600.0, "How much motion is kept for fitting [s]", 1.0, 36000.0)
     seed: int = param(0, "Seed of the fit of global models", 0)
 
@@ -75,7 +77,8 @@ class OnlineLearner:
         capacity = max(1, round(config.memory / robot.period))
         n = self.features.n
         self._x, self._u, self._x_next = (np.empty((capacity, k)) for k in (n, robot.m, n))
-        self._stored = 0  # ever
+        self._stored, self._moving = 0, 0  # ever; of those, in motion
+        self._fit_waits = config.fit_after > 0
 
     def set_prior(self, prior: Prior, scale: Array) -> None:
         """Use another prior from the next update on; scale (d,) is the spread of [w; y] in its training data.
@@ -108,6 +111,8 @@ class OnlineLearner:
         slot = self._stored % len(self._x)
         self._x[slot], self._u[slot], self._x_next[slot] = x, u, x_next
         self._stored += 1
+        velocity = x_next[self.robot.slice("joint/velocity")]
+        self._moving += bool((np.abs(velocity) > MOVING * self.robot.velocity_limit).any())
         w, y = self.features.w(x, u), self.features.y(x, x_next)
         if self._predicted is not None:
             F, f, cov = self._predicted.mean[:, :-1], self._predicted.mean[:, -1], self._predicted.cov
@@ -151,6 +156,12 @@ class OnlineLearner:
     def sample_weight(self) -> float:
         """The effective number of transitions behind the model."""
         return min(self.moments.count, self.config.effective_count) if self.adapt else 0.0
+
+    def fit_due(self) -> bool:
+        """Whether it is time for the fit that nobody asks for, to transitions(fit_after); says so once."""
+        due = self._fit_waits and self._moving * self.robot.period >= self.config.fit_after
+        self._fit_waits &= not due
+        return due
 
     def transitions(self, seconds: float) -> Transitions:
         """The latest transitions, oldest first, at most `seconds` of them."""

@@ -18,6 +18,8 @@ import numpy as np
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array, LinearGaussianDynamics
 
+DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
+
 
 @dataclass(frozen=True)
 class Config:
@@ -149,6 +151,13 @@ class Robot:
         F = np.zeros((n, n + m))
         F[:, [*rows, *range(n, n + m)]] = T @ dynamics.F
         return LinearGaussianDynamics(F, T @ dynamics.f + offset, T @ dynamics.Sigma @ T.T)
+
+    def joint_velocity(self, q: Array, velocity: Array) -> Array:
+        """The least joint velocity (*b, m) that moves the tool at `velocity` (*b, 3) [m/s] from q (m,); damped, so that
+        a direction in which the arm is nearly singular asks for no fast joints (Nakamura 1986)."""
+        J = self.kinematics(q, np.zeros(self.m))[1][:3, : self.m]
+        least: Array = velocity @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(3), J)
+        return least
 
     def tool_position(self, q: Array) -> Array:
         """Position (3,) [m] of the first site in the base frame."""

@@ -27,12 +27,13 @@ class Config:
     """Parameters `scenario.*`."""
 
     targets: int = param(20, "How many targets", 1, 10000)
-    data_seconds: float = param(30.0, "Excitation before the first target [s]", 0.1, 600.0)
+    data_seconds: float = param(30.0, "Excitation before the first target [s]; 0: learn on the way to it", 0.0, 600.0)
     seconds_per_target: float = param(3.0, "[s]", 0.6, 60.0)
     spread: float = param(0.6, "Targets are tool positions at home +- this much on every joint [rad or m]", 0.01, 3.0)
     nearest: float = param(0.12, "Least distance between targets in a row, as long as one is found [m]", 0.0, 2.0)
     farthest: float = param(0.6, "Largest distance between targets in a row [m]", 0.01, 5.0)
     payload: float = param(1.0, "Mass put into the hand half-way [kg]", 0.0, 20.0)
+    change_after: float = param(0.0, "When the world changes after the half-way target was given [s]", 0.0, 60.0)
     seed: int = param(0, "Seed of the targets", 0)
 
 
@@ -108,6 +109,11 @@ def recovery_time(error: Array, change: int, period: float) -> float:
         if inside[i : i + count].all():
             return i * period
     return float("inf")
+
+
+def peak_mm(error: Array, change: int, period: float) -> float:
+    """The largest of the errors (T,) [m] in the ONSET seconds from row `change` on."""
+    return 1e3 * float(error[change : change + round(ONSET / period)].max())
 
 
 FAILED = TargetResult(np.inf, np.inf, np.inf)

@@ -29,6 +29,7 @@ from mbrl_ros.trial import Run
 from mbrl_ros.world import World, motor_gain
 
 ORACLE, NONE, FROZEN = "oracle", "none", " without learning"
+MEASURES = ("frozen", "none")  # beside the oracle
 KEYS = ("family", "task", "robots", "start", "change", "settings", "scenario", "quick")
 Row = dict[str, Any]
 
@@ -55,6 +56,7 @@ class Job:
     scenario: Scenario
     robot: str
     priors: tuple[str, ...]
+    against: tuple[str, ...]  # of MEASURES
     seed: int
 
 
@@ -80,15 +82,16 @@ def read_scenarios(path: Path, full: bool) -> dict[str, Scenario]:
 
 
 def run_job(job: Job) -> dict[str, Row]:
-    """The figures of every method of a job, by its name: the priors, each also without learning, `none`, the oracle."""
+    """The figures of every method of a job, by its name: the oracle, the priors, and what they are measured against."""
     torch.set_num_threads(1)
     known = job.scenario
     methods = {ORACLE: (job.priors[0], True)}
     for prior in job.priors:
         methods[prior] = (prior, True)
-        if prior != NONE:
+        if "frozen" in job.against and prior != NONE:
             methods[prior + FROZEN] = (prior, False)
-    methods.setdefault(NONE, (NONE, True))
+    if "none" in job.against:
+        methods.setdefault(NONE, (NONE, True))
     rows: dict[str, Row] = {}
     best: list[scenario.TargetResult] = []
     for name, (prior, adapt) in methods.items():
@@ -99,20 +102,24 @@ def run_job(job: Job) -> dict[str, Row]:
         run = Run(settings, config, job.seed, name == ORACLE, start, replace(start, **known.change))
         results = run.results()
         best = best or results  # the oracle comes first
-        rows[name] = {**row(run, results, best), "recovery_s": run.recovery(), "rms_mm": run.rms_mm()}
+        rows[name] = {**row(run, results, best), "recovery_s": run.recovery(),
+                      "peak_mm": run.peak_mm(), "rms_mm": run.rms_mm()}
     return rows
 
 
 def summary(job: Job, prior: str, rows: list[Row]) -> Row:
     """The figures of all seeds of one method; infinite where there was a divergence, None where there is nothing."""
     all_of = totals(rows)
-    middle = lambda key: (float(np.median([r[key] for r in rows]))  # noqa: E731
-                          if all(r[key] is not None for r in rows) else None)
+    after = float(np.median([r["medians_mm"][(len(r["medians_mm"]) + 1) // 2 :] for r in rows]))
+    over = lambda which, key: (float(which([r[key] for r in rows]))  # noqa: E731
+                               if all(r[key] is not None for r in rows) else None)
     return {"scenario": job.scenario.name, "family": job.scenario.family, "prior": prior, "robot": job.robot,
             "seeds": len(rows), **{k: all_of[k] for k in ("success_5mm", "success_20mm", "median_error_mm",
                                                           "worst_error_mm")},
             "oracle_cost_ratio": all_of["cost_ratio_median"], "divergences": all_of["diverged"],
-            "recovery_s_median": middle("recovery_s"), "rms_mm": middle("rms_mm")}
+            "recovery_s_median": over(np.median, "recovery_s"), "recovery_s_worst": over(max, "recovery_s"),
+            "peak_mm_median": over(np.median, "peak_mm"), "peak_mm_worst": over(max, "peak_mm"),
+            "median_error_after_mm": after, "rms_mm": over(np.median, "rms_mm")}
 
 
 def run_all(jobs: list[Job], workers: int) -> list[Row]:
@@ -142,6 +149,10 @@ def plan(a: argparse.Namespace) -> list[Job]:
     names = a.only.split(",") if a.only else [s.name for s in scenarios.values() if s.quick or a.full]
     robots = (a.robots or ("planar2,arm4,arm6,arm" if a.full else "planar2,arm")).split(",")
     priors = tuple((a.priors or ("ensemble,gaussian" if a.full else "gaussian")).split(","))
+    against = tuple(a.against.split(",")) if a.against else ()
+    for measure in against:
+        if measure not in MEASURES:
+            raise ConfigError(f"--against: unknown measure {measure!r}; choose from {', '.join(MEASURES)}")
     seeds = parse_seeds(a.seeds or ("0-9" if a.full else "0"))
     jobs = []
     for name in names:
@@ -149,7 +160,7 @@ def plan(a: argparse.Namespace) -> list[Job]:
             raise ConfigError(f"--only: unknown scenario {name!r}; choose from {', '.join(scenarios)}")
         for robot in robots:
             if not scenarios[name].robots or robot in scenarios[name].robots:
-                jobs += [Job(scenarios[name], robot, priors, seed) for seed in seeds]
+                jobs += [Job(scenarios[name], robot, priors, against, seed) for seed in seeds]
     for job in jobs[:: len(seeds)]:  # mistakes show now and not hours later
         for prior in priors:
             settings = assembly.settings(Names(job.robot, job.scenario.task, prior=prior), job.scenario.settings)
@@ -166,6 +177,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--robots")
     p.add_argument("--priors")
     p.add_argument("--seeds", help="such as 0-9 or 1,4,7")
+    p.add_argument("--against", default="frozen,none", help="what to run beside the priors and the oracle: frozen (the "
+                   "same without learning after the fit), none (no prior)")
     p.add_argument("--jobs", type=int, default=2, help="how many at a time")
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
     return p

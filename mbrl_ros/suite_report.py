@@ -13,10 +13,11 @@ HUES = ("#9aa5b4", "#1f3a5f", "#e0701a", "#4c8c6b", "#b3261e", "#7a5ba6", "#c2a2
 Row = Mapping[str, Any]
 COLUMNS = {  # name -> how it is written
     "success_5mm": "{:.0%}", "success_20mm": "{:.0%}", "median_error_mm": "{:.2f}", "worst_error_mm": "{:.1f}",
-    "oracle_cost_ratio": "{:.2f}", "divergences": "{}", "recovery_s_median": "{:.2f}", "rms_mm": "{:.2f}"}
+    "oracle_cost_ratio": "{:.2f}", "divergences": "{}", "recovery_s_median": "{:.2f}", "recovery_s_worst": "{:.2f}",
+    "peak_mm_worst": "{:.1f}", "median_error_after_mm": "{:.2f}", "rms_mm": "{:.2f}"}
 SHOWN, TICKS = (0.1, 100.0), (0.1, 1.0, 10.0, 100.0)  # [mm] of the median error
 HEADS = ("scenario", "robot", "prior", "seeds", "in 5 mm", "in 20 mm", "median mm", "worst mm", "cost / oracle",
-         "diverged", "recovery s", "rms mm")
+         "diverged", "recovery s", "worst", "peak mm", "after mm", "rms mm")
 
 
 def table(rows: Sequence[Row]) -> str:

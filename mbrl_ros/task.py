@@ -19,8 +19,6 @@ from mbrl_ros.path import Motion, Path, plan_path
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, QuadraticCost
 
-DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
-
 
 @dataclass(frozen=True)
 class Term:
@@ -142,10 +140,7 @@ class Task:
     def window(self, path: Motion, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool's Jacobian as it is at q (m,)."""
         position, velocity = path.at(time, self.robot.period, horizon + 1)
-        J = self.robot.kinematics(q, np.zeros(self.robot.m))[1][:3, : self.robot.m]
-        # Damped, so that a direction in which the arm is nearly singular asks for no fast joints (Nakamura 1986).
-        inverse = J.T @ np.linalg.inv(J @ J.T + DAMPING**2 * np.eye(3))  # (m, 3)
-        return Window(position, velocity, velocity @ inverse.T, effort_mean)
+        return Window(position, velocity, self.robot.joint_velocity(q, velocity), effort_mean)
 
     def cost(self, window: Window, device: torch.device) -> ResidualCost:
         """The cost over one horizon, as torch tensors on `device`."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import merge
-from mbrl_ros.controller import EXCITE, FAULT, HOLD, REACH
+from mbrl_ros.controller import EXCITE, EXPLORED, FAULT, HOLD, REACH
 from mbrl_ros.loop import Ring
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.physics import PhysicsModel, full_state
@@ -49,6 +49,13 @@ class Oracle:
         return LinearGaussianDynamics(F, x_next - F @ np.concatenate([x, u]), 1e-12 * np.eye(len(x)))
 
 
+def _learning(data_seconds: float) -> dict[str, Any]:
+    """Settings for an excitation of so many seconds; for none, exploration on the way to the first targets."""
+    if data_seconds > 0:
+        return {"excitation": {"duration": data_seconds}}
+    return {"controller": {"explore": True}, "learner": {"fit_after": EXPLORED}}
+
+
 class Run:
     """One seed: excite, fit, follow the task, with another world from half-way on.
 
@@ -59,16 +66,18 @@ class Run:
     def __init__(self, settings: Settings, config: scenario.Config, seed: int, oracle: bool = False,
                  start: World | None = None, change: World | None = None):
         self.settings, self.config, self.seed = settings, config, seed
-        parts = assembly.make_parts(merge(settings, {"excitation": {"duration": config.data_seconds}}), seed)
+        parts = assembly.make_parts(merge(settings, _learning(config.data_seconds)), seed)
         self.robot, self.plant, self.controller = parts.robot, parts.plant, parts.controller
         self.learner = Oracle(parts.plant) if oracle else parts.learner
         self.start = start or self.plant.world
         self.change = change or replace(self.start, payload=config.payload)
+        if oracle and config.data_seconds == 0:
+            self._fit(0.0)
         self._enter(self.start)
         self.ring = Ring(parts.plant, parts.estimator, self.learner, parts.controller, parts.plant.reset(seed))
         self.tick_ms: list[float] = []
         self.error: list[float] = []  # [m] to the path, in every period of the results
-        self.changed = 0  # the index in `error` of the first period after the change
+        self.changed = -1  # the index in `error` of the first period after the change
         self.fault = ""
 
     @property
@@ -78,9 +87,10 @@ class Run:
 
     def results(self) -> list[TargetResult]:
         """One for each target or cycle; after a divergence the remaining ones have failed."""
-        self.excite()
-        self._fit()
-        self._run(HOLD, RESTING)
+        if self.config.data_seconds > 0:
+            self.excite()
+            self._fit(self.config.data_seconds)
+            self._run(HOLD, RESTING)
         targets = self._targets()
         if self.tracking and not self.fault:
             self._follow(targets[0])
@@ -88,8 +98,7 @@ class Run:
         results: list[TargetResult] = []
         for i, target in enumerate(targets):
             if i == (self.config.targets + 1) // 2:
-                self.changed = len(self.error)
-                self._enter(self.change)
+                self.changed = len(self.error) + round(self.config.change_after / self.robot.period)
             results.append(self._follow(target) if not self.fault else FAILED)
         return results
 
@@ -100,11 +109,19 @@ class Run:
 
     def recovery(self) -> float | None:
         """Seconds from the change until the path is followed as before; None where nothing changed."""
-        if self.change == self.start or not (self.changed or self.fault):
+        if self.change == self.start:
             return None
         if not 0 < self.changed < len(self.error):
             return float("inf")  # diverged before
         return scenario.recovery_time(np.array(self.error), self.changed, self.robot.period)
+
+    def peak_mm(self) -> float | None:
+        """Largest error in the second after the change; None where nothing changed."""
+        if self.change == self.start:
+            return None
+        if not 0 < self.changed < len(self.error):
+            return float("inf")
+        return scenario.peak_mm(np.array(self.error), self.changed, self.robot.period)
 
     def rms_mm(self) -> float | None:
         """Root mean square of the error to a path without end; None for targets."""
@@ -132,12 +149,13 @@ class Run:
             if self.controller.mode == FAULT:
                 self.fault = self.fault or self.controller.reason
 
-    def _fit(self) -> None:
+    def _fit(self, seconds: float) -> None:
         learner = self.learner
+        self.controller.has_model = True
         if isinstance(learner, Oracle):
             learner.active = True
             return
-        data = Data.of(learner.transitions(self.config.data_seconds), learner.features, self.robot)
+        data = Data.of(learner.transitions(seconds), learner.features, self.robot)
         scale = scale_of(np.hstack([data.w, data.y]))[1]
         model = fit(learner.config.prior, data, self.settings, learner.config.seed)
         learner.set_prior(prior_of(model, self.settings), scale)
@@ -149,10 +167,14 @@ class Run:
         seconds = 1 / self.controller.mpc.task.path.frequency if self.tracking else self.config.seconds_per_target
         tool, reference, efforts = [], [], []
         for _ in range(round(seconds / self.robot.period)):
+            if len(self.error) == self.changed:
+                self._enter(self.change)
             tool.append(self.plant.true_tool())
             began = time.perf_counter()
             _, effort = self.ring.tick()
             self.tick_ms.append(1e3 * (time.perf_counter() - began))
+            if not isinstance(self.learner, Oracle) and self.learner.fit_due():
+                self._fit(EXPLORED)
             if self.controller.mode == FAULT:
                 self.fault = self.controller.reason
                 self.error.append(np.inf)

@@ -38,7 +38,8 @@ def planar_arm(count: int = 1200, seed: int = 0) -> Data:
 def excited_arm(seconds: float = 20.0, seed: int = 100) -> Data:
     """Transitions of the seven-joint arm under excitation as a learner sees them: in the order of time, sensors' noise
     and dry friction in them."""
-    ring = assembly.make_ring(settings("arm", excitation={"duration": seconds}), seed)
+    # Random: a design passes each posture once, so that a block of time left out of it is a gap, not more of the same.
+    ring = assembly.make_ring(settings("arm", excitation={"duration": seconds, "kind": "random"}), seed)
     for mode, duration in (("hold", 1.0), ("excite", seconds)):
         ring.controller.request(mode)
         for _ in range(round(duration / ring.learner.robot.period)):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from arms import double_integrator, make, settings
 
-from mbrl_ros import assembly, base_policy
+from mbrl_ros import assembly, base_policy, excitation
 from mbrl_ros.config import ConfigError
 from mbrl_ros.planners import NOT_FINITE
 from mbrl_ros.types import Gaussian, StateEstimate
@@ -114,6 +114,22 @@ def test_a_broken_model_plays_the_previous_plan_then_faults(controller):
     assert modes == ["reach", "reach", "fault", "fault"]  # max_failures: 2
 
 
+def test_without_a_model_the_posture_of_the_hold_follows_the_path():
+    """No dynamics are used: joints that follow the posture at once bring the tool to the target."""
+    robot = make()
+    controller = assembly.make_controller(settings(controller={"explore": True}, excitation={"effort": 0.0}), robot)
+    base, target = controller.base, robot.tool_position(robot.home + 0.3)
+    controller.set_target(target)
+    controller.request("reach")
+    for k in range(150):
+        efforts = controller.act(state(robot, k, q=base.posture), double_integrator(robot))
+        assert np.isfinite(efforts).all()
+    assert controller.mpc.plan is None and np.allclose(robot.tool_position(base.posture), target, atol=1e-3)
+    controller.has_model = True
+    controller.act(state(robot, 150, q=base.posture), double_integrator(robot))
+    assert controller.mpc.plan is not None
+
+
 def test_exploration_noise_has_the_covariance_of_the_inverse_curvature():
     s = settings(controller={"exploration": 0.5})
     robot = make()
@@ -144,6 +160,6 @@ def test_softer_gains_pull_less():
     robot = make()
     pulls = []
     for gain in (1.0, 0.5):
-        policy = base_policy.BasePolicy(robot, base_policy.Config(gain=gain))
+        policy = base_policy.BasePolicy(robot, excitation.Config(gain=gain))
         pulls.append(policy.act(state(robot, q=robot.home - 0.05), excite=False))
     assert np.allclose(pulls[0], 0.05 * robot.stiffness * (1 + robot.period)) and np.allclose(pulls[1], 0.5 * pulls[0])

@@ -111,7 +111,8 @@ def test_the_offset_forgets_faster_only_after_a_surprise(shift, periods):
 
     def transitions(count, offset):
         z = rng.standard_normal((count, features.n))
-        y = prior.mean(features.w(z, np.tile(u, (count, 1)))) + offset + noise * rng.standard_normal((count, features.dy))
+        y = prior.mean(features.w(z, np.tile(u, (count, 1)))) + offset
+        y = y + noise * rng.standard_normal(y.shape)
         return [(a, u, features.next_state(a, u, b)) for a, b in zip(z, y, strict=True)]
 
     feed(learner, transitions(200, 0.0))
@@ -161,6 +162,19 @@ def test_efforts_in_the_state_are_an_exact_shift_register():
     x_next = dynamics.F @ np.concatenate([x, u]) + dynamics.f
     assert np.array_equal(x_next[robot.slice("effort/1")], u)
     assert np.allclose(x_next[robot.slice("effort/3")], x[robot.slice("effort/2")])
+
+
+def test_a_fit_is_due_once_after_enough_motion():
+    robot = make()
+    learner = OnlineLearner(robot, Config(fit_after=0.1))  # 5 periods
+    assert not learner.fit_due()
+    due = []
+    for step in range(30):
+        x = np.zeros(robot.n)
+        x[robot.slice("joint/velocity")] = 0.1 * robot.velocity_limit if step > 10 else 0.0
+        learner.update(StateEstimate(0, 0, step, Gaussian(x, np.eye(robot.n)), np.zeros(robot.m)))
+        due.append(learner.fit_due())
+    assert np.flatnonzero(due).tolist() == [15]
 
 
 def test_gaps_are_no_transitions():

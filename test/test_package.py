@@ -17,13 +17,15 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 # Files and folders of mbrl_ros. Each imports from its own layer or an earlier one.
 LAYERS = [
     {'types', 'gaussian'},
-    {'config', 'robot', 'base_policy', 'latency', 'path', 'task', 'world', 'models', 'policy', 'fields', 'messages'},
+    {'config', 'robot', 'base_policy', 'excitation', 'latency', 'path', 'task', 'world', 'models', 'policy', 'fields',
+     'messages'},
     {'planners'},
     {'plant', 'estimator', 'learner', 'controller', 'replay'},
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},
     {'assembly'},
     {'fit_recording', 'drive'},
-    {'fit', 'trial', 'evaluate', 'suite', 'evaluate_identify', 'evaluate_coverage', 'evaluate_endurance'},
+    {'fit', 'trial', 'evaluate', 'suite', 'evaluate_identify', 'evaluate_coverage',
+     'evaluate_endurance', 'evaluate_excitation'},
     {'nodes'},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

@@ -12,7 +12,7 @@ from rclpy.duration import Duration
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from mbrl_ros import assembly, base_policy, controller, messages
+from mbrl_ros import assembly, controller, excitation, messages
 from mbrl_ros.config import ConfigError
 from mbrl_ros.controller import EXCITE, FAULT, HOLD, IDLE, REACH
 from mbrl_ros.messages import LocalModel, MessageError, PlanReport
@@ -43,7 +43,7 @@ class ControllerNode(PartNode):
         self.declare(config.planner, self.component(PARTS[config.planner], config.planner))
         self._task = TaskParameters(self, self.controller, self.settings["task"])
         self._lockstep = self.component(PARTS["plant"], "plant").pace == "lockstep"
-        self._has_model = not self._own.require_model
+        self._has_model = config.explore or not self._own.require_model
         self._newest, self._seen = -1, time.monotonic()  # stamp [ns] of the newest state; when it came
         self._last: Float64MultiArray | None = None
         self._said = ("", "")  # mode and reason last published
@@ -66,7 +66,7 @@ class ControllerNode(PartNode):
     def _configure(self, config: controller.Config) -> None:
         self.controller.config = self.controller.mpc.config = config
 
-    def _excitation(self, config: base_policy.Config) -> None:
+    def _excitation(self, config: excitation.Config) -> None:
         self.controller.excitation = self.controller.base.config = config
 
     def _modelled(self, message: LocalDynamics) -> None:
@@ -129,12 +129,12 @@ class ControllerNode(PartNode):
             self.get_logger().warning(f"target ignored: {error}", throttle_duration_sec=topics.THROTTLE)
 
     def _checkpoint(self, _message: ModelCheckpoint) -> None:
-        self._has_model = True
+        self._has_model = self.controller.has_model = True
 
     def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if mode == REACH and not self._has_model:
             return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit "
-                                                  "first, or start with controller.require_model:=false")
+                                                  "first, or start with controller.explore:=true")
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
         else:

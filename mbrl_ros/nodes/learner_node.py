@@ -74,17 +74,21 @@ class LearnerNode(PartNode):
     def _fit(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._training.running:
             return topics.answer(response, False, "a fit is running; its end is announced on model_checkpoint")
-        transitions = self.learner.transitions(self._seconds)
+        return topics.answer(response, *self._start(self._seconds))
+
+    def _start(self, seconds: float) -> tuple[bool, str]:
+        """Fit to the latest so many seconds; whether that began, and what to say."""
+        transitions = self.learner.transitions(seconds)
         if len(transitions.x) < FEWEST:
-            return topics.answer(response, False, f"{len(transitions.x)} transitions so far; expected at least "
-                                                  f"{FEWEST}: call controller/excite first")
+            return False, (f"{len(transitions.x)} transitions so far; expected at least {FEWEST}: "
+                           "call controller/excite first")
         data = Data.of(transitions, self.learner.features, self.robot)
         try:
             self._training.start(data, transitions, self.settings)
         except OSError as error:
-            return topics.answer(response, False, f"learner.folder: {error}")
+            return False, f"learner.folder: {error}"
         self._fit_said, self._failed = "fitting", False
-        return topics.answer(response, True, f"fitting {self.learner.config.prior} to {len(transitions.x)} transitions")
+        return True, f"fitting {self.learner.config.prior} to {len(transitions.x)} transitions"
 
     def _poll(self) -> None:
         try:
@@ -96,6 +100,9 @@ class LearnerNode(PartNode):
             return
         if fitted is not None:
             self._use(fitted)
+        if not self._training.running and self.learner.fit_due():
+            begun, said = self._start(self.learner.config.fit_after)
+            (self.get_logger().info if begun else self.get_logger().error)(said)
 
     def _use(self, fitted: Fitted) -> None:
         self.learner.set_prior(fitted.prior, fitted.scale)

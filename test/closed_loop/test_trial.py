@@ -50,6 +50,12 @@ def test_a_path_without_end_is_scored_by_cycles_after_the_first():
     assert results[0].median_mm == pytest.approx(1e3 * np.median(run.error[:100]))
 
 
+def test_from_power_on_the_second_target_is_reached():
+    run = Run(settings("arm"), replace(QUICK, data_seconds=0.0, seconds_per_target=3.0), 100)
+    first, second = run.results()
+    assert first.worst_mm > 5.0 > second.worst_mm
+
+
 def test_a_delay_that_nobody_tells_is_found():
     enough = replace(QUICK, data_seconds=5.0, seconds_per_target=2.0)
     run = Run(settings("arm"), enough, 100, start=World(delay=1), change=World(delay=2))

@@ -9,6 +9,7 @@ from mbrl_ros.nodes.parameters import ROS
 
 LIVE = {"plant.payload", "plant.hold_after", "learner.adapt", "learner.fit_seconds", "controller.exploration",
         "excitation.duration", "excitation.amplitude", "excitation.effort_noise", "excitation.white_noise",
+        "excitation.range", "excitation.speed", "excitation.effort", "excitation.dither",
         "task.target", "task.path.speed", "task.tool.weight"}
 
 

@@ -70,6 +70,15 @@ def test_reach_without_a_model_where_that_is_allowed(rig):
     assert made.spin(lambda: mode_of(made) == "reach")
 
 
+def test_reach_from_power_on_fits_by_itself(rig):
+    made = rig(*RING, controller__explore=True, learner__fit_after=2.0)
+    controller = made[ControllerNode].controller
+    assert made.call("controller/reach")[0]
+    assert made.spin(lambda: mode_of(made) == "reach") and controller.mpc.plan is None
+    assert made.spin(lambda: controller.has_model)
+    assert made.spin(lambda: controller.mpc.plan is not None) and mode_of(made) == "reach"
+
+
 def test_fit_is_refused_without_data_and_while_one_runs(rig):
     made = rig(*RING, plant__hold_after=0)
     ok, reason = made.call("learner/fit")

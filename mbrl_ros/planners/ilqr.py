@@ -25,8 +25,8 @@ from mbrl_ros.planners.lqr import (
     forward,
     is_finite,
     newton,
-    risk,
     rounding,
+    spread_cost,
     spread_of,
     warm_start,
 )
@@ -226,7 +226,7 @@ class Ilqr:
         running = s.status == RUNNING
         usable = running & step.success
         K, L = _where(usable, step.K, s.K), _where(usable, step.L, s.L)
-        before = risk(problem.model, step, s.x, s.u)
+        before = spread_cost(problem.model, step, s.x, s.u)
         size = s.cost.abs() + before.abs()
         tolerance = torch.maximum(self.config.tolerance * (1 + size), rounding(size))
         expected = -(step.linear + 0.5 * step.quadratic)
@@ -250,14 +250,14 @@ class Ilqr:
     def _line_search(self, problem: Problem, s: _State, step: Backward,
                      before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The best acceptable rollout, its cost (infinite where there is none), what it saves, and whether it took the
-        full step; from a trajectory whose risk is `before` (*b,)."""
+        full step. What the model's spread costs, `before` (*b,) without a step, counts in all but the cost."""
         lengths = self.config.backtracking ** torch.arange(
             self.config.step_lengths, dtype=s.cost.dtype, device=s.cost.device)
         x, u = forward(problem, s.x, s.u, step, lengths)  # (S, *b, T + 1, n), (S, *b, T, m)
         cost = problem.cost.evaluate(x, u)
         a = lengths.reshape(-1, *[1] * s.cost.ndim)
         expected = -a * (step.linear + 0.5 * a * step.quadratic)
-        total = cost + (risk(problem.model, step, x, u) - before)
+        total = cost + (spread_cost(problem.model, step, x, u) - before)
         good = (s.cost - total >= self.config.accept_ratio * expected) & (expected > 0)  # false where not a number
         total, best = torch.where(good, total, torch.inf).min(0)
         cost = torch.where(torch.isfinite(total), torch.take_along_dim(cost, best[None], 0)[0], torch.inf)

@@ -415,7 +415,7 @@ def _add_spread(spread: Spread, V: Array, z: Array, Q: Array) -> float:
 
 
 @_jit
-def _risk(spread: Spread, price: Array, z: Array) -> float:
+def _spread_cost(spread: Spread, price: Array, z: Array) -> float:
     """What the spread costs along a trajectory: sum_t 1/2 price_t h'Lh."""
     total, L = 0.0, spread.L
     if len(L) == 0:
@@ -561,8 +561,8 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
                                                      box_iterations, box_slack, H_new, L_new, price)
         if good:
             H, H_new, L, L_new, solved = H_new, H, L_new, L, True
-        risk = _risk(spread, price, z)
-        enough = max(tolerance, 10 * EPS) * (1 + abs(cost) + abs(risk))
+        before = _spread_cost(spread, price, z)
+        enough = max(tolerance, 10 * EPS) * (1 + abs(cost) + abs(before))
         expected = -(linear + 0.5 * quadratic)
         flat, accepted = good and expected <= enough, False
         converged = flat and mu == 0.0
@@ -571,7 +571,7 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
             for rung in range(step_lengths):
                 _forward(dynamics, z, H, lower, upper, length, candidate)
                 value, promised = _evaluate(terms, candidate), -length * (linear + 0.5 * length * quadratic)
-                total = value + (_risk(spread, price, candidate) - risk)
+                total = value + (_spread_cost(spread, price, candidate) - before)
                 if cost - total >= accept_ratio * promised and promised > 0.0 and total < least:
                     accepted, least, lowest, best, candidate = True, total, value, candidate, best
                     # An exact full step needs no shorter one, which would promise less.

@@ -225,7 +225,7 @@ def expand(model: Any, cost: Cost, x: Tensor, u: Tensor) -> tuple[Tensor, Quadra
 
 
 def spread_of(model: Any) -> Spread | None:
-    """What is said of it; models that are not linear say nothing."""
+    """How the covariance of a linear model grows, if it says so."""
     leverage = getattr(model, "leverage", None)
     return None if leverage is None else Spread(model.Sigma, leverage)
 
@@ -239,7 +239,7 @@ def is_finite(F: Tensor, cost: QuadraticCost, spread: Spread | None) -> Tensor:
     return finite
 
 
-def risk(model: Any, step: Backward, x: Tensor, u: Tensor) -> Tensor:
+def spread_cost(model: Any, step: Backward, x: Tensor, u: Tensor) -> Tensor:
     """What the spread of the model costs on x (..., *b, T + 1, n), u at the prices of `step`: (..., *b)."""
     spread = spread_of(model)
     if spread is None or step.price is None:
@@ -337,11 +337,10 @@ class Lqr:
         if not bool(step.success):
             return self._stay(x, u, cost, LINE_SEARCH_FAILED if bool(is_finite(F, quadratic, spread)) else NOT_FINITE)
         xs, us = forward(problem, x, u, step, cost.new_ones(1))
-        value = problem.cost.evaluate(xs, us)[0]
-        before = risk(problem.model, step, x, u)
-        change = value - cost + (risk(problem.model, step, xs, us)[0] - before)
-        status = CONVERGED if bool(change <= rounding(cost.abs() + before.abs())) else LINE_SEARCH_FAILED
-        x, u, cost = (xs[0], us[0], value) if bool(change <= 0) else (x, u, cost)
+        value, before = problem.cost.evaluate(xs, us)[0], spread_cost(problem.model, step, x, u)
+        total = value + (spread_cost(problem.model, step, xs, us)[0] - before)
+        status = CONVERGED if bool(total <= cost + rounding(cost.abs() + before.abs())) else LINE_SEARCH_FAILED
+        x, u, cost = (xs[0], us[0], value) if bool(total <= cost) else (x, u, cost)
         return as_plan(x, u, step.K, torch.cholesky_inverse(step.L), float(cost), status, 1)
 
     @staticmethod

@@ -223,7 +223,7 @@ class ModelPredictiveController:
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
         cost = self.task.cost(window, self.device)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
-        model = LinearGaussianDynamics(*(on_device(a) for a in (dynamics.F, dynamics.f, dynamics.Sigma)))
+        model = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))
 
     def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:

@@ -50,6 +50,19 @@ def leverage(joint: Gaussian, known: int, a: Array, count: float, mean_count: fl
     return 1 / mean_count + float(d @ psd_solve(joint.cov[:known, :known], d, jitter)) / count
 
 
+def leverage_growth(joint: Gaussian, known: int, a: Array, count: float, jitter: float = JITTER) -> Array:
+    """How `leverage` changes with where it is looked at: symmetric G (1 + known, 1 + known) such that at any b (known,)
+
+        [1; b]' G [1; b] = leverage(b) - leverage(a).
+    """
+    P = psd_solve(joint.cov[:known, :known], np.eye(known), jitter) / count
+    to_mean = np.column_stack([-joint.mean[:known], np.eye(known)])  # d = (.) [1; b]
+    G = symmetrize(to_mean.T @ P @ to_mean)
+    at = np.concatenate([[1.0], a])
+    G[0, 0] -= at @ G @ at
+    return G
+
+
 def marginal(joint: Gaussian, index: Array) -> Gaussian:
     """The Gaussian over the coordinates `index` (ints or slice)."""
     rows = joint.cov[..., index, :]

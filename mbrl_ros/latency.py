@@ -104,4 +104,10 @@ class Latency:
         moves = np.delete(np.arange(n), np.arange(newest.start, newest.stop))  # the memory takes the command itself
         F[moves, newest] += part * F[moves, n:]
         F[moves, n:] *= 1 - part
-        return x, ahead, LinearGaussianDynamics(F, dynamics.f, dynamics.Sigma)
+        leverage = dynamics.leverage
+        if leverage is not None:
+            blend = np.eye(1 + F.shape[1])  # [1; x; what acts] = (.) [1; x; u]
+            blend[1 + n :, 1 + n :] *= 1 - part
+            blend[1 + n :, 1 + newest.start : 1 + newest.stop] = part * np.eye(F.shape[1] - n)
+            leverage = blend.T @ leverage @ blend
+        return x, ahead, LinearGaussianDynamics(F, dynamics.f, dynamics.Sigma, leverage)

@@ -15,11 +15,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbrl_ros.config import param
-from mbrl_ros.gaussian import condition, forget_and_add, leverage, mahalanobis2, map_mean, niw_map
+from mbrl_ros.gaussian import condition, forget_and_add, leverage, leverage_growth, mahalanobis2, map_mean, niw_map
 from mbrl_ros.models.features import Features
 from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
 from mbrl_ros.robot import Robot
-from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Moments, StateEstimate, Transitions
+from mbrl_ros.types import (
+    Array,
+    Gaussian,
+    LinearGaussianDynamics,
+    Moments,
+    NormalInverseWishart,
+    StateEstimate,
+    Transitions,
+)
 
 # In units of the standard deviations of the excitation data; keeps directions no datum has moved finite.
 CONDITION_JITTER = 1e-6
@@ -41,6 +49,8 @@ class Config:
     surprised_forgetting: float = param(0.5, "The same when predictions are off by more than noise explains", 1e-4, 1.0)
     effective_count: float = param(40.0, "How many transitions the moments are worth", 1.0, 1e4)
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
+    caution: float = param(0.0, "Factor on what the planner is told about F being known less well away from the data; "
+                           "1 is what the posterior says, 0 tells it nothing", 0.0, 100.0)
     fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0,
                                live=True)
     fit_after: float = param(0.0, "Fit without being asked after so much motion, once; 0: do not [s]", 0.0, 600.0)
@@ -132,7 +142,15 @@ class OnlineLearner:
         count = min(moments.count, 1 / self._squares)
         F, f, Sigma = posterior(local, moments, self._mean, count, self._scale)
         self._predicted = Gaussian(np.column_stack([F, f]), Sigma)
-        return self.robot.lift(self.features.dynamics(F, f, Sigma), z, state.effort)
+        dynamics = self.robot.lift(self.features.dynamics(F, f, Sigma), z, state.effort)
+        if self.config.caution == 0.0:
+            return dynamics
+        growth = self.config.caution * spread(local, moments, self._mean, count, self._scale)
+        n, m = self.robot.n, self.robot.m
+        index = np.array([-1, *np.array(self.robot.joint_rows)[list(self.features.reg)], *range(n, n + m)]) + 1
+        lifted = np.zeros((1 + n + m, 1 + n + m))
+        lifted[np.ix_(index, index)] = growth
+        return replace(dynamics, leverage=lifted)
 
     @property
     def sample_weight(self) -> float:
@@ -160,13 +178,28 @@ def posterior(prior: LocalPrior, moments: Moments, mean: Array, count: float, sc
     that of a prediction at prior.w: the noise, and what is not known of F and f.
     """
     known, niw = len(prior.w), prior.residual
-    joint = Gaussian(map_mean(mean, count, niw) / scale, niw_map(moments, niw).cov / np.outer(scale, scale))
+    joint = _joint(niw, moments, mean, count, scale)
     dF, df, Sigma = condition(joint, known, CONDITION_JITTER)
     s_w, s_y = scale[:known], scale[known:]
     if count > 0:  # without data, Sigma has all of what the model does not know
         Sigma = Sigma * (1 + leverage(joint, known, prior.w / s_w, moments.count + niw.n0, count + niw.m0,
                                       CONDITION_JITTER))
     return (prior.J + s_y[:, None] * dF / s_w, prior.y - prior.J @ prior.w + s_y * df, Sigma * np.outer(s_y, s_y))
+
+
+def spread(prior: LocalPrior, moments: Moments, mean: Array, count: float, scale: Array) -> Array:
+    """By which part the Sigma of `posterior` is larger at another w (dw,): G (1 + dw, 1 + dw) in [1; w]' G [1; w]."""
+    known, niw = len(prior.w), prior.residual
+    joint, s = _joint(niw, moments, mean, count, scale), np.concatenate([[1.0], scale[:known]])
+    at, total = prior.w / scale[:known], moments.count + niw.n0
+    here = leverage(joint, known, at, total, count + niw.m0, CONDITION_JITTER) if count > 0 else 0.0
+    grown: Array = leverage_growth(joint, known, at, total, CONDITION_JITTER) / (1 + here) / np.outer(s, s)
+    return grown
+
+
+def _joint(prior: NormalInverseWishart, moments: Moments, mean: Array, count: float, scale: Array) -> Gaussian:
+    """The estimate over [w; y - g], in units of `scale`."""
+    return Gaussian(map_mean(mean, count, prior) / scale, niw_map(moments, prior).cov / np.outer(scale, scale))
 
 
 def features_of(robot: Robot) -> Features:

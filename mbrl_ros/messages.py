@@ -173,6 +173,8 @@ def to_local_dynamics(cls: MessageClass, model: LocalModel, layout: Layout) -> M
     write(message, "input_matrix", F[:, n:], (n, m))
     write(message, "offset", model.dynamics.f, (n,), layout.state_names)
     write(message, "covariance", model.dynamics.Sigma, (n, n))
+    if model.dynamics.leverage is not None:
+        write(message, "leverage", model.dynamics.leverage, (1 + n + m, 1 + n + m))
     message.period = fields.positive("LocalDynamics.period", model.period)
     message.sample_weight = number("LocalDynamics.sample_weight", model.sample_weight)
     message.prediction_error = number("LocalDynamics.prediction_error", model.prediction_error)
@@ -183,7 +185,8 @@ def from_local_dynamics(message: Message, layout: Layout | None = None) -> Local
     state = from_state_estimate(message.state, layout)
     n, m = len(state.belief.mean), len(state.effort)
     F = np.hstack([read(message, "state_matrix", (n, n)), read(message, "input_matrix", (n, m))])
-    dynamics = LinearGaussianDynamics(F, read(message, "offset", (n,)), read(message, "covariance", (n, n)))
+    leverage = read(message, "leverage", (1 + n + m, 1 + n + m)) if len(message.leverage) else None
+    dynamics = LinearGaussianDynamics(F, read(message, "offset", (n,)), read(message, "covariance", (n, n)), leverage)
     return LocalModel(state, dynamics, fields.positive("LocalDynamics.period", message.period),
                       number("LocalDynamics.sample_weight", message.sample_weight),
                       number("LocalDynamics.prediction_error", message.prediction_error))

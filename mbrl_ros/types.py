@@ -61,11 +61,12 @@ class NormalInverseWishart(NamedTuple):
 
 @dataclass(frozen=True)
 class LinearGaussianDynamics:
-    """x' ~ N(F xu + f, Sigma)."""
+    """x' ~ N(F xu + f, (1 + h' leverage h) Sigma) with h = [1; xu]: away from the data F is known less well."""
 
     F: Array  # (*b, n, n + m)
     f: Array  # (*b, n)
     Sigma: Array  # (*b, n, n)
+    leverage: Array | None = None  # (*b, 1 + n + m, 1 + n + m), symmetric; None: zero
 
     @property
     def A(self) -> Array:  # (*b, n, n)

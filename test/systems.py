@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 
 import pytest
 import torch
@@ -58,6 +58,21 @@ def random_cost(n: int, m: int, T: int, seed: int, batch: tuple[int, ...] = ()) 
     c[..., -1, n:] = 0.0
     const = torch.randn(*batch, T + 1, generator=generator, dtype=torch.float64)
     return QuadraticCost(C, c, const)
+
+
+def random_leverage(n: int, m: int, seed: int) -> Tensor:
+    """(1 + n + m, 1 + n + m): a squared distance from some point, less a constant."""
+    generator = torch.Generator().manual_seed(seed)
+    W = 0.3 * torch.randn(1 + n + m, n + m, generator=generator, dtype=torch.float64)
+    L = W @ W.mT
+    L[0, 0] -= 0.5
+    return L
+
+
+def cautious(problem: Problem, seed: int, factor: float = 1.0) -> Problem:
+    """The problem with a random leverage times a factor."""
+    n, p = problem.model.F.shape[-2:]
+    return replace(problem, model=replace(problem.model, leverage=factor * random_leverage(n, p - n, seed)))
 
 
 def lq_problem(n: int, m: int, T: int, seed: int, limit: float = float("inf"), radius: float = 1.0,

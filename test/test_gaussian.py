@@ -12,6 +12,7 @@ from mbrl_ros.gaussian import (
     forget_and_add,
     kl,
     leverage,
+    leverage_growth,
     log_prob,
     mahalanobis2,
     map_mean,
@@ -161,6 +162,9 @@ def test_leverage_is_that_of_linear_regression():
     posterior = niw_map(empirical_moments(z[:25]), NormalInverseWishart(before.mean, 15 * before.cov, 15.0, 15.0))
     X, x = np.hstack([w, np.ones((40, 1))]), np.append(a, 1.0)
     assert leverage(posterior, 3, a, 40.0, 40.0) == pytest.approx(x @ np.linalg.solve(X.T @ X, x), rel=1e-9)
+    b = np.append(1.0, a + 1.0)
+    growth = leverage(posterior, 3, b[1:], 40.0, 40.0) - leverage(posterior, 3, a, 40.0, 40.0)
+    assert b @ leverage_growth(posterior, 3, a, 40.0) @ b == pytest.approx(growth, rel=1e-9)
 
 
 def test_niw_prior_counts_as_data():

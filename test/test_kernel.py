@@ -8,7 +8,7 @@ import pytest
 import torch
 from arms import make, settings
 from checks import assert_close
-from systems import residual_problem
+from systems import cautious, residual_problem
 
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
 from mbrl_ros.planners.ilqr import Ilqr, warm_start
@@ -60,6 +60,20 @@ def test_both_find_the_same_plan(n: int, m: int, T: int, varying: bool, limit: f
     assert CONVERGED in statuses and (T == 1 or ITERATION_LIMIT in statuses)
 
 
+@pytest.mark.parametrize("limit", [np.inf, 1.0, 0.2])
+@pytest.mark.parametrize(("n", "m", "T"), [(1, 1, 1), (5, 2, 12), (9, 7, 20)])
+def test_both_are_as_cautious(n: int, m: int, T: int, limit: float) -> None:
+    for seed in range(4):
+        plain = residual_problem(n, m, T, 500 + seed, limit)
+        problem = cautious(plain, seed, factor=10.0**(seed - 2))
+        planner = Ilqr(Ilqr.Config(horizon=T, iterations=1 + seed * seed))
+        compiled, in_torch = both(planner, problem)
+        assert_same(compiled, in_torch)
+        assert_same(*both(planner, problem, in_torch))
+        if limit == np.inf:
+            assert not torch.equal(compiled.efforts, planner.plan(plain, None).efforts)
+
+
 @pytest.mark.parametrize("change", [
     {"mu_start": 0.1}, {"mu_start": 10.0, "mu_factor": 3.0}, {"accept_ratio": 0.99}, {"backtracking": 0.9},
     {"tolerance": 1e-3}, {"step_lengths": 1, "accept_ratio": 1.0}])
@@ -106,6 +120,18 @@ def test_what_is_not_finite_is_a_status(sick: str, value: float) -> None:
     for part in ("efforts", "states"):
         assert bool(torch.isfinite(getattr(compiled, part)).all())
     assert not bool(compiled.policy.K.any()) and not bool(compiled.policy.Sigma.any())
+
+
+@pytest.mark.parametrize("sick", ["Sigma", "leverage"])
+def test_a_leverage_that_is_not_finite_is_a_status(sick: str) -> None:
+    """The warm start has its cost, but there are no gains."""
+    problem = cautious(residual_problem(5, 2, 6, 403), 404)
+    array = getattr(problem.model, sick).clone()
+    array[1, 1] = np.nan
+    problem = replace(problem, model=replace(problem.model, **{sick: array}))
+    compiled, in_torch = both(Ilqr(Ilqr.Config(horizon=6)), problem)
+    assert compiled.status == in_torch.status == NOT_FINITE and np.isfinite(compiled.cost)
+    assert not bool(compiled.policy.K.any()) and not bool(compiled.efforts.any())
 
 
 def test_a_candidate_that_is_not_finite_is_refused_although_the_cost_does_not_see_it() -> None:
@@ -157,7 +183,8 @@ def test_other_problems_stay_in_torch() -> None:
     planner = Ilqr(Ilqr.Config(horizon=6))
     planner._kernel = None
     problem = residual_problem(3, 2, 6, 402)
-    single = Problem(problem.x0.float(), LinearGaussianDynamics(*(a.float() for a in vars(problem.model).values())),
+    model = LinearGaussianDynamics(*(a.float() for a in (problem.model.F, problem.model.f, problem.model.Sigma)))
+    single = Problem(problem.x0.float(), model,
                      type(problem.cost)(*(a if a.dtype == torch.bool else a.float()
                                           for a in vars(problem.cost).values())),
                      problem.lower.float(), problem.upper.float())

@@ -1,6 +1,8 @@
 """The delay is found from what acted, and planning by commands equals the delayed plant."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from arms import double_integrator, make
@@ -109,3 +111,16 @@ def test_the_plan_by_commands_is_the_delayed_plant(delay):
         start = by_command.F @ np.concatenate([start, commands[k]]) + by_command.f
         assert np.allclose(start[motion], x[k + ahead + 1][motion])
         assert np.allclose(start[robot.slice("effort/1")], commands[k])
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.4, 1.3])
+def test_the_leverage_by_commands_is_that_of_what_acts(delay):
+    robot, rng = make(), np.random.default_rng(2)
+    n, m = robot.n, robot.m
+    L, x, u = rng.standard_normal((1 + n + m, 1 + n + m)), rng.standard_normal(n), rng.standard_normal(m)
+    L[:, 1:][:, robot.slice("effort/1")] = L[1:][robot.slice("effort/1")] = 0.0  # what acted before matters to nothing
+    _, _, by_command = Latency(robot, delay).compensate(x, replace(double_integrator(robot), leverage=L))
+    part = delay % 1.0
+    acts = np.concatenate([[1.0], x, (1 - part) * u + part * x[robot.slice("effort/1")]])
+    h = np.concatenate([[1.0], x, u])
+    assert h @ by_command.leverage @ h == pytest.approx(acts @ L @ acts, rel=1e-9)

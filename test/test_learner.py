@@ -7,9 +7,9 @@ import scipy.stats
 from arms import make
 
 from mbrl_ros.gaussian import Z95, empirical_moments
-from mbrl_ros.learner import Config, OnlineLearner, features_of, posterior
+from mbrl_ros.learner import Config, OnlineLearner, features_of, posterior, spread
 from mbrl_ros.models.prior import LocalPrior
-from mbrl_ros.types import Gaussian, LinearGaussianDynamics, NormalInverseWishart, StateEstimate
+from mbrl_ros.types import Gaussian, LinearGaussianDynamics, Moments, NormalInverseWishart, StateEstimate
 
 
 class KnownPrior:
@@ -225,10 +225,10 @@ def test_prediction_error_is_one_when_calibrated():
 def test_bands_hold_what_a_bayesian_linear_regression_expects():
     """Noise, slopes and offset drawn from the prior, then data, then one more y. Given the data that is Student-t with
     n0 + N + 2 degrees of freedom and the covariance of `posterior`; without what is not known of slopes and offset, the
-    bands would be too narrow by that."""
+    bands would be too narrow by that. At another w the covariance is larger by what `spread` says."""
     rng, dw, dy, N, n0, m0 = np.random.default_rng(0), 6, 2, 20, 4.0, 0.5
     R = np.array([[1.0, 0.6], [0.6, 2.0]])
-    draws, inside, distance = 2000, [], []
+    draws, inside, distance, further, grown = 2000, [], [], [], []
     for Sigma in scipy.stats.invwishart(n0 + dy + 1, n0 * R).rvs(draws, random_state=1):
         L, w, at = np.linalg.cholesky(Sigma), rng.standard_normal((N, dw)) + 1, 0.7 * rng.standard_normal(dw)
         slopes, offset = L @ rng.standard_normal((dy, dw)) / np.sqrt(n0), L @ rng.standard_normal(dy) / np.sqrt(m0)
@@ -236,12 +236,48 @@ def test_bands_hold_what_a_bayesian_linear_regression_expects():
         niw = NormalInverseWishart(np.append(at, np.zeros(dy)), n0 * np.diag(np.append(np.ones(dw), [0, 0])), m0, n0)
         niw.Phi[dw:, dw:] = n0 * R
         moments = empirical_moments(np.hstack([w, y]))
-        F, f, cov = posterior(LocalPrior(at, np.zeros(dy), np.zeros((dy, dw)), niw), moments, moments.mean, N,
-                              np.ones(dw + dy))
+        known = LocalPrior(at, np.zeros(dy), np.zeros((dy, dw)), niw), moments, moments.mean, N, np.ones(dw + dy)
+        F, f, cov = posterior(*known)
         error = offset + L @ rng.standard_normal(dy) - F @ at - f
         inside.append(np.abs(error) <= Z95 * np.sqrt(np.diag(cov)))
         distance.append(error @ np.linalg.solve(cov, error))
+        other = at + 2 * rng.standard_normal(dw)
+        h = np.append(1.0, other)
+        grown.append(h @ spread(*known) @ h)
+        error = slopes @ (other - at) + offset + L @ rng.standard_normal(dy) - F @ other - f
+        further.append(error @ np.linalg.solve((1 + grown[-1]) * cov, error))
     nu = n0 + N + 2
     expected = 2 * scipy.stats.t(nu).cdf(Z95 * np.sqrt(nu / (nu - 2))) - 1
     assert np.mean(inside) == pytest.approx(expected, abs=4 * np.sqrt(0.95 * 0.05 / draws))  # 0.02; the leverage is 0.5
-    assert np.mean(distance) == pytest.approx(dy, abs=4 * np.std(distance) / np.sqrt(draws))
+    for squares in (distance, further):
+        assert np.mean(squares) == pytest.approx(dy, abs=4 * np.std(squares) / np.sqrt(draws))
+    assert np.mean(grown) > 0.5  # so that leaving it out would show
+
+
+@pytest.mark.parametrize("history", [1, 2])
+def test_a_cautious_learner_says_the_same_and_where_it_knows_less(history):
+    """Its leverage is zero at the present point, does not see the tool, and is proportional to the setting."""
+    robot, rng = make(effort_history=history), np.random.default_rng(5)
+    n, features = robot.n, features_of(robot)
+    found = []
+    for caution in (0.0, 1.0, 3.0):
+        learner = OnlineLearner(robot, Config(caution=caution))
+        learner.set_prior(linear_prior(robot), np.ones(features.dw + features.dy))
+        data = np.random.default_rng(6)
+        for k in range(30):
+            state = seen(learner, 0, k, data.standard_normal(features.n), data.standard_normal(robot.m))
+            found_now = learner.update(state)
+        found.append(found_now)
+    plain, cautious, more = found
+    assert plain.leverage is None
+    assert np.array_equal(plain.F, cautious.F) and np.array_equal(plain.Sigma, cautious.Sigma)
+    assert np.allclose(more.leverage, 3 * cautious.leverage, rtol=1e-12)
+    here = np.concatenate([[1.0], state.belief.mean, state.effort])
+    assert here @ cautious.leverage @ here == pytest.approx(0.0, abs=1e-9)
+    tool = 1 + 2 * robot.m + np.arange(6)
+    assert not cautious.leverage[tool].any() and not cautious.leverage[:, tool].any()
+    other = np.concatenate([[1.0], rng.standard_normal(n + robot.m)])
+    moments = Moments(learner.moments.mean, learner.moments.cov, learner.sample_weight)
+    G = spread(learner._local, moments, learner._mean, min(moments.count, 1 / learner._squares), learner._scale)
+    w = np.append(1.0, features.w(other[1 : 1 + n][robot.joint_rows], other[1 + n :]))
+    assert other @ cautious.leverage @ other == pytest.approx(w @ G @ w, rel=1e-9)

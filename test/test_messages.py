@@ -1,6 +1,7 @@
 """Messages there and back, against classes built from the .msg texts: no ROS is needed."""
 import itertools
 from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,8 @@ def estimate():
 
 
 def local_model():
-    dynamics = LinearGaussianDynamics(numbers(N, N + M), numbers(N, seed=4), numbers(N, N, seed=5))
+    dynamics = LinearGaussianDynamics(numbers(N, N + M), numbers(N, seed=4), numbers(N, N, seed=5),
+                                      numbers(1 + N + M, 1 + N + M, seed=8))
     return LocalModel(estimate(), dynamics, 0.02, 17.3, 1.25)
 
 
@@ -161,6 +163,13 @@ def test_every_field_is_filled(name):
     empty, full = mine(name)(), to(value)
     fields = [field for field, _ in STORE.fielddefs[f"mbrl_ros/msg/{name}"][1]]
     assert [field for field in fields if str(getattr(full, field)) == str(getattr(empty, field))] == []
+
+
+def test_a_model_that_says_nothing_of_its_leverage():
+    value, to, back = THERE_AND_BACK["LocalDynamics"]
+    silent = value._replace(dynamics=replace(value.dynamics, leverage=None))
+    message = travelled(to(silent))
+    assert len(message.leverage) == 0 and same(back(message), silent)
 
 
 def test_float_fields_are_arrays_of_doubles():
@@ -295,9 +304,10 @@ FLOATS = [
     ("StateEstimate", "mean"), ("StateEstimate", "covariance"), ("StateEstimate", "effort"),
     ("LocalDynamics", "state.mean"), ("LocalDynamics", "state.covariance"), ("LocalDynamics", "state.effort"),
     ("LocalDynamics", "state_matrix"), ("LocalDynamics", "input_matrix"), ("LocalDynamics", "offset"),
-    ("LocalDynamics", "covariance"), ("LocalDynamics", "period"), ("LocalDynamics", "sample_weight"),
-    ("LocalDynamics", "prediction_error"), ("Plan", "states"), ("Plan", "efforts"), ("Plan", "gains"),
-    ("Plan", "cost"), ("Plan", "solve_time"), ("ModelCheckpoint", "validation_loss"), ("Float64MultiArray", "data"),
+    ("LocalDynamics", "covariance"), ("LocalDynamics", "leverage"), ("LocalDynamics", "period"),
+    ("LocalDynamics", "sample_weight"), ("LocalDynamics", "prediction_error"), ("Plan", "states"),
+    ("Plan", "efforts"), ("Plan", "gains"), ("Plan", "cost"), ("Plan", "solve_time"),
+    ("ModelCheckpoint", "validation_loss"), ("Float64MultiArray", "data"),
     ("PoseStamped", "pose.position.x"), ("PoseStamped", "pose.position.y"), ("PoseStamped", "pose.position.z"),
 ]
 

@@ -1,8 +1,9 @@
 """What to do about it: planners turn a problem over one horizon into a plan.
 
 A problem is: minimise the cost of x_0..x_T, u_0..u_{T-1} subject to x_{t+1} = E[x' | x_t, u_t] and
-lower_t <= u_t <= upper_t, from x_0 = x0. Everything is torch, on the device of the problem; the controller decides
-which. A planner never raises for a hard problem: it returns a status.
+lower_t <= u_t <= upper_t, from x_0 = x0. Where a linear model says how its covariance grows with x and u, the expected
+cost of that counts as well, though not in Plan.cost. Everything is torch, on the device of the problem; the controller
+decides which. A planner never raises for a hard problem: it returns a status.
 """
 from __future__ import annotations
 

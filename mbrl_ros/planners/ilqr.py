@@ -26,6 +26,8 @@ from mbrl_ros.planners.lqr import (
     is_finite,
     newton,
     rounding,
+    spread_cost,
+    spread_of,
     warm_start,
 )
 from mbrl_ros.task import ResidualCost
@@ -186,7 +188,7 @@ class Ilqr:
             expansion = expand(problem.model, problem.cost, state.x, state.u) if expansion is None else expansion
             box = BoxGain(problem.lower - state.u, problem.upper - state.u)
             mu = state.mu if bool((state.mu > 0).any()) else None
-            step = backward(expansion[0], None, expansion[1], mu, box)
+            step = backward(expansion[0], None, expansion[1], mu, box, expansion[2])
             state, moved = self._advance(problem, state, step, box.clamped)
             if not bool(step.success.all()):
                 bad = (state.status == RUNNING) & ~is_finite(*expansion)
@@ -201,8 +203,9 @@ class Ilqr:
         model, cost, c = problem.model, problem.cost, self.config
         assert isinstance(cost, ResidualCost)
         n, p = model.F.shape[-2:]
+        spread = spread_of(model) or (torch.empty(0, 0, dtype=torch.float64),) * 2
         tensors = (problem.x0, model.F.reshape(-1, n, p), model.f.reshape(-1, n), cost.R, cost.reference, cost.scale,
-                   cost.width, cost.dead, problem.lower, problem.upper, u)
+                   cost.width, cost.dead, problem.lower, problem.upper, u, *spread)
         *solution, value, status, iterations = self._kernel(
             *(t.detach().contiguous().numpy() for t in tensors), c.iterations, c.step_lengths, c.backtracking,
             c.accept_ratio, c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, BOX_ITERATIONS, BOX_SLACK)
@@ -223,7 +226,9 @@ class Ilqr:
         running = s.status == RUNNING
         usable = running & step.success
         K, L = _where(usable, step.K, s.K), _where(usable, step.L, s.L)
-        tolerance = torch.maximum(self.config.tolerance * (1 + s.cost.abs()), rounding(s.cost))
+        before = spread_cost(problem.model, step, s.x, s.u)
+        size = s.cost.abs() + before.abs()
+        tolerance = torch.maximum(self.config.tolerance * (1 + size), rounding(size))
         expected = -(step.linear + 0.5 * step.quadratic)
         flat = usable & (expected <= tolerance)
         s = s._replace(K=K, L=L, solved=s.solved | usable, iterations=s.iterations + running)
@@ -231,29 +236,34 @@ class Ilqr:
         search = usable & ~flat
         accepted = torch.zeros_like(search)
         if bool(search.any()):
-            x, u, cost, full = self._line_search(problem, s, step)
+            x, u, cost, saved, full = self._line_search(problem, s, step, before)
             accepted = search & torch.isfinite(cost)
             # Where the full step delivered exactly what it promised, the expansion is exact there: a second would
             # only find the same minimiser. Not so with limits, whose active set follows the trajectory.
-            exact = full & ((s.cost - cost - expected).abs() <= tolerance) & (s.mu == 0)
+            exact = full & ((saved - expected).abs() <= tolerance) & (s.mu == 0)
             converged = converged | (accepted & (exact if clamped is None else exact & ~clamped))
             s = s._replace(x=_where(accepted, x, s.x), u=_where(accepted, u, s.u),
                            cost=torch.where(accepted, cost, s.cost))
         s = self._regularise(s, accepted, flat, running & ~accepted & ~flat)
         return s._replace(status=torch.where(converged, STATUSES.index(CONVERGED), s.status)), bool(accepted.any())
 
-    def _line_search(self, problem: Problem, s: _State, step: Backward) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The cheapest acceptable rollout (cost infinite where there is none), and whether it took the full step."""
+    def _line_search(self, problem: Problem, s: _State, step: Backward,
+                     before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The best acceptable rollout, its cost (infinite where there is none), what it saves, and whether it took the
+        full step. What the model's spread costs, `before` (*b,) without a step, counts in all but the cost."""
         lengths = self.config.backtracking ** torch.arange(
             self.config.step_lengths, dtype=s.cost.dtype, device=s.cost.device)
         x, u = forward(problem, s.x, s.u, step, lengths)  # (S, *b, T + 1, n), (S, *b, T, m)
         cost = problem.cost.evaluate(x, u)
         a = lengths.reshape(-1, *[1] * s.cost.ndim)
         expected = -a * (step.linear + 0.5 * a * step.quadratic)
-        good = (s.cost - cost >= self.config.accept_ratio * expected) & (expected > 0)  # false where not a number
-        cost, best = torch.where(good, cost, torch.inf).min(0)
+        total = cost + (spread_cost(problem.model, step, x, u) - before)
+        good = (s.cost - total >= self.config.accept_ratio * expected) & (expected > 0)  # false where not a number
+        total, best = torch.where(good, total, torch.inf).min(0)
+        cost = torch.where(torch.isfinite(total), torch.take_along_dim(cost, best[None], 0)[0], torch.inf)
         index = best[None, ..., None, None]
-        return torch.take_along_dim(x, index, 0)[0], torch.take_along_dim(u, index, 0)[0], cost, best == 0
+        return (torch.take_along_dim(x, index, 0)[0], torch.take_along_dim(u, index, 0)[0], cost, s.cost - total,
+                best == 0)
 
     def _regularise(self, s: _State, accepted: Tensor, flat: Tensor, stuck: Tensor) -> _State:
         """Lower mu after an accepted step, raise it where there was none, faster and faster, up to failure.
@@ -281,10 +291,13 @@ def _is_common(problem: Problem) -> bool:
     if not (x0.ndim == 1 and isinstance(model, LinearGaussianDynamics) and isinstance(cost, ResidualCost)):
         return False
     (T, m), n, k = problem.lower.shape, len(x0), len(cost.R)
-    floats = (x0, model.F, model.f, cost.R, cost.reference, cost.scale, cost.width, problem.lower, problem.upper)
+    spread = spread_of(model) or ()
+    floats = (x0, model.F, model.f, cost.R, cost.reference, cost.scale, cost.width, problem.lower, problem.upper,
+              *spread)
     return (all(a.dtype == torch.float64 and a.device.type == "cpu" for a in floats)
             and cost.dead.shape == cost.width.shape == (k,) and cost.R.shape == (k, n + m)
             and cost.reference.shape == cost.scale.shape == (T + 1, k) and problem.upper.shape == (T, m)
+            and tuple(a.shape for a in spread) in ((), ((n, n), (1 + n + m, 1 + n + m)))
             and model.F.shape in ((n, n + m), (1, n, n + m), (T, n, n + m)) and model.f.shape == model.F.shape[:-1])
 
 

@@ -54,6 +54,13 @@ class Terms(NamedTuple):
     dead: Array  # (k,) bool
 
 
+class Spread(NamedTuple):
+    """(1 + h' L h) Sigma with h = [1; x; u], see lqr.Spread; both (0, 0) where there is none."""
+
+    Sigma: Array  # (n, n)
+    L: Array  # (1 + n + m, 1 + n + m)
+
+
 class Expansion(NamedTuple):
     """Of the cost about a trajectory: gradient, and C = sum_j weight_j R_j R_j'."""
 
@@ -394,10 +401,40 @@ def _set_cost(terms: Terms, expansion: Expansion, t: int, Q: Array) -> None:
 
 
 @_jit
-def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, low: Array, high: Array, mu: float,
-              iterations: int, slack: float, H: Array, L: Array) -> tuple[bool, bool, float, float]:
-    """Fill H (T, m, wide) = -[K k] and L (T, m, m); success, clamped, sum k'q_u, sum k'Q_uu k. See lqr.backward.
+def _add_spread(spread: Spread, V: Array, z: Array, Q: Array) -> float:
+    """Add price times L about z (n + m,) to Q = [Q_zz q_z]; returns the price, tr(V Sigma)."""
+    n, p, price = len(spread.Sigma), len(z), 0.0
+    for i in range(n):
+        price += _dot(spread.Sigma[i], V[i])
+    for a in range(p):
+        row = spread.L[a + 1]
+        Q[a, p] += price * (row[0] + _dot(z, row[1:]))
+        for b in range(p):
+            Q[a, b] += price * row[b + 1]
+    return price
 
+
+@_jit
+def _spread_cost(spread: Spread, price: Array, z: Array) -> float:
+    """What the spread costs along a trajectory: sum_t 1/2 price_t h'Lh."""
+    total, L = 0.0, spread.L
+    if len(L) == 0:
+        return total
+    for t in range(len(price)):
+        form = L[0, 0]
+        for a in range(z.shape[1]):
+            form += z[t, a] * (2.0 * L[a + 1, 0] + _dot(z[t], L[a + 1, 1:]))
+        total += 0.5 * price[t] * form
+    return total
+
+
+@_jit
+def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, spread: Spread, z: Array, low: Array,
+              high: Array, mu: float, iterations: int, slack: float, H: Array, L: Array,
+              price: Array) -> tuple[bool, bool, float, float]:
+    """Fill H (T, m, wide) = -[K k], L (T, m, m) and the price of the spread (T,), about the trajectory z.
+
+    Returns success, clamped, sum k'q_u, sum k'Q_uu k. See lqr.backward.
     Homogeneous, with the affine terms last: the value at x is 1/2 a'V a, a = [x; 1].
     """
     (T, m), n, d, dense = low.shape, dynamics.G.shape[1], len(dynamics.columns), dynamics.dense
@@ -428,6 +465,8 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, low: Array
             for b in range(d):
                 Q[row, dynamics.columns[b]] += GVG[a, b]
             Q[row, p] += VG[n, a]
+        if len(spread.L):
+            price[t] = _add_spread(spread, V, z[t], Q)
         H_t = H[t]
         for a in range(m):
             for i in range(n):
@@ -464,9 +503,9 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, low: Array
 
 
 @_jit
-def _is_finite(dynamics: Dynamics, terms: Terms, expansion: Expansion) -> bool:
-    """Whether dynamics and the expansion of the cost are finite."""
-    total = _zero(expansion.gradient)
+def _is_finite(dynamics: Dynamics, terms: Terms, expansion: Expansion, spread: Spread) -> bool:
+    """Whether dynamics, spread and the expansion of the cost are finite."""
+    total = _zero(expansion.gradient) + _zero(spread.Sigma) + _zero(spread.L)
     for t in range(len(dynamics.G)):
         total += _zero(dynamics.G[t])
     for t in range(len(expansion.weight)):
@@ -479,21 +518,24 @@ def _is_finite(dynamics: Dynamics, terms: Terms, expansion: Expansion) -> bool:
 _vector, _matrix, _stack = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1]
 _int, _float = numba.int64, numba.float64
 _SIGNATURE = numba.types.Tuple((_matrix, _matrix, _stack, _stack, _float, _int, _int))(
-    _vector, _stack, _matrix, _matrix, _matrix, _matrix, _vector, numba.boolean[::1], _matrix, _matrix, _matrix,
+    _vector, _stack, _matrix, _matrix, _matrix, _matrix, _vector, numba.boolean[::1], *[_matrix] * 5,
     _int, _int, *[_float] * 7, _int, _float)
 
 
 def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Array, width: Array, dead: Array,
-          lower: Array, upper: Array, u: Array, iterations: int, step_lengths: int, backtracking: float,
-          accept_ratio: float, tolerance: float, mu_start: float, mu_min: float, mu_max: float, mu_factor: float,
-          box_iterations: int, box_slack: float) -> tuple[Array, Array, Array, Array, float, int, int]:
+          lower: Array, upper: Array, u: Array, Sigma: Array, leverage: Array, iterations: int, step_lengths: int,
+          backtracking: float, accept_ratio: float, tolerance: float, mu_start: float, mu_min: float, mu_max: float,
+          mu_factor: float, box_iterations: int,
+          box_slack: float) -> tuple[Array, Array, Array, Array, float, int, int]:
     """The fields of ilqr.Solution for one problem x0 (n,) from the efforts u (T, m), finite and within the bounds.
 
-    F (T or 1, n, n + m) and f (T or 1, n), the fields of task.ResidualCost and of Ilqr.Config; all arrays C-contiguous.
+    F (T or 1, n, n + m) and f (T or 1, n), Sigma and leverage as in Spread, the fields of task.ResidualCost and of
+    Ilqr.Config; all arrays C-contiguous.
     """
     (T, m), n = u.shape, len(x0)
     p = n + m
     dynamics, terms = _dynamics(F, f, n), _terms(R, reference, scale, width, dead)
+    spread, price = Spread(Sigma, leverage), np.zeros(T)
     z, candidate, best = np.empty((T + 1, p)), np.empty((T + 1, p)), np.empty((T + 1, p))
     H, L = np.zeros((T, m, _padded(n + 1))), np.zeros((T, m, m))
     H_new, L_new = np.zeros(H.shape), np.zeros(L.shape)
@@ -515,28 +557,30 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
         for t in range(T):
             for a in range(m):
                 low[t, a], high[t, a] = lower[t, a] - z[t, n + a], upper[t, a] - z[t, n + a]
-        good, clamped, linear, quadratic = _backward(dynamics, terms, expansion, low, high, mu, box_iterations,
-                                                     box_slack, H_new, L_new)
+        good, clamped, linear, quadratic = _backward(dynamics, terms, expansion, spread, z, low, high, mu,
+                                                     box_iterations, box_slack, H_new, L_new, price)
         if good:
             H, H_new, L, L_new, solved = H_new, H, L_new, L, True
-        enough = max(tolerance, 10 * EPS) * (1 + abs(cost))
+        before = _spread_cost(spread, price, z)
+        enough = max(tolerance, 10 * EPS) * (1 + abs(cost) + abs(before))
         expected = -(linear + 0.5 * quadratic)
         flat, accepted = good and expected <= enough, False
         converged = flat and mu == 0.0
         if good and not flat:
-            least, length = np.inf, 1.0
+            least, lowest, length = np.inf, np.inf, 1.0
             for rung in range(step_lengths):
                 _forward(dynamics, z, H, lower, upper, length, candidate)
                 value, promised = _evaluate(terms, candidate), -length * (linear + 0.5 * length * quadratic)
-                if cost - value >= accept_ratio * promised and promised > 0.0 and value < least:
-                    accepted, least, best, candidate = True, value, candidate, best
+                total = value + (_spread_cost(spread, price, candidate) - before)
+                if cost - total >= accept_ratio * promised and promised > 0.0 and total < least:
+                    accepted, least, lowest, best, candidate = True, total, value, candidate, best
                     # An exact full step needs no shorter one, which would promise less.
-                    converged = rung == 0 and mu == 0.0 and not clamped and abs(cost - value - expected) <= enough
+                    converged = rung == 0 and mu == 0.0 and not clamped and abs(cost - total - expected) <= enough
                     if converged:
                         break
                 length *= backtracking
             if accepted:
-                cost, z, best = least, best, z
+                cost, z, best = lowest, best, z
         if accepted:
             rate = min(rate / mu_factor, 1 / mu_factor)
             mu *= rate
@@ -550,7 +594,7 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
             mu = max(mu * rate, mu_min)
             if retry or mu > mu_max:
                 status = _FAILED
-            elif not good and not _is_finite(dynamics, terms, expansion):
+            elif not good and not _is_finite(dynamics, terms, expansion, spread):
                 status = _NOT_FINITE
         if converged:
             status = _CONVERGED

@@ -4,6 +4,10 @@ Minimise sum_t 1/2 z_t' C_t z_t + c_t' z_t + const_t, z = [x; u], subject to x_{
 only the x part counts. The solution u_t = K_t x_t + k_t comes from the recursion on V_t, v_t in docs/design.md,
 section 2 (Tassa, Erez & Todorov 2012, section II, for the regularisation mu).
 
+Where the covariance of x' is (1 + h'Lh) Sigma, h = [1; x; u] (LinearGaussianDynamics.leverage), the expected value of
+x' grows by 1/2 p_t h'Lh at the price p_t = tr(V_{t+1} Sigma), which the recursion knows when it comes to step t. That
+is optimal for one step, and for an F drawn anew at every step: cautious control (Wieslander & Wittenmark 1971).
+
 Inside, everything is homogeneous: with a = [1; x] and h = [1; x; u] the affine terms are one more row and column, so
 that a step is few calls: small matrices cost their calls, not their arithmetic. A time axis is the last batch axis; an
 F without any batch axis is time-invariant.
@@ -26,6 +30,26 @@ from mbrl_ros.types import Gaussian, LinearGaussianDynamics, LinearGaussianPolic
 Gain = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
+class Spread(NamedTuple):
+    """How the covariance of x' grows with h = [1; x; u]: (1 + h' leverage h) Sigma."""
+
+    Sigma: Tensor  # (*b, T or 1, n, n) or (n, n)
+    leverage: Tensor  # (*b, T or 1, 1 + n + m, 1 + n + m) or (1 + n + m, 1 + n + m)
+
+    def about(self, z: Tensor) -> Spread:
+        """The same with h = [1; deviations from z], z (*b, T, n + m)."""
+        moved = self.leverage @ torch.cat([torch.ones_like(z[..., :1]), z], -1).unsqueeze(-1)  # (*b, T, 1 + n + m, 1)
+        constant = moved[..., :1, :] + z.unsqueeze(-2) @ moved[..., 1:, :]
+        first = torch.cat([constant, moved[..., 1:, :].mT], -1)
+        L = self.leverage[..., 1:, 1:].expand(*z.shape, z.shape[-1])
+        return Spread(self.Sigma, torch.cat([first, torch.cat([moved[..., 1:, :], L], -1)], -2))
+
+    def cost(self, price: Tensor, x: Tensor, u: Tensor) -> Tensor:
+        """sum_t 1/2 price_t h'Lh, price (*b, T), of states x (..., *b, T + 1, n) and efforts u (..., *b, T, m)."""
+        h = torch.cat([torch.ones_like(u[..., :1]), x[..., :-1, :], u], -1)
+        return 0.5 * (price * (h * (self.leverage @ h.unsqueeze(-1)).squeeze(-1)).sum(-1)).sum(-1)
+
+
 class Backward(NamedTuple):
     """Solution of an LQ problem. A step of length a (a k instead of k) costs a * linear + a^2 / 2 * quadratic more."""
 
@@ -37,6 +61,7 @@ class Backward(NamedTuple):
     linear: Tensor  # (*b,), sum k' q_u
     quadratic: Tensor  # (*b,), sum k' Q_uu k
     success: Tensor  # (*b,), Q_uu was positive definite at every step
+    price: Tensor | None  # (*b, T), tr(V_{t+1} Sigma): twice what a leverage of one costs; None without a spread
 
     @property
     def V(self) -> Tensor:
@@ -56,7 +81,7 @@ def newton(t: int, Quu: Tensor, Qua: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None = None,
-             gain: Gain = newton) -> Backward:
+             gain: Gain = newton, spread: Spread | None = None) -> Backward:
     """Gains and values for F (*b, T or 1, n, n + m) or (n, n + m), f alike without the last axis, mu (*b,).
 
     f = None is zero. mu / 2 |x'|^2 is added where the gains are computed, not to the values: with mu, x should be a
@@ -70,9 +95,15 @@ def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None
     ridges = None if mu is None else _per_step(mu[..., None, None, None] * (F[..., n:].mT @ G[..., 1:, :]), T)
     single = Gs[0].ndim == C[0].ndim == 2 and (ridges is None or ridges[0].ndim == 2)
     fma = torch.addmm if single else _fma
+    Sigmas, Ls = ([], []) if spread is None else (_per_step(part, T) for part in spread)
+    prices: list[Tensor] = []
     values, solved = [2 * C[T][..., :a, :a]], []  # twice the matrix, so that symmetrising is one addition
     for t in range(T - 1, -1, -1):
-        Q = fma(C[t], GTs[t], values[-1] @ Gs[t], alpha=0.5)
+        C_t = C[t]
+        if spread is not None:
+            prices.append(0.5 * (values[-1][..., 1:, 1:] * Sigmas[t]).sum((-2, -1)))
+            C_t = C_t + prices[-1][..., None, None] * Ls[t]
+        Q = fma(C_t, GTs[t], values[-1] @ Gs[t], alpha=0.5)
         Qu = Q.narrow(-2, a, m)  # [Q_ua Q_uu]
         ridged = Qu if ridges is None else Qu + ridges[t]
         H, L, info = gain(t, ridged.narrow(-1, a, m), ridged.narrow(-1, 0, a))
@@ -88,7 +119,8 @@ def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None
     quadratic = (k * (Quu @ k.unsqueeze(-1)).squeeze(-1)).sum((-2, -1))
     failures = torch.stack([info for *_, info in solved], -1)
     success = (failures == 0).all(-1) & torch.isfinite(linear + quadratic)
-    return Backward(-H[..., 1:], k, L, Quu, values[::-1], linear, quadratic, success)
+    price = torch.stack(prices[::-1], -1) if prices else None
+    return Backward(-H[..., 1:], k, L, Quu, values[::-1], linear, quadratic, success, price)
 
 
 def _fma(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
@@ -180,22 +212,39 @@ def _forward_linear(problem: Problem, x: Tensor, u: Tensor, step: Backward,
     return states.movedim(-3, 0), torch.stack(efforts, -2).movedim(-3, 0)
 
 
-def expand(model: Any, cost: Cost, x: Tensor, u: Tensor) -> tuple[Tensor, QuadraticCost]:
-    """F and cost in deviations from the rollout x (*b, T + 1, n), u (*b, T, m), where f = 0 and const = 0."""
+def expand(model: Any, cost: Cost, x: Tensor, u: Tensor) -> tuple[Tensor, QuadraticCost, Spread | None]:
+    """F, cost and spread in deviations from the rollout x (*b, T + 1, n), u (*b, T, m), where f = 0 and const = 0."""
     with torch.enable_grad():  # models and residuals may differentiate themselves
         F = linearize(model, x[..., :-1, :], u).F.detach()
         quadratic = cost.quadratize(x, u)
     C = quadratic.C.detach()
     z = torch.cat([x, torch.nn.functional.pad(u, (0, 0, 0, 1))], -1)  # (*b, T + 1, n + m)
     c = quadratic.c.detach() + (C @ z.unsqueeze(-1)).squeeze(-1)
-    return F, QuadraticCost(C, c, torch.zeros_like(c[..., 0]))
+    spread = spread_of(model)
+    return F, QuadraticCost(C, c, torch.zeros_like(c[..., 0])), None if spread is None else spread.about(z[..., :-1, :])
 
 
-def is_finite(F: Tensor, cost: QuadraticCost) -> Tensor:
+def spread_of(model: Any) -> Spread | None:
+    """How the covariance of a linear model grows, if it says so."""
+    leverage = getattr(model, "leverage", None)
+    return None if leverage is None else Spread(model.Sigma, leverage)
+
+
+def is_finite(F: Tensor, cost: QuadraticCost, spread: Spread | None) -> Tensor:
     """Whether an expansion is finite, (*b,) bool."""
-    dynamics = torch.isfinite(F.sum((-2, -1)))
-    steps = torch.isfinite(cost.C.sum((-2, -1)) + cost.c.sum(-1)).all(-1)
-    return steps & (dynamics if dynamics.ndim == 0 else dynamics.all(-1))
+    finite = torch.isfinite(cost.C.sum((-2, -1)) + cost.c.sum(-1)).all(-1)
+    for part in (F, *(spread or ())):
+        each = torch.isfinite(part.sum((-2, -1)))
+        finite = finite & (each if each.ndim == 0 else each.all(-1))
+    return finite
+
+
+def spread_cost(model: Any, step: Backward, x: Tensor, u: Tensor) -> Tensor:
+    """What the spread of the model costs on x (..., *b, T + 1, n), u at the prices of `step`: (..., *b)."""
+    spread = spread_of(model)
+    if spread is None or step.price is None:
+        return x.new_zeros(x.shape[:-2])
+    return spread.cost(step.price, x, u)
 
 
 def warm_start(problem: Problem, previous: Plan | None) -> Tensor:
@@ -236,7 +285,7 @@ def rounding(cost: Tensor) -> Tensor:
 
 
 def marginals(dynamics: LinearGaussianDynamics, policy: LinearGaussianPolicy, start: Gaussian) -> Gaussian:
-    """Marginals over x_0..x_T, mean (*b, T + 1, n), under the policy; dynamics as in `backward`."""
+    """Marginals over x_0..x_T, mean (*b, T + 1, n), under the policy; dynamics as in `backward`, leverage left out."""
     T, means, covs = policy.K.shape[-3], [start.mean], [start.cov]
     A, B, Sigma = (_per_step(part, T) for part in (dynamics.A, dynamics.B, dynamics.Sigma))
     f = _per_step(dynamics.f.unsqueeze(-1), T)
@@ -283,14 +332,15 @@ class Lqr:
         x, cost = begin(problem, u)
         if not bool(torch.isfinite(cost)):
             return self._stay(x, u, cost, NOT_FINITE)
-        F, quadratic = expand(problem.model, problem.cost, x, u)
-        step = backward(F, None, quadratic)
+        F, quadratic, spread = expand(problem.model, problem.cost, x, u)
+        step = backward(F, None, quadratic, spread=spread)
         if not bool(step.success):
-            return self._stay(x, u, cost, LINE_SEARCH_FAILED if bool(is_finite(F, quadratic)) else NOT_FINITE)
+            return self._stay(x, u, cost, LINE_SEARCH_FAILED if bool(is_finite(F, quadratic, spread)) else NOT_FINITE)
         xs, us = forward(problem, x, u, step, cost.new_ones(1))
-        better = problem.cost.evaluate(xs, us)[0]
-        status = CONVERGED if bool(better <= cost + rounding(cost)) else LINE_SEARCH_FAILED
-        x, u, cost = (xs[0], us[0], better) if bool(better <= cost) else (x, u, cost)
+        value, before = problem.cost.evaluate(xs, us)[0], spread_cost(problem.model, step, x, u)
+        total = value + (spread_cost(problem.model, step, xs, us)[0] - before)
+        status = CONVERGED if bool(total <= cost + rounding(cost.abs() + before.abs())) else LINE_SEARCH_FAILED
+        x, u, cost = (xs[0], us[0], value) if bool(total <= cost) else (x, u, cost)
         return as_plan(x, u, step.K, torch.cholesky_inverse(step.L), float(cost), status, 1)
 
     @staticmethod

@@ -221,7 +221,7 @@ class ModelPredictiveController:
         self.reference = path.at(state_time, self.robot.period, 1)[0][0]
         q = x[self.robot.slice("joint/position")]
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
-        cost = self.task.cost(window, self.device)
+        cost = self.task.cost(window, self.device, self.latency.slowness)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
         model = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))

@@ -50,6 +50,12 @@ class Latency:
         """Factor on the gains of a hold that does not look ahead: it swings where gain times delay is too large."""
         return min(1.0, TOLERATED / max(self.periods, 1e-9))
 
+    @property
+    def slowness(self) -> float:
+        """Factor on the price of a change of effort: a model that is a little wrong is swung by what the loop does
+        faster than its delay, and this price sets how fast that is (its root, for one joint)."""
+        return (1.0 + self.periods) ** 2
+
     def record(self, effort: Array) -> None:
         """The command (m,) [N m or N] that answers the newest state."""
         self._commands.append(effort)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import ConfigError, from_mapping, param
-from mbrl_ros.path import Motion, Path, plan_path
+from mbrl_ros.path import Axis, Motion, Path, plan_path
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, QuadraticCost
 
@@ -48,6 +48,7 @@ class Residual(NamedTuple):
     R: Array  # (k, n + m)
     reference: Callable[[Window], Array]  # -> (T + 1, k) or (k,)
     uses_effort: bool  # then it does not count at the end of the horizon
+    is_change: bool = False  # from one effort to the next
 
 
 def _selector(robot: Robot, block: str, size: int) -> Array:
@@ -94,7 +95,7 @@ def _effort_change(robot: Robot, term: Term) -> Residual:
     """Effort minus the effort before, in units of the limit."""
     R = _effort(robot, term).R.copy()
     R[:, robot.slice("effort/1")] = -np.diag(1.0 / robot.effort_limit)
-    return Residual(R, lambda w: np.zeros(robot.m), True)
+    return Residual(R, lambda w: np.zeros(robot.m), True, True)
 
 
 RESIDUALS: dict[str, Callable[[Robot, Term], Residual]] = {
@@ -119,6 +120,8 @@ class Task:
             raise ConfigError(f"task.{unknown[0]}: unknown setting; task has terms, path, target, {', '.join(names)}")
         self.terms = {name: from_mapping(Term, settings.get(name, {}), f"task.{name}") for name in names}
         self.path = from_mapping(Path, settings.get("path", {}), "task.path")
+        self._axis = None if self.path.clearance == 0 else Axis(
+            *robot.first_axis(), robot.tool_position(robot.home), float(robot.velocity_limit[0]))
         self.residuals = [self._residual(name, term) for name, term in self.terms.items()]
         self.R = np.concatenate([r.R for r in self.residuals])  # (k, n + m)
         rows = [len(r.R) for r in self.residuals]
@@ -127,6 +130,7 @@ class Task:
         self._last = self._weight * np.repeat([0.0 if r.uses_effort else term.terminal for r, term in terms], rows)
         self._width = np.repeat([np.inf if term.norm == "quadratic" else term.width for _, term in terms], rows)
         self._dead = np.repeat([term.norm == "dead_zone" for _, term in terms], rows)
+        self._change = np.repeat([r.is_change for r in self.residuals], rows)
 
     def _residual(self, name: str, term: Term) -> Residual:
         if term.residual not in RESIDUALS:
@@ -135,21 +139,23 @@ class Task:
 
     def path_to(self, goal: Array, start: Array, time: int) -> Motion:
         """The motion from `start` to or about `goal` (3,) [m] that begins at `time` [ns]."""
-        return plan_path(self.path, goal, start, time)
+        return plan_path(self.path, goal, start, time, self._axis)
 
     def window(self, path: Motion, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool's Jacobian as it is at q (m,)."""
         position, velocity = path.at(time, self.robot.period, horizon + 1)
         return Window(position, velocity, self.robot.joint_velocity(q, velocity), effort_mean)
 
-    def cost(self, window: Window, device: torch.device) -> ResidualCost:
-        """The cost over one horizon, as torch tensors on `device`."""
+    def cost(self, window: Window, device: torch.device, slowness: float = 1.0) -> ResidualCost:
+        """The cost over one horizon, as torch tensors on `device`; `slowness` multiplies the weight on effort changes.
+        """
         steps, k = len(window.position), len(self.R)
         reference, scale, row = np.empty((steps, k)), np.empty((steps, k)), 0
         for residual in self.residuals:
             reference[:, row : row + len(residual.R)] = residual.reference(window)
             row += len(residual.R)
         scale[:-1], scale[-1] = self._weight, self._last
+        scale[:-1, self._change] *= slowness
         return ResidualCost(*(torch.as_tensor(a, device=device)
                               for a in (self.R, reference, scale, self._width, self._dead)))
 

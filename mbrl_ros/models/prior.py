@@ -25,6 +25,7 @@ from torch import Tensor
 
 from mbrl_ros.config import ConfigError, from_mapping, param, section
 from mbrl_ros.models import MODELS
+from mbrl_ros.models.evidence import Strength
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.linear import NoModel
 from mbrl_ros.robot import Robot
@@ -38,6 +39,8 @@ class Config:
     """Parameters `prior.*`."""
 
     n0: float = param(10.0, "Transitions the prior's covariance, hence its Jacobian, is worth", 1e-6, 1e6)
+    strength: str = param("fixed", "Of the Jacobian: n0, or what recent residuals call for (models/evidence.py)",
+                          choices=("fixed", "evidence"))
     m0: float = param(0.1, "Transitions the prior's mean is worth; what is left of it is a steady error", 1e-6, 1e6)
 
 
@@ -91,14 +94,16 @@ class LinearizedPrior:
     def __init__(self, model: Any, config: Config):
         self.model, self.config = model, config
         self._D = np.square(model.w_scale.numpy())  # (dw,), a diagonal
+        self._strength = Strength(config.n0) if config.strength == "evidence" else None
 
     def at(self, w: Array, recent: Moments) -> LocalPrior:
-        """`recent` is not needed."""
+        """`recent` is needed for a strength by evidence. That is of the Jacobian only: the noise keeps n0."""
         y, J = _expand(self.model, torch.as_tensor(w))
-        n0, dw = self.config.n0, len(w)
-        Phi = np.diag(np.concatenate([self._D, np.zeros(len(J))]))
-        Phi[dw:, dw:] = y.cov.numpy()
-        niw = NormalInverseWishart(np.concatenate([w, np.zeros(len(J))]), n0 * Phi, self.config.m0, n0)
+        n0, dw, Psi = self.config.n0, len(w), self.config.n0 * y.cov.numpy()
+        strength = n0 if self._strength is None else self._strength.update(recent, self._D, Psi, n0)
+        Phi = np.diag(np.concatenate([strength * self._D, np.zeros(len(J))]))
+        Phi[dw:, dw:] = Psi
+        niw = NormalInverseWishart(np.concatenate([w, np.zeros(len(J))]), Phi, self.config.m0, n0)
         return LocalPrior(w, y.mean.numpy(), J.numpy(), niw)
 
     def mean(self, w: Array) -> Array:

@@ -21,10 +21,10 @@ from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
 class Config:
     """Parameters `estimator.*`."""
 
-    position_noise: float = param(1e-4, "Standard deviation of a position reading [rad or m]", 1e-9, 1.0)
-    velocity_noise: float = param(0.02, "Standard deviation of a velocity reading [rad/s or m/s]", 1e-9, 10.0)
+    position_noise: float = param(1e-4, "Least standard deviation of a position reading [rad or m]", 1e-9, 1.0)
+    velocity_noise: float = param(0.02, "Least standard deviation of a velocity reading [rad/s or m/s]", 1e-9, 10.0)
     acceleration_noise: float = param(10.0, "Standard deviation of joint acceleration [rad/s^2 or m/s^2]", 1e-6, 1e4)
-    noise_memory: float = param(2.0, "Over which the noise of readings is learned, starting from the two above; "
+    noise_memory: float = param(2.0, "Over which it is learned how much noisier than that readings are; "
                                 "0: not at all [s]", 0.0, 600.0)
     effort_source: str = param("joint_states", "Where the effort that acted is read: joint_states, or commands "
                                "for a robot that reports measured torque", choices=("joint_states", "commands"))
@@ -40,9 +40,9 @@ class JointFilter:
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
-        expected = config.position_noise, config.velocity_noise
-        self.R = np.tile(np.diag(np.square(expected)), (robot.m, 1, 1))  # (m, 2, 2)
-        self.noise = ReadingNoise(expected, robot.m, robot.period, config.noise_memory) if config.noise_memory else None
+        least = config.position_noise, config.velocity_noise
+        self.R = np.tile(np.diag(np.square(least)), (robot.m, 1, 1))  # (m, 2, 2)
+        self.noise = ReadingNoise(least, robot.m, robot.period, config.noise_memory) if config.noise_memory else None
         self.state: _Filter | None = None
 
     def update(self, observation: Observation) -> StateEstimate | None:

@@ -16,17 +16,17 @@ import numpy as np
 
 from mbrl_ros.types import Array
 
-LEAST, MOST = 0.1, 100.0  # of the standard deviations that were expected; nothing beyond is believed
+MOST = 100.0  # times the least standard deviations; nothing beyond is believed
 OUTLIER = 5.0  # standard deviations of e that one reading counts for at most
 
 
 class ReadingNoise:
-    """`variance` (2, m) of positions and velocities, which starts at the square of what is `expected` (2,)."""
+    """`variance` (2, m) of positions and velocities, from the square of the `least` deviations (2,) upwards."""
 
-    def __init__(self, expected: tuple[float, float], joints: int, period: float, memory: float):
-        (q, v), h = np.square(expected), period
+    def __init__(self, least: tuple[float, float], joints: int, period: float, memory: float):
+        (q, v), h = np.square(least), period
         self.h, self.gain = h, 1 - np.exp(-h / memory)
-        self.least, self.most = np.outer(np.square(expected), np.square([LEAST, MOST])).T[:, :, None]  # (2, 1)
+        self.least = np.array([[q], [v]])
         dd, db, bb = [2 * q + h * h * v / 2, h * h * v / 4 - q], [-h * v / 2, 0.0], [v / 2, 0.0]
         self.moments = np.tile(np.array([dd, db, bb])[:, :, None], joints)  # (3, lag, m) E[dd'], E[db' + bd'], E[bb']
         self.restart()
@@ -56,10 +56,11 @@ class ReadingNoise:
 
     def _solve(self) -> None:
         h, M = self.h, self.moments
-        s = 0.5 * M[1, 1] / np.maximum(M[2, 1], 0.5 * M[2, 0] + self.least[1])  # [s], towards 0 where little moves
+        still = np.maximum(0.25 * M[2, 0], 1e-3 * self.least[1])  # below which E[b_k b_{k-1}] is hardly motion
+        s = 0.5 * M[1, 1] * M[2, 1] / np.maximum(M[2, 1]**2, still**2)  # [s]
         now, lagged = M[0] - s * (M[1] - s * M[2])
         a = h * h + s * (h + s)
         v = (now + 2 * lagged) / (0.5 * (h * h + a))
         q = 0.5 * now - 0.25 * a * v
-        self.variance = np.minimum(np.maximum(np.array([q, v]), self.least), self.most)
+        self.variance = np.minimum(np.maximum(np.array([q, v]), self.least), MOST**2 * self.least)
         self._s, self._bound = s, OUTLIER * np.sqrt(np.maximum(now, self.least[0]))

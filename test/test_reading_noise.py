@@ -6,10 +6,10 @@ import pytest
 from arms import make
 
 from mbrl_ros.estimator import Config, JointFilter
-from mbrl_ros.reading_noise import LEAST, MOST, ReadingNoise
+from mbrl_ros.reading_noise import MOST, ReadingNoise
 from mbrl_ros.types import Array, Observation
 
-H, EXPECTED, MEMORY = 0.02, np.array([1e-4, 0.02]), 2.0
+H, LEAST, MEMORY = 0.02, np.array([1e-4, 0.02]), 2.0
 
 
 def moving(steps: int, amplitude: float = 0.5, lag: float = 0.0, joints: int = 7) -> Array:
@@ -20,23 +20,23 @@ def moving(steps: int, amplitude: float = 0.5, lag: float = 0.0, joints: int = 7
 
 def noisy(readings: Array, scale: float | Array, seed: int = 0) -> Array:
     noise = np.random.default_rng(seed).standard_normal(readings.shape)
-    return readings + (np.asarray(scale) * EXPECTED)[:, None] * noise
+    return readings + (np.asarray(scale) * LEAST)[:, None] * noise
 
 
 def learn(readings: Array, noise: ReadingNoise | None = None) -> ReadingNoise:
-    noise = noise or ReadingNoise(tuple(EXPECTED), readings.shape[-1], H, MEMORY)
+    noise = noise or ReadingNoise(tuple(LEAST), readings.shape[-1], H, MEMORY)
     for reading in readings:
         noise.update(reading, H)
     return noise
 
 
 def deviation(noise: ReadingNoise) -> Array:
-    return np.sqrt(noise.variance) / EXPECTED[:, None]  # (2, m)
+    return np.sqrt(noise.variance) / LEAST[:, None]  # (2, m)
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.005])
 @pytest.mark.parametrize("amplitude", [0.0, 0.5])
-@pytest.mark.parametrize("scale", [0.5, 1.0, 5.0, 20.0])
+@pytest.mark.parametrize("scale", [2.0, 5.0, 20.0])
 def test_known_noise_is_found_whatever_the_motion(scale, amplitude, lag):
     found = deviation(learn(noisy(moving(1000, amplitude, lag, joints=70), scale))) / scale
     assert np.all(found < 2.0) and np.all(found[1] > 0.7)  # a memory of 100 periods, and h r_v^(1/2) is four r_q^(1/2)
@@ -44,22 +44,28 @@ def test_known_noise_is_found_whatever_the_motion(scale, amplitude, lag):
 
 
 def test_positions_and_velocities_are_told_apart():
-    worse_q, worse_v = (deviation(learn(noisy(moving(1000), scale))).mean(1) for scale in ((8.0, 1.0), (1.0, 0.2)))
-    assert worse_q[0] == pytest.approx(8.0, rel=0.2) and worse_q[1] < 2.0
-    assert worse_v[0] == pytest.approx(1.0, rel=0.2) and worse_v[1] == pytest.approx(0.2, rel=0.5)
+    q, v = (deviation(learn(noisy(moving(1000, joints=70), scale))).mean(1) for scale in ((20.0, 1.0), (1.0, 20.0)))
+    assert q[0] == pytest.approx(20.0, rel=0.1) and q[1] < 5.0
+    assert v[1] == pytest.approx(20.0, rel=0.1) and v[0] < 20.0  # as velocities integrate to 80 times that of positions
 
 
-def test_begins_with_what_was_expected_and_keeps_it_on_average():
-    noise = ReadingNoise(tuple(EXPECTED), 2000, H, MEMORY)
+def test_begins_with_the_least_and_stays_near_it():
+    noise = ReadingNoise(tuple(LEAST), 70, H, MEMORY)
     assert np.allclose(deviation(noise), 1.0, rtol=1e-9)
-    learn(noisy(np.zeros((20, 2, 2000)), 1.0), noise)
-    assert np.allclose((deviation(noise)**2).mean(1), 1.0, atol=0.05)  # 2000 joints, so six errors are half of this
+    found = deviation(learn(noisy(np.zeros((1000, 2, 70)), 1.0), noise))
+    assert np.all(found.mean(1) < 1.2) and np.all(found < 2.0)
 
 
-@pytest.mark.parametrize("amplitude", [0.0, 0.05])
-def test_little_noise_goes_to_the_floor(amplitude):
-    found = deviation(learn(noisy(moving(3000, amplitude), 0.01)))
-    assert np.all(found >= LEAST) and np.all(found < 2 * LEAST)
+@pytest.mark.parametrize("amplitude, lag", [(0.0, 0.0), (0.05, 0.0), (0.5, 0.005)])
+def test_motion_alone_is_not_noise(amplitude, lag):
+    found = deviation(learn(noisy(moving(2000, amplitude, lag), 0.01)))
+    assert np.all(found == 1.0)
+
+
+def test_a_velocity_that_is_always_zero_is_found_out():
+    readings = moving(1000)
+    readings[:, 1] = 0.0
+    assert np.all(deviation(learn(readings))[1] > 20.0)  # 1.5 rad/s against 0.02
 
 
 def test_a_large_noise_stays_below_the_bound():
@@ -89,13 +95,13 @@ def filtered(estimator: JointFilter, readings: Array, start: float = 0.0, veloci
 
 def test_the_filter_knows_five_times_the_noise():
     R = filtered(JointFilter(make(), Config(noise_memory=MEMORY)), noisy(moving(1000, joints=2), 5.0))
-    assert np.all(np.abs(np.sqrt(R[:, [0, 1], [0, 1]]) / EXPECTED - 5.0) < 2.0) and np.all(R[:, 0, 1] == 0.0)
+    assert np.all(np.abs(np.sqrt(R[:, [0, 1], [0, 1]]) / LEAST - 5.0) < 2.0) and np.all(R[:, 0, 1] == 0.0)
 
 
 @pytest.mark.parametrize("memory, velocity", [(0.0, True), (MEMORY, False)])
 def test_what_was_expected_stands_if_nothing_is_to_be_learned(memory, velocity):
     R = filtered(JointFilter(make(), Config(noise_memory=memory)), noisy(moving(200, joints=2), 5.0), 0.0, velocity)
-    assert np.array_equal(R, np.tile(np.diag(EXPECTED**2), (2, 1, 1)))
+    assert np.array_equal(R, np.tile(np.diag(LEAST**2), (2, 1, 1)))
 
 
 def test_a_restart_is_no_contradiction_and_nothing_is_forgotten():

@@ -16,6 +16,8 @@ from mbrl_ros.reading_noise import ReadingNoise
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
 
+I = np.eye(2)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -80,7 +82,7 @@ class JointFilter:
             return self.noise.restart()
         self.noise.update(np.stack([observation.position, observation.velocity]),
                           (observation.time - last.published) * 1e-9)
-        self.R = self.noise.variance.T[:, :, None] * np.eye(2)
+        self.R = self.noise.variance.T[:, :, None] * I
 
     def _filter(self, last: _Filter, observation: Observation) -> _Filter:
         h = (observation.time - last.time) * 1e-9

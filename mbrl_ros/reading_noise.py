@@ -26,7 +26,7 @@ class ReadingNoise:
     def __init__(self, least: tuple[float, float], joints: int, period: float, memory: float):
         (q, v), h = np.square(least), period
         self.h, self.gain = h, 1 - np.exp(-h / memory)
-        self.least = np.array([[q], [v]])
+        self.least, self.most = np.array([[q], [v]]), MOST**2 * np.array([[q], [v]])
         dd, db, bb = [2 * q + h * h * v / 2, h * h * v / 4 - q], [-h * v / 2, 0.0], [v / 2, 0.0]
         self.moments = np.tile(np.array([dd, db, bb])[:, :, None], joints)  # (3, lag, m) E[dd'], E[db' + bd'], E[bb']
         self.restart()
@@ -57,10 +57,10 @@ class ReadingNoise:
     def _solve(self) -> None:
         h, M = self.h, self.moments
         still = np.maximum(0.25 * M[2, 0], 1e-3 * self.least[1])  # below which E[b_k b_{k-1}] is hardly motion
-        s = 0.5 * M[1, 1] * M[2, 1] / np.maximum(M[2, 1]**2, still**2)  # [s]
+        s = 0.5 * M[1, 1] * M[2, 1] / np.maximum(M[2, 1] * M[2, 1], still * still)  # [s]
         now, lagged = M[0] - s * (M[1] - s * M[2])
-        a = h * h + s * (h + s)
-        v = (now + 2 * lagged) / (0.5 * (h * h + a))
-        q = 0.5 * now - 0.25 * a * v
-        self.variance = np.minimum(np.maximum(np.array([q, v]), self.least), MOST**2 * self.least)
+        a = 0.5 * (h * h + s * (h + s))
+        v = (now + 2 * lagged) / (a + 0.5 * h * h)
+        q = 0.5 * (now - a * v)
+        self.variance = np.minimum(np.maximum(np.array([q, v]), self.least), self.most)
         self._s, self._bound = s, OUTLIER * np.sqrt(np.maximum(now, self.least[0]))

@@ -29,6 +29,7 @@ class ReadingNoise:
         self.least, self.most = np.array([[q], [v]]), MOST**2 * np.array([[q], [v]])
         dd, db, bb = [2 * q + h * h * v / 2, h * h * v / 4 - q], [-h * v / 2, 0.0], [v / 2, 0.0]
         self.moments = np.tile(np.array([dd, db, bb])[:, :, None], joints)  # (3, lag, m) E[dd'], E[db' + bd'], E[bb']
+        self._q, self._tiny = float(q), 1e-3 * float(v)
         self.restart()
         self._solve()
 
@@ -46,8 +47,10 @@ class ReadingNoise:
             return
         (_, v0), (q1, v1), (q2, v2) = self._readings
         d, b = q2 - q1 - 0.5 * h * (v1 + v2), 0.5 * (v2 - v0)
-        part = self._bound / np.maximum(np.abs(d - self._s * b), self._bound)
-        d, b = part * d, part * b
+        e = d - self._s * b
+        if (e * e > self._bound).any():
+            part = np.sqrt(self._bound / np.maximum(e * e, self._bound))
+            d, b = part * d, part * b
         if self._last is not None:
             D, B = np.array([[d, self._last[0]], [b, self._last[1]]])  # (lag, m)
             self.moments += self.gain * (np.array([d * D, d * B + b * D, b * B]) - self.moments)
@@ -56,11 +59,12 @@ class ReadingNoise:
 
     def _solve(self) -> None:
         h, M = self.h, self.moments
-        still = np.maximum(0.25 * M[2, 0], 1e-3 * self.least[1])  # below which E[b_k b_{k-1}] is hardly motion
-        s = 0.5 * M[1, 1] * M[2, 1] / np.maximum(M[2, 1] * M[2, 1], still * still)  # [s]
+        still = 0.25 * M[2, 0] + self._tiny  # below which E[b_k b_{k-1}] is hardly motion
+        moved = M[2, 1]
+        s = 0.5 * M[1, 1] * moved / np.maximum(moved * moved, still * still)  # [s]
         now, lagged = M[0] - s * (M[1] - s * M[2])
         a = 0.5 * (h * h + s * (h + s))
         v = (now + 2 * lagged) / (a + 0.5 * h * h)
         q = 0.5 * (now - a * v)
         self.variance = np.minimum(np.maximum(np.array([q, v]), self.least), self.most)
-        self._s, self._bound = s, OUTLIER * np.sqrt(np.maximum(now, self.least[0]))
+        self._s, self._bound = s, OUTLIER**2 * np.maximum(now, self._q)

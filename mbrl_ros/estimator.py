@@ -3,7 +3,7 @@
 Each joint is a double integrator driven by white acceleration (it needs no learned dynamics, which keeps the ring
 one-directional): s = [q; qd], s' = [[1, h], [0, 1]] s + noise, measured position and velocity (Bar-Shalom, Li &
 Kirubarajan 2001, section 6.3.2). All joints share the arithmetic as one batch. Tool positions and velocities follow by
-forward kinematics; their covariance is J P J'.
+forward kinematics; their covariance is J P J'. How noisy the readings are is learned where velocities are among them.
 """
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_ros.config import param
+from mbrl_ros.reading_noise import ReadingNoise
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
+
+I = np.eye(2)
 
 
 @dataclass(frozen=True)
 class Config:
     """Parameters `estimator.*`."""
 
-    position_noise: float = param(1e-4, "Standard deviation of a position reading [rad or m]", 1e-9, 1.0)
-    velocity_noise: float = param(0.02, "Standard deviation of a velocity reading [rad/s or m/s]", 1e-9, 10.0)
+    position_noise: float = param(1e-4, "Least standard deviation of a position reading [rad or m]", 1e-9, 1.0)
+    velocity_noise: float = param(0.02, "Least standard deviation of a velocity reading [rad/s or m/s]", 1e-9, 10.0)
     acceleration_noise: float = param(10.0, "Standard deviation of joint acceleration [rad/s^2 or m/s^2]", 1e-6, 1e4)
+    noise_memory: float = param(2.0, "Over which it is learned how much noisier than that readings are; "
+                                "0: not at all [s]", 0.0, 600.0)
     effort_source: str = param("joint_states", "Where the effort that acted is read: joint_states, or commands "
                                "for a robot that reports measured torque", choices=("joint_states", "commands"))
     command_delay: int = param(0, "Where it is read from commands: periods until they act", 0, 3)
@@ -37,7 +42,9 @@ class JointFilter:
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
-        self.R = np.diag([config.position_noise**2, config.velocity_noise**2])
+        least = config.position_noise, config.velocity_noise
+        self.R = np.tile(np.diag(np.square(least)), (robot.m, 1, 1))  # (m, 2, 2)
+        self.noise = ReadingNoise(least, robot.m, robot.period, config.noise_memory) if config.noise_memory else None
         self.state: _Filter | None = None
 
     def update(self, observation: Observation) -> StateEstimate | None:
@@ -55,15 +62,27 @@ class JointFilter:
             self.state = self._filter(last, observation)
             if observation.time - last.published < 0.9 * period:
                 return None
+            self._learn_noise(last, observation)
             self.state.publish()
         return self._estimate(self.state)
 
     def _start(self, observation: Observation, episode: int) -> _Filter:
         velocity = np.zeros(self.robot.m) if observation.velocity is None else observation.velocity
         mean = np.stack([observation.position, velocity], -1)  # (m, 2)
-        cov = np.tile(self.R, (self.robot.m, 1, 1))  # (m, 2, 2)
+        if self.noise is not None:
+            self.noise.restart()
         efforts = np.tile(observation.effort, (self.robot.history, 1))
-        return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts, np.zeros(self.robot.m))
+        return _Filter(observation.time, observation.time, episode, 0, mean, self.R, efforts, np.zeros(self.robot.m))
+
+    def _learn_noise(self, last: _Filter, observation: Observation) -> None:
+        """Of readings a period apart; those in between hold too little of the noise of velocities."""
+        if self.noise is None:
+            return
+        if observation.velocity is None:
+            return self.noise.restart()
+        self.noise.update(np.stack([observation.position, observation.velocity]),
+                          (observation.time - last.published) * 1e-9)
+        self.R = self.noise.variance.T[:, :, None] * I
 
     def _filter(self, last: _Filter, observation: Observation) -> _Filter:
         h = (observation.time - last.time) * 1e-9
@@ -73,7 +92,7 @@ class JointFilter:
         cov = A @ last.cov @ A.T + np.outer(G, G)  # (m, 2, 2)
         known = 2 if observation.velocity is not None else 1
         measured = [observation.position, observation.velocity][:known]
-        S = cov[:, :known, :known] + self.R[:known, :known]
+        S = cov[:, :known, :known] + self.R[:, :known, :known]
         gain = np.linalg.solve(S, cov[:, :known, :]).transpose(0, 2, 1)  # (m, 2, known)
         innovation = np.stack(measured, -1) - mean[:, :known]
         mean = mean + (gain @ innovation[..., None])[..., 0]

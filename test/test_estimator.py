@@ -16,7 +16,7 @@ def observe(step: float, q=(0.1, 0.2), qd=(0.0, 0.0), effort=(0.0, 0.0)) -> Obse
 
 
 def test_equals_a_dense_kalman_filter():
-    robot, config, rng = make(), Config(), np.random.default_rng(0)
+    robot, config, rng = make(), Config(noise_memory=0.0), np.random.default_rng(0)
     estimator = JointFilter(robot, config)
     readings = rng.standard_normal((30, 2, 2))  # step, joint, [q, qd]
     h = robot.period

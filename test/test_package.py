@@ -17,8 +17,8 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 # Files and folders of mbrl_ros. Each imports from its own layer or an earlier one.
 LAYERS = [
     {'types', 'gaussian'},
-    {'config', 'robot', 'base_policy', 'excitation', 'latency', 'path', 'task', 'world', 'models', 'policy', 'fields',
-     'messages'},
+    {'config', 'robot', 'base_policy', 'excitation', 'latency', 'path', 'reading_noise', 'task', 'world', 'models',
+     'policy', 'fields', 'messages'},
     {'planners'},
     {'plant', 'estimator', 'learner', 'controller', 'replay'},
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},

@@ -1,9 +1,7 @@
 """Where the tool shall be at which time: a motion to a target, or a figure-eight about it.
 
-The motion is a straight line in space with a minimum-jerk profile in time (Flash & Hogan 1985), bent to a parabola
-where the line would come too close to the axis that the arm turns about: the arm cannot pass through itself. The
-figure-eight (Gerono's) begins with such a straight motion to its centre while the eight fades in, so that both start at
-rest.
+The motion is a straight line in space with a minimum-jerk profile in time (Flash & Hogan 1985). The figure-eight
+(Gerono's) begins with such a motion to its centre while the eight fades in, so that both start at rest.
 """
 from __future__ import annotations
 
@@ -26,10 +24,7 @@ class Path:
                       choices=("minimum_jerk", "figure_eight"))
     speed: float = param(0.4, "Mean speed along the path to a target [m/s]", 0.01, 5.0, live=True)
     shortest: float = param(0.7, "Least duration of a motion [s]", 0.05, 60.0)
-    longest: float = param(1.6, "Largest duration of a motion [s], unless the arm would have to turn too fast", 0.05,
-                           60.0)
-    clearance: float = param(0.0, "Distance that a motion keeps from the axis of the first joint, unless it begins or "
-                             "ends closer [m]", 0.0, 5.0)
+    longest: float = param(1.6, "Largest duration of a motion [s]", 0.05, 60.0)
     frequency: float = param(0.25, "Of the figure-eight [Hz]", 0.01, 5.0)
     width: float = param(0.12, "Of the figure-eight: half of its extent across [m]", 0.0, 2.0)
     height: float = param(0.08, "Of the figure-eight: half of its extent upwards [m]", 0.0, 2.0)
@@ -50,47 +45,19 @@ class Motion(Protocol):
         """Position [m] and velocity [m/s] (count, 3) at time [ns], time + period [s], ..."""
 
 
-class Axis(NamedTuple):
-    """What the arm turns on: a line in space that motions keep clear of, and pass by not too fast."""
-
-    point: Array  # (3,) [m]
-    direction: Array  # (3,) of length 1
-    front: Array  # (3,) [m], a point on the side on which they pass
-    speed: float  # [rad/s] about it, at most
-
-    def across(self, v: Array) -> Array:
-        """The part of v (*b, 3) that is across the axis."""
-        part: Array = v - (v @ self.direction)[..., None] * self.direction
-        return part
-
-    def distance(self, position: Array) -> Array:
-        """(*b,) [m] of position (*b, 3)."""
-        far: Array = np.linalg.norm(self.across(position - self.point), axis=-1)
-        return far
-
-    def turning(self, position: Array, velocity: Array) -> Array:
-        """Angular speed (*b,) [rad/s] about the axis of points (*b, 3) [m] that move (*b, 3) [m/s]."""
-        r = self.across(position - self.point)
-        rate: Array = np.abs(np.cross(r, velocity) @ self.direction) / np.square(r).sum(-1)
-        return rate
-
-
 class MinimumJerk(NamedTuple):
-    """The path start -> goal (3,) [m] from `begin` [ns] on, over `duration` [s]; its middle is off the line by `bend`.
-    """
+    """The path start -> goal (3,) [m] from `begin` [ns] on, over `duration` [s]."""
 
     start: Array
     goal: Array
     begin: int
     duration: float
-    bend: Array = np.zeros(3)
 
     def at(self, time: int, period: float, count: int) -> tuple[Array, Array]:
         """Position and velocity (count, 3) at time, time + period, ..."""
         way, speed = _profile(_seconds(self.begin, time, period, count), self.duration)
         delta = self.goal - self.start
-        return (self.start + way * delta + 4 * way * (1 - way) * self.bend,
-                speed * (delta + 4 * (1 - 2 * way) * self.bend))
+        return self.start + way * delta, speed * delta
 
 
 class FigureEight(NamedTuple):
@@ -113,34 +80,15 @@ class FigureEight(NamedTuple):
         return self.start + way * delta, speed * delta + way * change
 
 
-def plan_path(config: Path, goal: Array, start: Array, time: int, axis: Axis | None = None) -> Motion:
-    """The path that the settings ask for, from `start` (3,) [m] at `time` [ns], clear of `axis`."""
+def plan_path(config: Path, goal: Array, start: Array, time: int) -> Motion:
+    """The path that the settings ask for, from `start` (3,) [m] at `time` [ns]."""
     start, goal = np.array(start, float), np.array(goal, float)
     if config.kind == "figure_eight":
         across = np.array(config.across) / np.linalg.norm(config.across)
         return FigureEight(start, goal, time, config.width * across, np.array([0.0, 0.0, config.height]),
                            config.frequency)
-    duration = float(np.clip(np.linalg.norm(goal - start) / config.speed, config.shortest, config.longest))
-    if axis is None:
-        return MinimumJerk(start, goal, time, duration)
-    in_a_second = MinimumJerk(start, goal, 0, 1.0, _bend(start, goal, config.clearance, axis))
-    fastest = float(axis.turning(*in_a_second.at(0, 0.01, 101)).max())
-    return in_a_second._replace(begin=time, duration=max(duration, fastest / axis.speed))
-
-
-def _bend(start: Array, goal: Array, clearance: float, axis: Axis) -> Array:
-    """The least bend (3,) [m] of the line start -> goal, across it and the axis, that keeps the clearance."""
-    clearance = min(clearance, float(axis.distance(start)), float(axis.distance(goal)))
-    way = np.linspace(0.0, 1.0, 51)[:, None]
-    line, side = start + way * (goal - start), np.cross(axis.direction, goal - start)
-    if axis.distance(line).min() >= clearance or not side.any():
-        return np.zeros(3)
-    side *= np.sign(side @ (axis.front - axis.point)) / np.linalg.norm(side)
-    bends = side * np.linspace(0.0, 4 * clearance, 201)[:, None]
-    least = axis.distance(line + 4 * (way * (1 - way)) * bends[:, None]).min(-1)  # of each bend
-    clear = least >= (1 - 1e-9) * clearance
-    bend: Array = bends[np.argmax(clear) if clear.any() else np.argmax(least)]
-    return bend
+    duration = np.clip(np.linalg.norm(goal - start) / config.speed, config.shortest, config.longest)
+    return MinimumJerk(start, goal, time, float(duration))
 
 
 def _seconds(begin: int, time: int, period: float, count: int) -> Array:

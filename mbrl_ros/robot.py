@@ -56,7 +56,6 @@ class Robot:
         if m == 0:
             raise ConfigError(f"robot.joints: name at least one of {', '.join(_names(self.model, 'joint'))}")
         joint_ids = [_id(self.model, "joint", name) for name in config.joints]
-        self._first = joint_ids[0]
         self.qpos, self.dofs = addresses(self.model, config.joints)
         self.position_low, self.position_high = self._position_limits(joint_ids)
         self.effort_limit = self._per_joint("effort_limit")  # (m,)
@@ -159,11 +158,6 @@ class Robot:
         J = self.kinematics(q, np.zeros(self.m))[1][:3, : self.m]
         least: Array = velocity @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(3), J)
         return least
-
-    def first_axis(self) -> tuple[Array, Array]:
-        """A point (3,) [m] on the axis of the first joint, and its direction (3,), in the base frame."""
-        self.tool_position(self.home)
-        return self._data.xanchor[self._first].copy(), self._data.xaxis[self._first].copy()
 
     def tool_position(self, q: Array) -> Array:
         """Position (3,) [m] of the first site in the base frame."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import ConfigError, from_mapping, param
-from mbrl_ros.path import Axis, Motion, Path, plan_path
+from mbrl_ros.path import Motion, Path, plan_path
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, QuadraticCost
 
@@ -120,8 +120,6 @@ class Task:
             raise ConfigError(f"task.{unknown[0]}: unknown setting; task has terms, path, target, {', '.join(names)}")
         self.terms = {name: from_mapping(Term, settings.get(name, {}), f"task.{name}") for name in names}
         self.path = from_mapping(Path, settings.get("path", {}), "task.path")
-        self._axis = None if self.path.clearance == 0 else Axis(
-            *robot.first_axis(), robot.tool_position(robot.home), float(robot.velocity_limit[0]))
         self.residuals = [self._residual(name, term) for name, term in self.terms.items()]
         self.R = np.concatenate([r.R for r in self.residuals])  # (k, n + m)
         rows = [len(r.R) for r in self.residuals]
@@ -139,7 +137,7 @@ class Task:
 
     def path_to(self, goal: Array, start: Array, time: int) -> Motion:
         """The motion from `start` to or about `goal` (3,) [m] that begins at `time` [ns]."""
-        return plan_path(self.path, goal, start, time, self._axis)
+        return plan_path(self.path, goal, start, time)
 
     def window(self, path: Motion, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool's Jacobian as it is at q (m,)."""

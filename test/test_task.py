@@ -7,7 +7,7 @@ import torch
 from arms import make, settings
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.path import FADE, Axis, MinimumJerk, Path, plan_path
+from mbrl_ros.path import FADE, MinimumJerk, Path, plan_path
 from mbrl_ros.task import Task, Window
 
 CPU = torch.device("cpu")
@@ -95,31 +95,6 @@ def test_minimum_jerk_starts_and_ends_at_rest_and_its_velocity_is_its_derivative
     assert np.allclose(position[:1000], 0) and np.allclose(position[2300:], path.goal)
     assert np.allclose(velocity[[0, -1]], 0)
     assert np.allclose(np.gradient(position, 0.001, axis=0)[1:-1], velocity[1:-1], atol=2e-3)
-
-
-AXIS = Axis(np.array([0.1, 0.0, 0.3]), np.array([0.0, 0.0, 1.0]), np.array([0.6, 0.0, 0.5]), 2.0)
-
-
-@pytest.mark.parametrize("start, goal", [([0.1, -0.3, 0.2], [0.1, 0.4, 0.5]), ([0.05, -0.5, 0.2], [0.15, 0.5, 0.2]),
-                                         ([-0.3, -0.1, 0.4], [0.5, 0.0, 0.1])])
-def test_a_motion_past_the_axis_of_the_arm_keeps_clear_of_it_in_front(start, goal):
-    path = plan_path(Path(clearance=0.25), np.array(goal), np.array(start), 0, AXIS)
-    position, velocity = path.at(0, 0.001, 5000)
-    assert np.allclose(position[0], start) and np.allclose(position[-1], goal) and np.allclose(velocity[[0, -1]], 0)
-    assert np.allclose(np.gradient(position, 0.001, axis=0)[1:-1], velocity[1:-1], atol=1e-3)
-    assert AXIS.distance(position).min() > 0.249
-    assert path.bend @ (AXIS.front - AXIS.point) > 0
-    less, _ = path._replace(bend=0.9 * path.bend).at(0, 0.001, 2000)
-    assert AXIS.distance(less).min() < 0.249
-    angle = np.unwrap(np.arctan2(*(position - AXIS.point)[:, 1::-1].T))
-    assert np.abs(np.diff(angle)).max() / 0.001 < 2.0 * (1 + 1e-3)
-
-
-def test_a_motion_that_is_clear_of_the_axis_or_ends_at_it_is_not_bent():
-    clear = plan_path(Path(clearance=0.25), np.array([0.9, 0.4, 0.2]), np.array([0.9, -0.4, 0.2]), 0, AXIS)
-    ends = plan_path(Path(clearance=0.25), np.array([0.2, 0.0, 0.2]), np.array([0.6, 0.0, 0.2]), 0, AXIS)
-    assert not clear.bend.any() and not ends.bend.any()
-    assert ends.duration == pytest.approx(0.4 / 0.4) and clear.duration == 1.6
 
 
 def test_slowness_is_a_factor_on_the_price_of_effort_changes_alone():

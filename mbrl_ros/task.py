@@ -84,6 +84,12 @@ def _joint_range(robot: Robot, term: Term) -> Residual:
     return Residual(R, lambda w: scale * middle, False)
 
 
+def _joint_speed_range(robot: Robot, term: Term) -> Residual:
+    """Joint velocities in units of their limits: 1 is the limit."""
+    R = _selector(robot, "joint/velocity", robot.m) / robot.velocity_limit[:, None]
+    return Residual(R, lambda w: np.zeros(robot.m), False)
+
+
 def _effort(robot: Robot, term: Term) -> Residual:
     """Effort about its slow mean, in units of the limit: without gravity compensation |u|^2 would cause an offset."""
     R = np.zeros((robot.m, robot.n + robot.m))
@@ -100,7 +106,8 @@ def _effort_change(robot: Robot, term: Term) -> Residual:
 
 RESIDUALS: dict[str, Callable[[Robot, Term], Residual]] = {
     "site_position": _site_position, "site_velocity": _site_velocity, "joint_position": _joint_position,
-    "joint_velocity": _joint_velocity, "joint_range": _joint_range, "effort": _effort, "effort_change": _effort_change,
+    "joint_velocity": _joint_velocity, "joint_range": _joint_range, "joint_speed_range": _joint_speed_range,
+    "effort": _effort, "effort_change": _effort_change,
 }
 
 

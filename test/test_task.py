@@ -50,6 +50,19 @@ def test_smooth_abs_gradient_is_the_finite_difference_and_curvature_is_positive(
     assert float(torch.linalg.eigvalsh(q.C).min()) > -1e-9
 
 
+def test_joint_speed_range_is_in_units_of_the_limits():
+    """planar2's joints are limited to 4 rad/s."""
+    robot = make()
+    task = Task({"terms": ["v"], "v": {"residual": "joint_speed_range", "norm": "dead_zone", "width": 0.75}}, robot)
+    zero = np.zeros((2, 3))
+    cost = task.cost(Window(zero, zero, np.zeros((2, 2)), np.zeros(2)), CPU)
+    x, u = torch.zeros(2, robot.n, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    x[0, robot.slice("joint/velocity")] = torch.tensor([3.0, -2.0], dtype=torch.float64)
+    assert float(cost.evaluate(x, u)) == 0.0
+    x[1, robot.slice("joint/velocity")] = torch.tensor([5.0, -6.0], dtype=torch.float64)
+    assert float(cost.evaluate(x, u)) == pytest.approx(0.5 * (0.5**2 + 0.75**2))
+
+
 @pytest.mark.parametrize("position, expected", [(0.0, 0.0), (0.79, 0.0), (1.0, 0.5 * 0.2**2), (-1.5, 0.5 * 0.7**2)])
 def test_joint_range_costs_nothing_inside_and_grows_beyond_the_dead_zone(position, expected):
     """planar2's shoulder goes from -3.1 to 3.1 rad: position is in units of that; gradient by finite difference."""

@@ -4,7 +4,8 @@
 (zero effort), `hold` and `excite` (base policy), `reach` (model-predictive control), or `fault` (zero effort until
 asked for another mode), and whatever the mode asks for passes the limits on effort and its rate. The model-predictive
 part predicts the state over the delay, shifts the previous plan by one period as warm start, plans, and plays the
-first effort; on a failed plan it plays the previous plan's next step with its feedback gains.
+first effort; on a failed plan it plays the previous plan's next step with its feedback gains. The less the model can be
+trusted (trust.py), the more a change of effort costs; without any trust it holds.
 """
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from mbrl_ros.path import Motion
 from mbrl_ros.planners import CONVERGED, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.robot import Robot
 from mbrl_ros.task import Task
+from mbrl_ros.trust import Trust
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
 
 EXPLORED = 3.0  # [s] for which the excitation under way to the first targets is designed
@@ -79,10 +81,13 @@ class Controller:
             raise ConfigError(f"target: expected 3 finite coordinates [m], got {target.tolist()}")
         self.mpc.target = target
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
-        """The effort (m,) for the period that begins at the state's time (plus the delay)."""
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float = 1.0) -> Array:
+        """The effort (m,) for the period that begins at the state's time (plus the delay); `prediction_error` is that
+        of the model one period ago at this state, squared, in its own deviations, over its dimension."""
         mean = state.belief.mean
         self.mpc.latency.observe(state)
+        if self.has_model:
+            self.mpc.trust.update(prediction_error)
         self.base.caution = self.mpc.latency.hold_gain
         fault = self._fault(mean)
         if fault and self.mode not in (IDLE, FAULT):
@@ -111,6 +116,10 @@ class Controller:
         if not self.has_model:
             self.base.follow(*self.mpc.path_point(state))
             return self.base.act(state, excite=True)
+        if self.mpc.trust.value == 0.0:
+            off = np.sqrt(self.mpc.trust.error)
+            self._enter(HOLD, f"the model predicts badly: it is off by {off:.0f} of its deviations", state)
+            return self.base.act(state, excite=False)
         effort = self.mpc.act(state, dynamics, self._last_effort)
         if self.mpc.failures > self.config.max_failures:
             self._enter(FAULT, f"{self.mpc.failures} plans in a row failed: {self.mpc.status}", state)
@@ -155,13 +164,14 @@ class ModelPredictiveController:
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
         self.latency = Latency(robot, config.delay)
+        self.trust = Trust()
         self.plan: Plan | None = None  # the newest, on the CPU as numpy
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
 
     def start(self, state: StateEstimate) -> None:
         """Begin anew from this state, without a warm start; without a target, the tool stays where it is."""
-        self._previous, self._path, self.failures = None, None, 0
+        self._previous, self._path, self.failures, self.trust = None, None, 0, Trust()
         if self.target is None:
             self.target = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy()
 
@@ -221,7 +231,7 @@ class ModelPredictiveController:
         self.reference = path.at(state_time, self.robot.period, 1)[0][0]
         q = x[self.robot.slice("joint/position")]
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
-        cost = self.task.cost(window, self.device, self.latency.slowness)
+        cost = self.task.cost(window, self.device, self.latency.slowness / self.trust.value**2)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
         model = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))

@@ -65,13 +65,18 @@ class Watch:
         self._fit_ms = 1e3 * (time.perf_counter() - began)
         return dynamics
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
+    @property
+    def prediction_error(self) -> float:
+        """Of the learner."""
+        return self.drive.learner.prediction_error
+
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float) -> Array:
         """Of the controller."""
         drive, began = self.drive, time.perf_counter()
-        effort = drive.controller.act(state, dynamics)
+        effort = drive.controller.act(state, dynamics, prediction_error)
         plan_ms, away = 1e3 * (time.perf_counter() - began), drive.plant.true_tool() - self.target
         self.ticks.append(Tick(1e3 * float(np.linalg.norm(away)), effort / drive.robot.effort_limit,
-                               float(np.abs(drive.plant.true_state()[1]).max()), drive.learner.prediction_error,
+                               float(np.abs(drive.plant.true_state()[1]).max()), prediction_error,
                                self._fit_ms, plan_ms))
         return effort
 

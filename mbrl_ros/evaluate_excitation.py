@@ -90,7 +90,7 @@ class Watching:
     """The oracle, with a list of the states it was asked about."""
 
     def __init__(self, oracle: Oracle):
-        self.oracle, self.states = oracle, list[StateEstimate]()
+        self.oracle, self.states, self.prediction_error = oracle, list[StateEstimate](), oracle.prediction_error
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
         """See Oracle."""

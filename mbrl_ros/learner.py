@@ -19,6 +19,7 @@ from mbrl_ros.gaussian import condition, forget_and_add, leverage, leverage_grow
 from mbrl_ros.models.features import Features
 from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
 from mbrl_ros.robot import Robot
+from mbrl_ros.trust import Trust
 from mbrl_ros.types import (
     Array,
     Gaussian,
@@ -73,6 +74,7 @@ class OnlineLearner:
         self._last: StateEstimate | None = None
         self._local: LocalPrior | None = None
         self._predicted: Gaussian | None = None
+        self.trust = Trust()
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
         capacity = max(1, round(config.memory / robot.period))
         n = self.features.n
@@ -87,7 +89,7 @@ class OnlineLearner:
         """
         self.prior, self._scale = prior, scale
         self._local = self._predicted = None
-        self.moments = self._empty
+        self.moments, self.trust, self.prediction_error = self._empty, Trust(), 1.0
         self._forget_offset()
         past = self.transitions(REMEMBERED / self.config.forgetting * self.robot.period)
         w = self.features.w(past.x, past.u)
@@ -117,6 +119,7 @@ class OnlineLearner:
         if self._predicted is not None:
             F, f, cov = self._predicted.mean[:, :-1], self._predicted.mean[:, -1], self._predicted.cov
             self.prediction_error = mahalanobis2(Gaussian(F @ w + f, cov), y) / len(y)
+            self.trust.update(self.prediction_error)
             self._drift += SMOOTHING * ((y - F @ w - f) / np.sqrt(np.diag(cov)) - self._drift)
         g = self.prior.mean(w) if self._local is None else self._local.mean(w)
         self._add(np.concatenate([w, y - g]))
@@ -154,8 +157,8 @@ class OnlineLearner:
 
     @property
     def sample_weight(self) -> float:
-        """The effective number of transitions behind the model."""
-        return min(self.moments.count, self.config.effective_count) if self.adapt else 0.0
+        """The effective number of transitions behind the model; fewer where they have made it predict badly."""
+        return self.trust.value * min(self.moments.count, self.config.effective_count) if self.adapt else 0.0
 
     def fit_due(self) -> bool:
         """Whether it is time for the fit that nobody asks for, to transitions(fit_after); says so once."""

@@ -21,13 +21,15 @@ class Plant(Protocol):
 class Learner(Protocol):
     """What gives a model at every state: OnlineLearner, and the oracle of the scenario."""
 
+    prediction_error: float
+
     def update(self, state: StateEstimate) -> LinearGaussianDynamics: ...
 
 
 class Actor(Protocol):
     """What turns a state and a model into an effort: Controller."""
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array: ...
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float) -> Array: ...
 
 
 @dataclass
@@ -46,6 +48,6 @@ class Ring:
         if state is None:
             raise ValueError(f"the plant's clock stands still at {self.observation.time} ns")
         dynamics = self.learner.update(state)
-        effort = self.controller.act(state, dynamics)
+        effort = self.controller.act(state, dynamics, self.learner.prediction_error)
         self.observation = self.plant.step(effort)
         return state, effort

@@ -100,6 +100,23 @@ def test_bad_states_lead_to_a_fault_that_stays(controller, spoil, reason):
     assert controller.mode == "hold"
 
 
+def test_one_outlier_slows_the_controller_and_a_model_that_goes_on_predicting_badly_makes_it_hold(controller):
+    robot = controller.robot
+    controller.set_target(state(robot).belief.mean[robot.slice("site/tool/position")] + [0.0, 0.0, 0.1])
+    controller.request("reach")
+    controller.act(state(robot), double_integrator(robot))
+    calm = controller.act(state(robot, 1), double_integrator(robot), 1.0)
+    wary = controller.act(state(robot, 2), double_integrator(robot), 1e9)
+    assert controller.mode == "reach" and 0.5 < controller.mpc.trust.value < 1.0
+    assert np.abs(wary - calm).max() < 10.0
+    for k in range(3, 20):
+        controller.act(state(robot, k), double_integrator(robot), float("nan"))
+    assert controller.mode == "hold" and "predicts badly" in controller.reason
+    controller.request("reach")
+    controller.act(state(robot, 20), double_integrator(robot), 1.0)
+    assert controller.mode == "reach" and controller.mpc.trust.value == 1.0
+
+
 def test_a_broken_model_plays_the_previous_plan_then_faults(controller):
     robot = controller.robot
     controller.request("reach")

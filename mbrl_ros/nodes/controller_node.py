@@ -81,7 +81,7 @@ class ControllerNode(PartNode):
             return
         self._count(model.state.time, arrived)
         try:
-            effort = self.controller.act(model.state, model.dynamics)
+            effort = self.controller.act(model.state, model.dynamics, model.prediction_error)
         except Exception as error:  # whatever it is, the robot must not keep the last effort
             self._fault(f"{type(error).__name__}: {error}")
             return
@@ -172,6 +172,7 @@ class ControllerNode(PartNode):
         self._diagnostics.send(topics.ERROR if mode == FAULT else topics.OK, f"{mode}: {reason}", {
             "mode": mode, "reason": reason, "ticks": self._ticks, "tick_ms_p50": p50, "tick_ms_p99": p99,
             "missed_deadlines": self._missed, "plan_status": self.controller.mpc.status, "solver": config.planner,
+            "model_trust": self.controller.mpc.trust.value,
             "has_model": self._has_model})
 
     def close(self) -> None:

@@ -1,0 +1,27 @@
+"""Whether the model predicts as well as it says: from its one-step errors, one number between 1 and 0.
+
+The squared Mahalanobis error of a prediction over its dimension is 1 on average where the model is calibrated. Its
+running mean stays below 8 in every scenario of config/scenarios.yaml, payloads of 4 kg and five-fold noise included
+(tuning seeds); a model that is plainly wrong is at hundreds within a tenth of a second.
+"""
+from __future__ import annotations
+
+MEMORY = 0.05  # weight of the newest error
+MOST = 400.0  # that one error counts for: a single outlier is no reason to stop
+DOUBTED, LOST = 15.0, 100.0  # running means where trust begins to fall, and is gone
+
+
+class Trust:
+    """`value` follows the errors that `update` is given."""
+
+    def __init__(self) -> None:
+        self.error = 1.0  # running mean
+
+    @property
+    def value(self) -> float:
+        """1: as good as it says, 0: not to be used."""
+        return min(1.0, max(0.0, (LOST - self.error) / (LOST - DOUBTED)))
+
+    def update(self, error: float) -> None:
+        """One more squared error over its dimension; what is not a number counts as the most."""
+        self.error += MEMORY * ((error if error < MOST else MOST) - self.error)

@@ -17,7 +17,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from mbrl_ros import assembly, config, controller, estimator, excitation, learner, plant, robot, scenario
+from mbrl_ros import assembly, config, controller, estimator, excitation, guard, learner, plant, robot, scenario
 from mbrl_ros.config import ConfigError, Names
 from mbrl_ros.models import MODELS
 from mbrl_ros.models import prior as priors
@@ -27,7 +27,7 @@ from mbrl_ros.planners import PLANNERS
 PARTS: dict[str, Any] = {
     "robot": robot.Config, "plant": plant.Config, "estimator": estimator.Config, "learner": learner.Config,
     "prior": priors.Config, "controller": controller.Config, "excitation": excitation.Config,
-    "scenario": scenario.Config,
+    "guard": guard.Config, "scenario": scenario.Config,
     **{name: kind.Config for kinds in (PLANNERS, MODELS) for name, kind in kinds.items()}}
 OPTIONS: dict[str, Any] = {
     "process": options.Process, "plant": options.Plant, "estimator": options.Estimator, "learner": options.Learner,

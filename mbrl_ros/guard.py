@@ -301,9 +301,14 @@ class Guard:
     def fresh(self, now: float) -> bool:
         """Whether the newest joint state may be acted on."""
         limit = self.config.state_age or PERIODS * self.period
-        if not self.config.state_age and self._interval < self.period:
+        if not self.config.state_age and self.quick:
             limit = min(limit, QUICK)
         return bool(self._stamps) and now - self._stamps[-1][1] <= FORGIVEN * limit
+
+    @property
+    def quick(self) -> bool:
+        """Whether joint states come faster than commands, which are then ramped at their pace."""
+        return self._interval < self.period
 
     def _command_age(self) -> float:
         return FORGIVEN * (self.config.command_age or PERIODS * self.period)
@@ -336,6 +341,12 @@ class Guard:
         effort = self._ramp.follow(np.clip(target, -limit, limit), elapsed, self._interval)
         self._carried = self._carried + min(1.0, elapsed / CARRIED) * (effort - self._carried)
         return effort
+
+    def release(self, now: float) -> Array:
+        """The effort (m,) to send instead, on the way to none at all."""
+        elapsed = self.period if self._sent is None else now - self._sent
+        self._sent = now
+        return self._ramp.follow(np.zeros(len(self._q)), elapsed, self.period)
 
     def _carries(self) -> Array:
         """The weight (m,), where the guard carries it."""

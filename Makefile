@@ -31,8 +31,8 @@ faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS=
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT))
 
-mutants: bootstrap ## does a test fail for every change to guard.py? an hour or less
-	@$(use) && python3 test/faults/mutate.py
+mutants: bootstrap ## does a test fail for every change to guard.py?
+	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/mutate.py
 
 test: lint ## lint, all tests, and the tests with ROS on Jazzy as well
 	@$(use) && python3 -m pytest

@@ -95,9 +95,8 @@ class Limits:
 def allowed_speed(distance: Array, deceleration: Array) -> Array:
     """The speed [rad/s] from which a joint still stops within `distance` [rad]: v t + v^2 / (2 a) = d, with the time
     t = REACTION until it decelerates at a. Beyond the end (distance < 0) it is a speed back."""
-    ahead = np.maximum(distance, 0.0)
-    return np.where(distance > 0, deceleration * (np.sqrt(REACTION**2 + 2 * ahead / deceleration) - REACTION),
-                    np.minimum(distance, 0.0) / REACTION)
+    stopping = np.sqrt(REACTION**2 + 2 * np.maximum(distance, 0.0) / deceleration) - REACTION
+    return deceleration * stopping + np.minimum(distance, 0.0) / REACTION
 
 
 def brakes(limits: Limits, q: Array, qd: Array, weight: Array) -> tuple[Array, Array]:

@@ -97,12 +97,13 @@ def numbered(tree):
 
 
 def skipped(tree):
-    """Numbers of nodes that are no behaviour: annotations, and what describes parameters."""
+    """Numbers of nodes that are no behaviour: annotations, decorators, and what describes parameters."""
     numbers = {id(node): i for i, node in enumerate(numbered(tree))}
     described = [c for c in ast.walk(tree) if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)
                  and c.func.id == "param"]
     notes = [n.annotation for n in ast.walk(tree) if isinstance(n, (ast.arg, ast.AnnAssign)) and n.annotation]
     notes += [n.returns for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.returns]
+    notes += [d for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) for d in n.decorator_list]
     notes += [part for call in described for part in [*call.args[1:], *call.keywords]]
     notes += [n for n in ast.walk(tree) if isinstance(n, ast.JoinedStr)]
     return {numbers[id(inner)] for note in notes for inner in ast.walk(note) if id(inner) in numbers}

@@ -53,7 +53,7 @@ class Watcher:
 
     def call(self, service, kind=Trigger, **request):
         client = self.node.create_client(kind, service)
-        assert client.wait_for_service(timeout_sec=PATIENT), service
+        assert client.wait_for_service(timeout_sec=3 * PATIENT), service
         for _ in range(round(PATIENT / UNHEARD)):
             future = client.call_async(kind.Request(**request))
             if self.spin(future.done, UNHEARD):

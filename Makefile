@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full faults mutants test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -26,6 +26,13 @@ scenarios: bootstrap ## what it does when robot, load and surroundings change: t
 
 scenarios-full: bootstrap ## all scenarios on four robots with ten seeds: many hours
 	@$(use) && python3 -m mbrl_ros.suite --full $(suite_flags)
+
+faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=
+	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT))
+
+mutants: bootstrap ## does a test fail for every change to guard.py?
+	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/mutate.py
 
 test: lint ## lint, all tests, and the tests with ROS on Jazzy as well
 	@$(use) && python3 -m pytest

@@ -1,7 +1,7 @@
 """Settings: one frozen dataclass per component, filled from ROS parameter files.
 
 A field made with `param` carries its description, range or choices and unit; the same metadata declares the ROS
-parameter (nodes/parameters.py) and checks a value here. Files are ordinary ROS parameter files
+parameter (nodes/settings.py) and checks a value here. Files are ordinary ROS parameter files
 (`/**: {ros__parameters: {...}}`); later files win; an unknown key is an error that names the known ones.
 """
 from __future__ import annotations

@@ -18,6 +18,8 @@ import numpy as np
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array, LinearGaussianDynamics
 
+EFFORT_RATE = 990.0  # [N m/s]; the drives of a Panda stop at 1000
+MARGIN = 0.05  # [rad]
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
 
 
@@ -31,8 +33,13 @@ class Config:
     period: float = param(0.02, "Control period [s]", 1e-4, 1.0)
     home: tuple[float, ...] = param((), "Joint positions of the base policy [rad or m]")
     effort_limit: tuple[float, ...] = param((), "Largest effort [N m or N]", 0.0)
-    effort_rate_limit: tuple[float, ...] = param((), "Largest change of effort [N m/s or N/s]", 0.0)
+    effort_rate_limit: tuple[float, ...] = param((), f"Largest change of effort [N m/s or N/s]; empty: {EFFORT_RATE:g}",
+                                                 0.0)
     velocity_limit: tuple[float, ...] = param((), "Largest joint speed [rad/s or m/s]", 0.0)
+    deceleration: tuple[float, ...] = param((), "Every joint can brake at least like this, whatever it carries "
+                                            "[rad/s^2 or m/s^2]; without it, the guard sends nothing", 0.0)
+    position_margin: tuple[float, ...] = param((), "Distance that the guard keeps from the ends of the joints "
+                                               f"[rad or m]; empty: {MARGIN}", 0.0)
     stiffness: tuple[float, ...] = param((), "Of the hold [N m/rad or N/m]", 0.0)
     damping: tuple[float, ...] = param((), "Of the hold [N m s/rad or N s/m]", 0.0)
     effort_history: int = param(1, "Past efforts in x; where more than 1, they are regressors, for motors that follow "
@@ -59,7 +66,9 @@ class Robot:
         self.qpos, self.dofs = addresses(self.model, config.joints)
         self.position_low, self.position_high = self._position_limits(joint_ids)
         self.effort_limit = self._per_joint("effort_limit")  # (m,)
-        self.effort_rate_limit = self._per_joint("effort_rate_limit")
+        self.effort_rate_limit = self._per_joint("effort_rate_limit", EFFORT_RATE)
+        self.deceleration = self._per_joint("deceleration", np.nan)  # the guard says what is missing
+        self.position_margin = self._per_joint("position_margin", MARGIN)
         self.velocity_limit = self._per_joint("velocity_limit")
         self.home = self._per_joint("home")
         self.stiffness, self.damping = self._per_joint("stiffness"), self._per_joint("damping")
@@ -67,8 +76,10 @@ class Robot:
         self._data = mujoco.MjData(self.model)
         self.history = config.effort_history
 
-    def _per_joint(self, name: str) -> Array:
+    def _per_joint(self, name: str, default: float | None = None) -> Array:
         values = getattr(self.config, name)
+        if default is not None and not values:
+            values = (default,) * self.m
         if len(values) != self.m:
             raise ConfigError(f"robot.{name}: expected {self.m} values, one per joint, got {len(values)}")
         return np.array(values, dtype=float)
@@ -158,6 +169,17 @@ class Robot:
         J = self.kinematics(q, np.zeros(self.m))[1][:3, : self.m]
         least: Array = velocity @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(3), J)
         return least
+
+    def weight(self, q: Array) -> Array:
+        """The efforts (m,) [N m or N] that carry the arm at rest at q (m,), by the masses of the model file, as if the
+        robot carried nothing itself."""
+        data, carried = self._data, np.empty(self.model.nv)
+        data.qpos[self.qpos], data.qvel[:] = q, 0.0
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_comPos(self.model, data)
+        mujoco.mj_comVel(self.model, data)
+        mujoco.mj_rne(self.model, data, 0, carried)
+        return carried[self.dofs]
 
     def tool_position(self, q: Array) -> Array:
         """Position (3,) [m] of the first site in the base frame."""

@@ -20,7 +20,7 @@ LAYERS = [
     {'config', 'robot', 'base_policy', 'excitation', 'latency', 'path', 'reading_noise', 'task', 'world', 'models',
      'policy', 'fields', 'messages'},
     {'planners'},
-    {'plant', 'estimator', 'learner', 'controller', 'replay'},
+    {'plant', 'estimator', 'learner', 'controller', 'guard', 'replay'},
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},
     {'assembly'},
     {'fit_recording', 'drive'},

@@ -28,7 +28,8 @@ ARGUMENTS = {  # name: (default, description)
     "priority": ("0", "real-time priority (SCHED_FIFO) of the ring, 1 to 99; 0: none"),
     "namespace": ("", "in front of all relative names, for a second robot"),
 }
-GRACE = 1.7  # [s] for a process to end before it is killed
+GRACE = 1.1  # [s] for a process to end before it is killed
+GUARD_GRACE = 0.6  # [s] likewise for the guard, after all others
 
 
 def parse(arguments: list[str]) -> dict[str, str]:
@@ -73,9 +74,9 @@ def node_arguments(values: dict[str, str]) -> list[str]:
 
 
 def node_names(values: dict[str, str]) -> list[str]:
-    """Which nodes run; the plant last, so that the others miss little of it."""
+    """Which nodes run; the guard first, and the plant last, so that the others miss little of it."""
     names = ["estimator", "learner", "controller"]
-    return [*(["logger"] if values["log"] else []), *names, *(["plant"] if values["plant"] == "true" else [])]
+    return ["guard", *(["logger"] if values["log"] else []), *names, *(["plant"] if values["plant"] == "true" else [])]
 
 
 class Processes:
@@ -96,18 +97,24 @@ class Processes:
         return None
 
     def stop(self) -> None:
-        """SIGINT to all, the controller first: its last command is zero effort."""
+        """SIGINT to all, the controller first; to the guard when they have ended, so that it has the last word."""
         running = sorted(((n, p) for n, p in self._all.items() if p.poll() is None), key=lambda item: item[0])
-        for _, process in running:
-            process.send_signal(signal.SIGINT)
-        end = time.monotonic() + GRACE
-        for name, process in running:
-            try:
-                process.wait(max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                print(f"bringup: the {name} did not end within {GRACE:g} s: killed", file=sys.stderr)
-                process.kill()
-                process.wait()
+        _end([(n, p) for n, p in running if n != "guard"], GRACE)
+        _end([(n, p) for n, p in running if n == "guard"], GUARD_GRACE)
+
+
+def _end(running: list[tuple[str, subprocess.Popen[bytes]]], grace: float) -> None:
+    """SIGINT to all of them, and SIGKILL to those that have not ended in time."""
+    for _, process in running:
+        process.send_signal(signal.SIGINT)
+    end = time.monotonic() + grace
+    for name, process in running:
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            print(f"bringup: the {name} did not end within {grace:g} s: killed", file=sys.stderr)
+            process.kill()
+            process.wait()
 
 
 def main(args: list[str] | None = None) -> int:

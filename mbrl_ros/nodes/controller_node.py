@@ -1,4 +1,4 @@
-"""local_dynamics -> effort_controller/commands; excites, reaches, holds and stops when asked by services."""
+"""local_dynamics -> effort_command; excites, reaches, holds and stops when asked by services."""
 from __future__ import annotations
 
 import time
@@ -48,7 +48,7 @@ class ControllerNode(PartNode):
         self._last: Float64MultiArray | None = None
         self._said = ("", "")  # mode and reason last published
         self._ticks, self._missed, self._tick_ms = 0, 0, deque[float](maxlen=RECENT)
-        self._commands = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.RING)
+        self._commands = topics.publisher(self, Float64MultiArray, topics.ASKED, topics.RING)
         self._plans = topics.publisher(self, Plan, "plan", topics.RING)
         self._reference = topics.publisher(self, PoseStamped, "reference", topics.KEEP)
         self._mode = topics.publisher(self, String, "mode", topics.LATCHED)

@@ -11,6 +11,7 @@ from mbrl_ros.config import Names, new_folder
 from mbrl_ros.nodes import bringup, spin
 from mbrl_ros.nodes.controller_node import ControllerNode
 from mbrl_ros.nodes.estimator_node import EstimatorNode
+from mbrl_ros.nodes.guard_node import GuardNode
 from mbrl_ros.nodes.learner_node import LearnerNode
 from mbrl_ros.nodes.logger_node import LoggerNode
 from mbrl_ros.nodes.operator import Operator, OperatorError
@@ -20,7 +21,7 @@ from mbrl_ros.scenario import FAILED, TargetResult
 from mbrl_ros.trial import RESTING
 from mbrl_ros.types import Array
 
-NODES = (PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)
+NODES = (GuardNode, PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)
 
 
 PRIORITY = 10  # of the ring in real time, where permitted: other work on the machine then costs no deadline
@@ -52,7 +53,8 @@ class Experiment:
 
     def start(self) -> None:
         """Bring up the ring and its operator."""
-        given = {"plant.pace": self.pace, "plant.hold_after": 0 if self.lockstep else -1,
+        given = {"plant.pace": self.pace, "guard.arm_at_start": self.lockstep,
+                 "plant.hold_after": 0 if self.lockstep else -1,
                  "logger.folder": str(self.folder / "recording"),
                  **{f"{part}.seed": self.arguments.seed for part in ("plant", "excitation", "controller", "learner")}}
         apart = self.arguments.processes
@@ -98,6 +100,8 @@ class Experiment:
         operator.set("controller", "excitation.duration", run.data_seconds)
         operator.set("learner", "learner.fit_seconds", run.data_seconds)
         self._let("hold", "controller/hold", RESTING)
+        if not self.lockstep:
+            operator.arm()
         self._let(f"excite {run.data_seconds:g} s", "controller/excite", round(run.data_seconds / self.robot.period))
         self.progress.phase(f"fit {self.settings['learner']['prior']}")
         operator.fit()

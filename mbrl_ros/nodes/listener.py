@@ -75,7 +75,7 @@ class Listener:
     def _diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             self.said[status.name] = (status.message, {pair.key: pair.value for pair in status.values})
-            if status.name == "controller" and status.message.startswith("fault"):
+            if status.name in ("controller", "guard") and status.message.startswith("fault"):
                 self.fault = self.fault or status.message
 
     def figure(self, node: str, key: str) -> float:

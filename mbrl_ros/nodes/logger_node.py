@@ -20,7 +20,7 @@ from mbrl_ros.nodes.spin import run
 from mbrl_ros.recording import Recorder
 
 RING = {"joint_states": JointState, "state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
-        topics.COMMANDS: Float64MultiArray, "target": PoseStamped, "reference": PoseStamped,
+        topics.ASKED: Float64MultiArray, topics.COMMANDS: Float64MultiArray, "target": PoseStamped, "reference": PoseStamped,
         "plant/tool_pose": PoseStamped, topics.DIAGNOSTICS: DiagnosticArray}
 LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint}
 

@@ -9,8 +9,9 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
+from mbrl_ros.guard import ARMED
 from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.listener import Listener
 from mbrl_ros.robot import Robot
@@ -20,7 +21,7 @@ PER_PERIOD = 1.0  # [s] likewise for one control period
 FITTING = 1200.0  # [s]
 UNHEARD = 10.0  # [s] after which a service is called again: an answer is lost when its way back is not yet known
 ACQUAINTED = 1.0  # [s] in real time, for both ends of every service to find each other
-SERVICES = ("controller/hold", "controller/excite", "controller/reach", "controller/stop", "learner/fit")
+SERVICES = ("controller/hold", "controller/excite", "controller/reach", "controller/stop", "learner/fit", "guard/reset")
 
 
 class OperatorError(RuntimeError):
@@ -35,6 +36,7 @@ class Operator(Node):
         self._lockstep, self._spin = lockstep, spin
         self.heard = Listener(self, robot)
         self._triggers = {name: self.create_client(Trigger, name) for name in SERVICES}
+        self._arm = self.create_client(SetBool, "guard/arm")
         self._setters = {name: AsyncParameterClient(self, name) for name in ("plant", "learner", "controller")}
 
     def wait(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
@@ -49,7 +51,7 @@ class Operator(Node):
         """Until all that an experiment needs is there."""
         for parameters in self._setters.values():
             self.wait(parameters.services_are_ready, "waiting for the nodes")
-        for client in self._triggers.values():
+        for client in (*self._triggers.values(), self._arm):
             self.wait(client.service_is_ready, "waiting for services")
         for topic in ("state_estimate", "local_dynamics", "plant/tool_pose", "reference", topics.COMMANDS):
             self.wait(lambda topic=topic: self.count_publishers(topic), f"waiting for {topic}")
@@ -72,6 +74,17 @@ class Operator(Node):
         if not future.result().success:
             raise OperatorError(f"{service} refused: {future.result().message}")
         return future.result().message
+
+    def arm(self) -> None:
+        """Until the guard passes commands on; it refuses while the controller is not warmed up."""
+        end, said = time.monotonic() + PATIENCE, ""
+        while said != ARMED:
+            if time.monotonic() > end:
+                raise OperatorError(f"guard/arm refused: {said}")
+            self.request("guard/reset")
+            future = self._arm.call_async(SetBool.Request(data=True))
+            self.wait(future.done, "waiting for guard/arm")
+            said = future.result().message
 
     def set(self, node: str, name: str, value: Any) -> None:
         """Set a parameter. Raises OperatorError where it is refused."""

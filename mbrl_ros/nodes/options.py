@@ -54,6 +54,14 @@ class Controller:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """Parameters `guard.*` that only the node has."""
+
+    patience: int = param(20, "Lock-step: how often the plant repeats a state, every plant.timeout, before the "
+                          "controller counts as silent", 1, 10**6)
+
+
+@dataclass(frozen=True)
 class Task:
     """Parameters `task.*` beside those of the terms and the path."""
 

@@ -1,200 +1,27 @@
-"""Fields of the settings' dataclasses -> declared ROS parameters, and back.
-
-A node gets its settings from the files that the parameters `robot`, `task`, `planner` and `prior` name (a shipped name
-or the path of a .yaml file), with everything given by --params-file or -p on top. All of it is checked against all
-components, because the same files go to every node; each node declares what it uses, with description, range and
-choices. Fields marked `live` may be set while the node runs; the rest is read-only.
-"""
+"""All settings there are: the same files go to every node, so each checks all of it."""
 from __future__ import annotations
 
-import dataclasses
-import typing
-from array import array
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-
-from mbrl_ros import assembly, config, controller, estimator, excitation, learner, plant, robot, scenario
-from mbrl_ros.config import ConfigError, Names
+from mbrl_ros import controller, estimator, excitation, guard, learner, plant, robot, scenario
 from mbrl_ros.models import MODELS
 from mbrl_ros.models import prior as priors
 from mbrl_ros.nodes import options
+from mbrl_ros.nodes.settings import SettingsNode
 from mbrl_ros.planners import PLANNERS
 
 PARTS: dict[str, Any] = {
     "robot": robot.Config, "plant": plant.Config, "estimator": estimator.Config, "learner": learner.Config,
     "prior": priors.Config, "controller": controller.Config, "excitation": excitation.Config,
-    "scenario": scenario.Config,
+    "guard": guard.Config, "scenario": scenario.Config,
     **{name: kind.Config for kinds in (PLANNERS, MODELS) for name, kind in kinds.items()}}
 OPTIONS: dict[str, Any] = {
     "process": options.Process, "plant": options.Plant, "estimator": options.Estimator, "learner": options.Learner,
-    "controller": options.Controller, "logger": options.Logger}
-ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")  # declared by rclpy itself
-NAMES = {f.name: f.default for f in dataclasses.fields(Names)}
-HELP = "Name of a file in config/{} or path of a .yaml file"
-KINDS = {"robot": "robots", "task": "tasks", "planner": "planners", "prior": "models"}
-TARGET = "task.target"
-TYPES = {bool: Parameter.Type.BOOL, int: Parameter.Type.INTEGER, float: Parameter.Type.DOUBLE,
-         str: Parameter.Type.STRING}
-ARRAYS = {bool: Parameter.Type.BOOL_ARRAY, int: Parameter.Type.INTEGER_ARRAY, float: Parameter.Type.DOUBLE_ARRAY,
-          str: Parameter.Type.STRING_ARRAY}
-
-Settings = dict[str, Any]
-Change = Callable[[Any], None]
+    "controller": options.Controller, "guard": options.Guard, "logger": options.Logger}
 
 
-@dataclasses.dataclass
-class Group:
-    """The present settings of one dataclass, and what to call with new ones."""
+class PartNode(SettingsNode):
+    """A node that knows all settings: `settings` is what mbrl_ros.assembly builds parts from."""
 
-    value: Any
-    changed: Change | None
-
-
-class PartNode(Node):
-    """A node with settings: `settings` is what mbrl_ros.assembly builds parts from, `options` what the node itself
-    uses. Raises ConfigError for anything that cannot be used."""
-
-    def __init__(self, name: str, **arguments: Any):
-        super().__init__(name, automatically_declare_parameters_from_overrides=True, **arguments)
-        given = self._take_overrides()
-        self.names = Names(**{key: _text(key, given.pop(key, default)) for key, default in NAMES.items()})
-        self.settings, self._options = split(assembly.settings(self.names, config.unflatten(given)))
-        self._groups: dict[str, Group] = {}
-        self._checks: dict[str, Callable[[Any], Change]] = {}
-        for key in NAMES:
-            self.declare_parameter(key, getattr(self.names, key), ParameterDescriptor(
-                description=HELP.format(KINDS[key]), read_only=True))
-        self.process: options.Process = self.declare("process", self.option(options.Process, "process"))
-        self.add_on_set_parameters_callback(self._check)
-        self.add_post_set_parameters_callback(self._apply)
-
-    def _take_overrides(self) -> dict[str, Any]:
-        """What was given from outside, undeclared again: it is declared later, checked and with a description."""
-        given = {name: p.value for name, p in self.get_parameters_by_prefix("").items() if not name.startswith(ROS)}
-        for name in given:
-            self.undeclare_parameter(name)
-        return {name: value.tolist() if isinstance(value, array) else value for name, value in given.items()}
-
-    def option(self, cls: Any, prefix: str) -> Any:
-        """The node's own settings of a component."""
-        return config.from_mapping(cls, config.section(self._options, prefix), prefix)
-
-    def component(self, cls: Any, prefix: str) -> Any:
-        """The settings of a component of the parts."""
-        return config.from_mapping(cls, config.section(self.settings, prefix), prefix)
-
-    def declare(self, prefix: str, value: Any, changed: Change | None = None) -> Any:
-        """Declare the fields of a dataclass instance with its values; `changed(new instance)` makes live ones work."""
-        group = Group(value, changed)
-        types = typing.get_type_hints(type(value))
-        for f in dataclasses.fields(value):
-            name = f"{prefix}.{f.name}"
-            self.declare_parameter(name, _to_ros(getattr(value, f.name), types[f.name]),
-                                   describe(f, types[f.name], changed is not None), ignore_override=True)
-            self._groups[name] = group  # after the declaration, which calls _check and _apply too
-        return value
-
-    def _check(self, parameters: list[Parameter]) -> SetParametersResult:
-        try:
-            self._changes(parameters)
-        except ConfigError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        return SetParametersResult(successful=True)
-
-    def _apply(self, parameters: list[Parameter]) -> None:
-        for group, value in self._changes(parameters):
-            group.value = value
-            if group.changed is not None:
-                group.changed(value)
-
-    def _changes(self, parameters: list[Parameter]) -> list[tuple[Group, Any]]:
-        """The groups that the parameters change, with their new values."""
-        changes: dict[int, tuple[Group, dict[str, Any]]] = {}
-        for parameter in parameters:
-            group = self._groups.get(parameter.name)
-            if group is None:
-                continue
-            f = next(f for f in dataclasses.fields(group.value) if f.name == parameter.name.rpartition(".")[2])
-            checked = config.check(parameter.name, parameter.value, f)
-            changes.setdefault(id(group), (group, {}))[1][f.name] = checked
-        return [(group, dataclasses.replace(group.value, **values)) for group, values in changes.values()]
-
-
-def split(settings: Mapping[str, Any]) -> tuple[Settings, Settings]:
-    """Checked settings of the parts, and of the nodes. Raises ConfigError for an unknown name or a bad value."""
-    parts: Settings = {}
-    nodes: Settings = {}
-    for prefix in settings:
-        if prefix == "task":
-            parts[prefix] = config.section(settings, prefix)
-            continue
-        if prefix not in PARTS and prefix not in OPTIONS:
-            known = ", ".join(dict.fromkeys([*NAMES, *PARTS, *OPTIONS]))
-            raise ConfigError(f"{prefix}: unknown setting; there are {known}")
-        values = config.section(settings, prefix)
-        own = {f.name for f in dataclasses.fields(OPTIONS[prefix])} if prefix in OPTIONS else set()
-        nodes[prefix] = {key: value for key, value in values.items() if key in own}
-        parts[prefix] = {key: value for key, value in values.items() if key not in own}
-        if prefix in OPTIONS:
-            config.from_mapping(OPTIONS[prefix], nodes[prefix], prefix)
-        if prefix in PARTS:
-            _check_lists(PARTS[prefix], parts[prefix], prefix)
-            config.from_mapping(PARTS[prefix], parts[prefix], prefix)
-        elif parts[prefix]:
-            raise ConfigError(f"{prefix}.{next(iter(parts[prefix]))}: unknown setting; {prefix} has {', '.join(own)}")
-    return parts, nodes
-
-
-def describe(f: dataclasses.Field[Any], hint: Any, live: bool) -> ParameterDescriptor:
-    """The ROS description of a field."""
-    of = f.metadata
-    descriptor = ParameterDescriptor(description=of["description"], type=_type(hint).value,
-                                     read_only=not (live and of["live"]))
-    if of["choices"]:
-        descriptor.additional_constraints = f"one of {', '.join(of['choices'])}"
-    low, high = of["low"], of["high"]
-    if low is None and high is None:
-        return descriptor
-    descriptor.additional_constraints = f"from {_bound(low, '-')} to {_bound(high, '')}"
-    if hint is float:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=float("-inf") if low is None else float(low),
-                                                              to_value=float("inf") if high is None else float(high))]
-    elif hint is int:
-        descriptor.integer_range = [IntegerRange(from_value=-2**63 if low is None else int(low),
-                                                 to_value=2**63 - 1 if high is None else int(high))]
-    return descriptor
-
-
-def _bound(value: float | None, sign: str) -> str:
-    return f"{sign}inf" if value is None else f"{value:g}"
-
-
-def _type(hint: Any) -> Parameter.Type:
-    return ARRAYS[typing.get_args(hint)[0]] if typing.get_origin(hint) is tuple else TYPES[hint]
-
-
-def _to_ros(value: Any, hint: Any) -> Any:
-    """The value for declare_parameter; an empty list is declared as a type without a value, which else stays open."""
-    return (list(value) or _type(hint)) if isinstance(value, tuple) else value
-
-
-def _check_lists(cls: Any, values: Mapping[str, Any], prefix: str) -> None:
-    """Entries of lists have the type that the field says."""
-    hints = typing.get_type_hints(cls)
-    for key, value in values.items():
-        if typing.get_origin(hints.get(key)) is tuple and isinstance(value, (list, tuple)):
-            expected = typing.get_args(hints[key])[0]
-            allowed = (int, float) if expected is float else expected
-            for item in value:
-                if not isinstance(item, allowed) or isinstance(item, bool) != (expected is bool):
-                    raise ConfigError(f"{prefix}.{key}: expected a list of {expected.__name__}, got {item!r} in it")
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"{name}: expected a name, got {type(value).__name__} {value!r}")
-    return value
+    parts = PARTS
+    own = OPTIONS

@@ -20,7 +20,8 @@ RING = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # a stale st
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 KEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # for those who must see every message
 
-COMMANDS = "effort_controller/commands"
+ASKED = "effort_command"  # from the controller to the guard
+COMMANDS = "effort_controller/commands"  # from the guard to the robot
 DIAGNOSTICS = "/diagnostics"
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 THROTTLE = 5.0  # [s] between lines about the same kind of bad input

@@ -13,14 +13,16 @@ from std_srvs.srv import SetBool, Trigger
 from mbrl_ros.nodes import spin, topics
 from mbrl_ros.nodes.controller_node import ControllerNode
 from mbrl_ros.nodes.estimator_node import EstimatorNode
+from mbrl_ros.nodes.guard_node import GuardNode
 from mbrl_ros.nodes.learner_node import LearnerNode
 from mbrl_ros.nodes.plant_node import PlantNode
 
 ROOT = Path(__file__).parents[2]
-RING = (PlantNode, EstimatorNode, LearnerNode, ControllerNode)
+RING = (PlantNode, EstimatorNode, LearnerNode, ControllerNode, GuardNode)
 UNHEARD = 5.0  # [s] before a service is called again
 PATIENT = 60.0  # [s] other work may keep the machine busy; what is waited for takes milliseconds otherwise
-SMALL = {"robot": "planar2", "prior": "gaussian", "plant.pace": "lockstep"}
+SMALL = {"robot": "planar2", "prior": "gaussian", "plant.pace": "lockstep", "guard.state_age": PATIENT,
+         "guard.command_age": PATIENT}
 
 
 def overrides(**parameters):
@@ -36,6 +38,7 @@ class Rig:
 
         self.executor = spin.make_executor(executor)
         self.given = {**SMALL, **{name.replace("__", "."): value for name, value in parameters.items()}}
+        self.given.setdefault("guard.arm_at_start", self.given["plant.pace"] == "lockstep")
         self.nodes = {}
         for kind in kinds:
             self.nodes[kind] = kind(parameter_overrides=overrides(**self.given), namespace=namespace)
@@ -90,6 +93,10 @@ class Rig:
         assert self.spin(client.service_is_ready), f"no service {service}"
         answer = self.ask(lambda: client.call_async(kind.Request(**({} if request is None else {"data": request}))))
         return answer.success, answer.message
+
+    def arm(self):
+        """In real time: until the guard passes commands on."""
+        assert self.spin(lambda: self.call("guard/arm", True)[0])
 
     def ask(self, call):
         """The result of a service call, repeated where the answer is lost: its way back may not be known yet."""

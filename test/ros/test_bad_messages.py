@@ -190,7 +190,7 @@ def test_targets_that_cannot_be_used(rig, capfd, position, frame, words):
 
 def test_an_unexpected_error_in_the_controller_ends_in_zero_effort(rig, capfd):
     made = rig(*RING)
-    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    commands = made.listen(Float64MultiArray, topics.ASKED)
     made.call("controller/hold")
     assert made.spin(lambda: commands and np.any(commands[-1].data))
 

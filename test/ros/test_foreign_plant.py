@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from mbrl_ros.msg import ModelCheckpoint, StateEstimate
-from rig import ROOT, ControllerNode, EstimatorNode, LearnerNode, end
+from rig import ROOT, ControllerNode, EstimatorNode, GuardNode, LearnerNode, end
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros.nodes import topics
@@ -25,12 +25,14 @@ def foreign():
 
 
 def test_drives_a_foreign_plant_to_a_target(rig, foreign):
-    made = rig(EstimatorNode, LearnerNode, ControllerNode, executor="events", plant__pace="realtime",
+    made = rig(EstimatorNode, LearnerNode, ControllerNode, GuardNode, executor="events", plant__pace="realtime",
                controller__watchdog=WATCHDOG, learner__fit_seconds=6.0, excitation__duration=6.0)
     robot, controller = made[ControllerNode].robot, made[ControllerNode].controller
     estimates = made.listen(StateEstimate, "state_estimate")
     commands = made.listen(Float64MultiArray, topics.COMMANDS)
     tool = robot.slice("site/tool/position")
+    assert made.call("controller/hold")[0]
+    made.arm()
     assert made.call("controller/excite")[0]
     assert made.spin(lambda: controller.mode == "excite")
     assert made.spin(lambda: controller.mode == "hold"), controller.reason  # excitation is over

@@ -5,7 +5,7 @@ from rig import RING, ControllerNode, LearnerNode, PlantNode, overrides
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.nodes.estimator_node import EstimatorNode
-from mbrl_ros.nodes.parameters import ROS
+from mbrl_ros.nodes.settings import ROS
 
 LIVE = {"plant.payload", "plant.hold_after", "learner.adapt", "learner.fit_seconds", "controller.exploration",
         "excitation.duration", "excitation.amplitude", "excitation.effort_noise", "excitation.white_noise",
@@ -31,7 +31,7 @@ def ask(made, kind, node, service, **request):
 def described(made):
     """All parameters of all nodes by name, but those of rclpy."""
     found = {}
-    for node in ("plant", "estimator", "learner", "controller"):
+    for node in ("plant", "estimator", "learner", "controller", "guard"):
         names = [n for n in ask(made, ListParameters, node, "list_parameters").result.names if not n.startswith(ROS)]
         answer = ask(made, DescribeParameters, node, "describe_parameters", names=names)
         found.update({d.name: d for d in answer.descriptors})
@@ -41,7 +41,8 @@ def described(made):
 def test_every_parameter_is_described_and_only_the_live_ones_can_be_set(ring):
     descriptors = described(ring)
     assert {"robot", "robot.period", "plant.pace", "estimator.max_age", "prior.n0", "ilqr.horizon",
-            "controller.watchdog", "process.executor", "task.terms"} <= set(descriptors)
+            "controller.watchdog", "guard.blend", "guard.patience", "process.executor",
+            "task.terms"} <= set(descriptors)
     assert [name for name, d in descriptors.items() if not d.description] == []
     writable = {name for name, d in descriptors.items() if not d.read_only}
     assert writable >= LIVE

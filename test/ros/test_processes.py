@@ -10,7 +10,7 @@ import rclpy
 from rcl_interfaces.srv import GetParameters
 from rig import PATIENT, ROOT, UNHEARD, end, launch, node_arguments
 
-NODES = ("plant", "estimator", "learner", "controller", "logger")
+NODES = ("guard", "plant", "estimator", "learner", "controller", "logger")
 PROMPT = 2.0  # [s] to end
 
 

@@ -144,7 +144,7 @@ def test_a_repeated_state_gets_the_same_command_again(rig):
 
 def test_watchdog_commands_zero_effort_when_states_stop_coming(rig, capfd):
     made = rig(*RING, plant__pace="realtime", controller__watchdog=1.0)
-    commands, modes = made.listen(Float64MultiArray, topics.COMMANDS), made.listen(String, "mode", topics.LATCHED)
+    commands, modes = made.listen(Float64MultiArray, topics.ASKED), made.listen(String, "mode", topics.LATCHED)
     assert made.call("controller/hold")[0]
     assert made.spin(lambda: mode_of(made) == "hold" and commands and np.any(commands[-1].data))
     made.call("plant/run", False)

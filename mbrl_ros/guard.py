@@ -1,0 +1,368 @@
+"""Which effort may reach the robot: limits, ages, named states, and the hold. It needs no planner alive, and no torch.
+
+`Guard` is told of every joint state and of every command, and is asked what to send; `now` [s] is a clock that only
+goes forward (control periods in lock-step). It is in one state at a time:
+
+    unconfigured  sends nothing, until limits are known and a joint state with all names has come
+    hold          damped PD about the position where it began
+    armed         passes the commands of the controller on
+    fault         holds, until `reset`: ages, speed, encoder jumps, or something unusable
+    stopped       damps and gives way, until `reset`
+
+Whatever a state asks for passes the same last steps: finite, the limit on effort, brakes before the largest speed and
+the ends of the joints, and the limit on the rate of change as the motors see it. Where joint states come faster than
+the control period, commands are therefore ramped at their pace.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from mbrl_ros.config import param
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array
+
+STATES = UNCONFIGURED, HOLD, ARMED, FAULT, STOPPED = ("unconfigured", "hold", "armed", "fault", "stopped")
+
+PERIODS = 2  # control periods that a state or a command may be old
+QUICK = 0.02  # [s] likewise for states that come at least twice a period
+WARM = 10  # commands in time, one after the other, before the controller counts as warmed up
+REACTION = 0.1  # [s] from seeing that a joint must brake until it does: ramp, and the lag of the brakes
+BRAKES = 2.0  # gain of the brakes, in units of the damping of the hold
+JUMP = 2.0  # times what a joint may move between two states; more is an encoder that jumped
+NOISE = 0.02  # [rad or m] that a position may be off besides
+CARRIED = 0.5  # [s] time constant of the effort that counts as weight where nobody knows better
+ABSURD = 1e6  # positions, speeds and efforts beyond it are not measured ones
+FORGIVEN = 1.001  # of a step of the ramp: clocks round
+OFTEN = 0.6  # control periods between joint states, twice in a row, up to which "at least twice a period" holds
+REMEMBERED = 50  # joint states that a command may answer
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `guard.*`."""
+
+    arm_at_start: bool = param(False, "Armed from the first command on, for a simulated robot in lock-step; else ask "
+                               "guard/arm")
+    state_age: float = param(0.0, "Largest age of the joint state [s]; 0: two control periods, and 20 ms where states "
+                             "come at least twice a period", 0.0, 60.0)
+    command_age: float = param(0.0, "Largest age of the state that the newest command answers [s]; 0: two control "
+                               "periods", 0.0, 60.0)
+    blend: float = param(0.1, "How long arming takes to pass from the hold to the commands [s]", 0.0, 10.0)
+    speed: float = param(1.0, "Largest speed that the brakes leave a joint, in units of robot.velocity_limit", 0.1,
+                         10.0)
+    overspeed: float = param(2.0, "A joint beyond this multiple of robot.velocity_limit is a fault", 0.1, 20.0)
+    gravity: str = param("robot", "Who carries the weight in the hold; robot: it compensates it; model: the guard, "
+                         "by the masses of the model file; carried: the guard, by the mean of what was sent last",
+                         choices=("robot", "model", "carried"))
+    integral: float = param(1.0, "Of the hold, in units of its stiffness [1/s]", 0.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of every joint (m,), in the order of the commands."""
+
+    effort: Array  # [N m or N]
+    effort_rate: Array  # [N m/s or N/s], as the motors see it
+    position_low: Array  # [rad or m]; -inf where there is none
+    position_high: Array
+    speed: Array  # [rad/s or m/s] that the brakes leave
+    deceleration: Array  # [rad/s^2 or m/s^2] that braking is reckoned with
+    stiffness: Array  # [N m/rad or N/m] of the hold
+    damping: Array  # [N m s/rad or N s/m] of the hold, and of the brakes
+    overspeed: Array  # [rad/s or m/s]
+
+    @classmethod
+    def of(cls, robot: Robot, config: Config) -> Limits:
+        return cls(robot.effort_limit, robot.effort_rate_limit, robot.position_low + robot.position_margin,
+                   robot.position_high - robot.position_margin, config.speed * robot.velocity_limit,
+                   robot.deceleration, robot.stiffness, robot.damping, config.overspeed * robot.velocity_limit)
+
+    def problem(self) -> str:
+        """Why these limits do not protect; empty where they do."""
+        for f in fields(self):
+            values = getattr(self, f.name)
+            if np.isnan(values).any() or not (f.name.startswith("position") or (values > 0).all()):
+                return f"no limit without {f.name}, for every joint: {values.tolist()}"
+        if not (self.position_low < self.position_high).all():
+            return "the soft limits of a joint leave it no room"
+        return ""
+
+
+def allowed_speed(distance: Array, deceleration: Array) -> Array:
+    """The speed [rad/s] from which a joint still stops within `distance` [rad]: v t + v^2 / (2 a) = d, with the time
+    t = REACTION until it decelerates at a. Beyond the end (distance < 0) it is a speed back."""
+    stopping = np.sqrt(REACTION**2 + 2 * np.maximum(distance, 0.0) / deceleration) - REACTION
+    return deceleration * stopping + np.minimum(distance, 0.0) / REACTION
+
+
+def brakes(limits: Limits, q: Array, qd: Array, weight: Array) -> tuple[Array, Array]:
+    """The efforts (m,), (m,) between which no joint gets too fast, or too close to an end.
+
+    At the allowed speed only the weight may be carried; beyond it the joint is damped down to it. Below it, by no more
+    effort than can be taken away again, at its limited rate, before a joint of the inertia I for which the hold is
+    critically damped gets there: u^2 / (2 rate I) = v.
+    """
+    up = np.clip(allowed_speed(limits.position_high - q, limits.deceleration), -limits.speed, limits.speed)
+    down = -np.clip(allowed_speed(q - limits.position_low, limits.deceleration), -limits.speed, limits.speed)
+    high = np.clip(weight + _push(limits, up - qd), -limits.effort, limits.effort)
+    low = np.clip(weight - _push(limits, qd - down), -limits.effort, limits.effort)
+    return np.minimum(low, high), high
+
+
+def _push(limits: Limits, room: Array) -> Array:
+    """The largest effort towards a speed that is `room` [rad/s] away."""
+    inertia = limits.damping**2 / (4 * limits.stiffness)
+    return np.minimum(BRAKES * limits.damping * room, np.sqrt(2 * limits.effort_rate * inertia * np.maximum(room, 0.0)))
+
+
+class Ramp:
+    """What was sent last, and how far from it the next effort may be: at most `rate` [N m/s], per `interval`."""
+
+    def __init__(self, rate: Array):
+        self.rate, self.effort, self._spare = rate, np.zeros(len(rate)), np.zeros(len(rate))  # before the first: none
+
+    def follow(self, target: Array, elapsed: float, interval: float) -> Array:
+        """The effort (m,) nearest to `target`, `elapsed` [s] after the last one."""
+        self._spare = np.minimum(self.rate * interval, self._spare + FORGIVEN * self.rate * elapsed)
+        effort = np.clip(target, self.effort - self._spare, self.effort + self._spare)
+        self._spare = np.maximum(self._spare - np.abs(effort - self.effort), 0.0)
+        self.effort = effort
+        return effort
+
+
+class Hold:
+    """Damped PD about a position, with a slow integral for what else pulls at the joints."""
+
+    def __init__(self, limits: Limits, integral: float):
+        self._limits, self._gain = limits, integral
+
+    def begin(self, q: Array, effort: Array) -> None:
+        """Here; `effort` (m,) is what rest takes, until the integral knows better."""
+        self.position = q
+        self._carried = self._within(effort)
+
+    def effort(self, q: Array, qd: Array, elapsed: float) -> Array:
+        pull = self._limits.stiffness * (self.position - q)
+        self._carried = self._within(self._carried + elapsed * self._gain * pull)
+        return pull - self._limits.damping * qd + self._carried
+
+    def _within(self, effort: Array) -> Array:
+        return np.clip(effort, -0.5 * self._limits.effort, 0.5 * self._limits.effort)
+
+
+class Guard:
+    """See the head of this file. `weight` (q -> effort) is what `guard.gravity: model` needs."""
+
+    def __init__(self, limits: Limits, config: Config, period: float, weight: Callable[[Array], Array] | None = None):
+        self.limits, self.config, self.period = limits, config, period
+        self.state, self.reason = UNCONFIGURED, limits.problem() or "no joint state yet"
+        self.answered = 0  # [ns] stamp of the state that the command in use answers; 0: it does not say
+        self.in_time = 0  # commands, one after the other
+        self.dropped = 0  # late, repeated or unusable joint states and commands
+        self._weight = weight if config.gravity == "model" else None
+        self._ramp, self._hold = Ramp(limits.effort_rate), Hold(limits, config.integral)
+        self._sent: float | None = None  # when
+        self._carried = np.zeros(len(limits.effort))
+        self._stamps: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)  # of joint states [ns], when they came
+        self._interval = self._ahead = period  # [s] between joint states: to reckon with, and the newest
+        self._q = self._qd = np.zeros(len(limits.effort))
+        self._first = HOLD  # the state after `unconfigured`
+        self._lost = False  # the hold has no position: it begins with the next state
+        self._command = np.zeros(len(limits.effort))
+        self._asked = -np.inf  # when the state came that the command in use answers
+        self._early: tuple[Array, int] | None = None  # a command that came before the state it answers
+        self._armed = -np.inf  # when
+
+    # --- what comes in
+
+    def measured(self, stamp: int, q: Array, qd: Array, now: float) -> bool:
+        """A joint state: stamp [ns], q, qd (m,). False where it is of no use."""
+        if not (plausible(q) and plausible(qd)):
+            return self._unusable("joint states that are not finite")
+        newest = self._stamps[-1] if self._stamps else None
+        behind = 0 if newest is None else newest[0] - stamp
+        if newest is not None and 0 <= behind <= 1e9 * self.period:  # further back: another clock
+            self.dropped += 1
+            return False
+        if newest is not None:
+            self._compare(q, -1e-9 * behind, now - newest[1])
+        self._stamps.append((stamp, now))
+        self._q, self._qd = np.array(q), np.array(qd)
+        self._begin(now)
+        if self._early is not None and self._early[1] == stamp:
+            effort, self._early = self._early[0], None
+            self.commanded(effort, stamp, now)
+        return True
+
+    def _compare(self, q: Array, ahead: float, since: float) -> None:
+        """With the state before; `ahead` [s] by the stamps, `since` by the clock."""
+        longer, self._ahead = max(ahead, self._ahead), ahead
+        self._interval = longer if 0 < ahead and longer <= OFTEN * self.period else self.period
+        moved = np.abs(q - self._q)
+        if (moved > JUMP * self.limits.overspeed * max(since, self._interval) + NOISE).any():
+            self._lost = True
+            self.fail(f"joint {int(np.argmax(moved))} jumped by {moved.max():.3g}")
+
+    def _begin(self, now: float) -> None:
+        """With a joint state: the hold, where it has no position; and configured, where nothing is missing."""
+        fast = np.abs(self._qd) > self.limits.overspeed
+        if fast.any():
+            self.fail(f"joint {int(np.argmax(fast))} is too fast: {self._qd[fast][0]:.3g}")
+        if self.state == UNCONFIGURED and not self.limits.problem():
+            self._enter(self._first, "configured" if self._first == HOLD else "emergency stop")
+        elif self._lost:
+            self._hold.begin(self._q, self._resting())
+        self._lost = False
+
+    def commanded(self, effort: Array, answers: int | None, now: float) -> bool:
+        """A command (m,) that answers the state with that stamp [ns], if it says so. False where it is of no use."""
+        if np.shape(effort) != self.limits.effort.shape or not plausible(effort):
+            return self._unusable("commands that are not finite, or not one a joint")
+        came = now
+        if answers is not None:
+            times = dict(self._stamps)
+            if answers not in times and (not self._stamps or answers > self._stamps[-1][0]):
+                self._early = (np.array(effort), answers)
+                return False
+            if answers not in times or times[answers] <= self._asked:
+                self.dropped += 1
+                return False
+            came = times[answers]
+        in_time = now - came <= self._command_age() and came - self._asked <= self._command_age()
+        self.in_time = self.in_time + 1 if in_time else 1
+        self._command, self._asked, self.answered = np.array(effort), came, answers or 0
+        if self.config.arm_at_start and self._sent is None and self.state == HOLD:
+            self._enter(ARMED, "at start")
+            self._armed = -np.inf
+        return True
+
+    def _unusable(self, what: str) -> bool:
+        self.dropped += 1
+        self.fail(what)
+        return False
+
+    # --- who asks for a state
+
+    def fail(self, reason: str) -> None:
+        """Something is wrong: an armed guard holds until it is reset."""
+        if self.state == ARMED:
+            self._enter(FAULT, reason)
+
+    def arm(self, now: float) -> str:
+        """Pass commands on. Why not, where it is refused."""
+        refused = self._refusal(now)
+        if not refused and self.state != ARMED:
+            self._enter(ARMED, "asked for")
+            self._armed = now
+        return refused
+
+    def _refusal(self, now: float) -> str:
+        if self.state not in (HOLD, ARMED):
+            return f"{self.state}: {self.reason}"
+        if not self.fresh(now):
+            return "the joint state is too old"
+        if self.in_time < WARM or now - self._asked > self._command_age():
+            return f"the controller is not warmed up: {self.in_time} commands in time; expected {WARM}"
+        return ""
+
+    def disarm(self) -> None:
+        """Hold."""
+        if self.state == ARMED:
+            self._enter(HOLD, "asked for")
+
+    def reset(self) -> None:
+        """Leave `fault` or `stopped` for the hold."""
+        self._first = HOLD
+        if self.state in (FAULT, STOPPED):
+            self._enter(HOLD, "reset")
+
+    def estop(self) -> None:
+        """Damp all motion and give way, from any state, until reset."""
+        self._first = STOPPED
+        if self.state != UNCONFIGURED:
+            self._enter(STOPPED, "emergency stop")
+
+    def _enter(self, state: str, reason: str) -> None:
+        if state != ARMED:
+            self._hold.begin(self._q, self._resting())
+        self.state, self.reason = state, reason
+
+    def _resting(self) -> Array:
+        """What rest takes, beside what the robot or the model carries."""
+        return self._carried if self.config.gravity == "carried" else np.zeros(len(self._carried))
+
+    # --- what goes out
+
+    def fresh(self, now: float) -> bool:
+        """Whether the newest joint state may be acted on."""
+        limit = self.config.state_age or PERIODS * self.period
+        if not self.config.state_age and self.quick:
+            limit = min(limit, QUICK)
+        return bool(self._stamps) and now - self._stamps[-1][1] <= FORGIVEN * limit
+
+    @property
+    def quick(self) -> bool:
+        """Whether joint states come faster than commands, which are then ramped at their pace."""
+        return self._interval < self.period
+
+    def _command_age(self) -> float:
+        return FORGIVEN * (self.config.command_age or PERIODS * self.period)
+
+    def ages(self, now: float) -> tuple[float, float]:
+        """Of the joint state, and of the state that the command in use answers [s]."""
+        return now - self._stamps[-1][1] if self._stamps else np.inf, now - self._asked
+
+    def check(self, now: float) -> None:
+        """Whether armed is still right."""
+        state, command = self.ages(now)
+        if not self.fresh(now):
+            self.fail(f"no joint state for {state:.3f} s")
+        elif command > self._command_age():
+            self.fail(f"no command for {command:.3f} s")
+
+    def effort(self, now: float) -> Array | None:
+        """The effort (m,) to send now; None: nothing. To be called only where it is sent."""
+        if self.state == UNCONFIGURED:
+            return None
+        self.check(now)
+        elapsed = self.period if self._sent is None else now - self._sent
+        self._sent = now
+        limit, weight = self.limits.effort, self._carries()
+        if self.fresh(now):
+            low, high = brakes(self.limits, self._q, self._qd, weight)
+            target = np.clip(np.nan_to_num(self._target(now, min(elapsed, self.period), weight)), low, high)
+        else:
+            self._lost, target = True, weight + self._resting()  # nothing to damp by
+        effort = self._ramp.follow(np.clip(target, -limit, limit), elapsed, self._interval)
+        self._carried = self._carried + min(1.0, elapsed / CARRIED) * (effort - self._carried)
+        return effort
+
+    def release(self, now: float) -> Array:
+        """The effort (m,) to send instead, on the way to none at all."""
+        elapsed = self.period if self._sent is None else now - self._sent
+        self._sent = now
+        return self._ramp.follow(np.zeros(len(self._q)), elapsed, self.period)
+
+    def _carries(self) -> Array:
+        """The weight (m,), where the guard carries it."""
+        return np.zeros(len(self._q)) if self._weight is None else np.nan_to_num(self._weight(self._q))
+
+    def _target(self, now: float, elapsed: float, weight: Array) -> Array:
+        if self.state == STOPPED:
+            return weight + self._resting() - self.limits.damping * self._qd
+        blended = 1.0 if self.config.blend == 0 else min(1.0, (now - self._armed) / self.config.blend)
+        if self.state == ARMED and blended == 1.0:
+            return self._command
+        held = weight + self._hold.effort(self._q, self._qd, elapsed)
+        if self.state == ARMED:
+            return (1 - blended) * held + blended * self._command
+        return held
+
+
+def plausible(values: Array) -> bool:
+    """Finite, and not absurd."""
+    return bool((np.abs(values) <= ABSURD).all())  # NaN compares false

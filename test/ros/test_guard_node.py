@@ -1,0 +1,202 @@
+"""The guard between controller and robot: what it passes on, and what it does when the others fall silent."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState, GetState
+from rig import RING, ControllerNode, GuardNode, PlantNode
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+
+from mbrl_ros.config import ConfigError
+from mbrl_ros.fields import read_stamp
+from mbrl_ros.nodes import topics
+
+SHORT = {"plant__timeout": 0.01, "guard__patience": 3}
+NAN = float("nan")
+
+
+def state_of(made):
+    return made[GuardNode].guard.state
+
+
+def in_lockstep(rig, **parameters):
+    """Plant and guard; an answer to the newest state as a controller gives it."""
+    made = rig(GuardNode, PlantNode, **{**SHORT, **parameters})
+    states, sent = made.listen(JointState, "joint_states"), made.listen(Float64MultiArray, topics.COMMANDS)
+
+    def answer(effort=(1.0, 0.5)):
+        newest = states[-1]
+        made.say(topics.ASKED, topics.command(np.array(effort), read_stamp(newest.header.stamp)))
+        assert made.spin(lambda: states[-1] is not newest)
+
+    assert made.spin(lambda: states and made[GuardNode]._efforts.get_subscription_count() == 2)  # plant and probe
+    return made, states, sent, answer
+
+
+def test_it_starts_without_torch():
+    code = ("import sys\nimport mbrl_ros.nodes.guard_node\n"
+            "sys.exit(', '.join({'torch', 'numba', 'scipy', 'gpytorch'} & set(sys.modules)) or 0)")
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nobody_else_publishes_efforts(rig):
+    made = rig(*RING)
+    made.listen(Float64MultiArray, topics.COMMANDS)
+    publishers = made.probe.get_publishers_info_by_topic(topics.COMMANDS)
+    assert [publisher.node_name for publisher in publishers] == ["guard"]
+
+
+def test_in_lockstep_every_state_is_answered_once_in_order(rig):
+    made, states, sent, answer = in_lockstep(rig, guard__patience=10**6)
+    for k in range(20):
+        answer((0.1 * k, 0.0))
+    answered = list(dict.fromkeys(read_stamp(state.header.stamp) for state in states))[:-1]
+    label = lambda command: int(command.layout.dim[0].label)  # noqa: E731
+    assert made.spin(lambda: sent and label(sent[-1]) == answered[-1])
+    efforts = {label(command): command.data[0] for command in sent}  # repeated ones are the same
+    assert list(efforts) == answered
+    assert np.allclose(list(efforts.values()), 0.1 * np.arange(20))
+    assert state_of(made) == "armed"
+
+
+def test_a_silent_controller_is_a_fault_and_the_guard_holds_by_itself(rig, capfd):
+    made, states, sent, answer = in_lockstep(rig)
+    answer()
+    answer()
+    assert state_of(made) == "armed"
+    periods = made[PlantNode].pace.periods
+    assert made.spin(lambda: made[PlantNode].pace.periods > periods + 20)
+    assert state_of(made) == "fault"
+    reason = "no command while a state was repeated 3 times"
+    assert made[GuardNode].guard.reason == reason and f"fault: {reason}" in capfd.readouterr().err
+    assert np.abs(states[-1].velocity).max() < 0.5 and np.isfinite(sent[-1].data).all()
+    ok, why = made.call("guard/arm", True)
+    assert not ok and why == f"fault: {reason}"
+    for _ in range(12):
+        answer()
+    assert state_of(made) == "fault"
+    assert made.call("guard/reset") == (True, "hold")
+
+
+def test_without_a_controller_it_holds_from_the_start(rig):
+    made, states, *_ = in_lockstep(rig, guard__arm_at_start=False)
+    assert made.spin(lambda: made[PlantNode].pace.periods > 20)
+    assert state_of(made) == "hold"
+    assert np.allclose(states[-1].position, made[GuardNode].robot.home, atol=0.05)
+    ok, why = made.call("guard/arm", True)
+    assert not ok and "the controller is not warmed up" in why
+
+
+def lifecycle(made, kind, service, **request):
+    client = made.probe.create_client(kind, f"guard/{service}")
+    assert made.spin(client.service_is_ready)
+    return made.ask(lambda: client.call_async(kind.Request(**request)))
+
+
+def transition(made, label):
+    request = ChangeState.Request()
+    request.transition.label = label
+    client = made.probe.create_client(ChangeState, "guard/change_state")
+    assert made.spin(client.service_is_ready)
+    return made.ask(lambda: client.call_async(request)).success
+
+
+def test_states_services_lifecycle_and_diagnostics_in_real_time(rig, capfd):
+    made = rig(*RING, plant__pace="realtime", plant__timeout=10.0)
+    diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
+    label = lambda: lifecycle(made, GetState, "get_state").current_state.label  # noqa: E731
+    assert made.call("controller/hold")[0]
+    assert made.spin(lambda: state_of(made) == "hold")
+    assert label() == "inactive"
+    made.arm()
+    assert state_of(made) == "armed" and label() == "active"
+    assert transition(made, "deactivate") and state_of(made) == "hold"
+    assert transition(made, "activate") and state_of(made) == "armed"
+    assert made.call("guard/arm", False) == (True, "hold") and label() == "inactive"
+    made.arm()
+    assert made.call("guard/estop") == (True, "stopped until guard/reset")
+    assert state_of(made) == "stopped" and label() == "inactive"
+    assert not transition(made, "activate") and label() == "inactive"
+    assert "not armed: stopped: emergency stop" in capfd.readouterr().err
+    assert not transition(made, "cleanup") and label() == "inactive"
+    assert made.call("guard/reset") == (True, "hold")
+    made.arm()
+    made.say("mode", String(data="fault"), topics.LATCHED)
+    assert made.spin(lambda: state_of(made) == "fault")
+    assert made[GuardNode].guard.reason == "the controller is in fault"
+    said = lambda: [m.status[0] for m in diagnostics if m.status[0].name == "guard"]  # noqa: E731
+    assert made.spin(lambda: said()[-1].message == "fault: the controller is in fault")
+    values = {pair.key: pair.value for pair in said()[-1].values}
+    assert {"state", "reason", "state_age_ms", "command_age_ms", "commands_in_time", "dropped", "faults"} <= set(values)
+    assert said()[-1].level == topics.ERROR and values["faults"] == "1"
+    seen = [status.message.split(":")[0] for status in said()]
+    assert {"hold", "armed", "stopped", "fault"} <= set(seen)
+
+
+@pytest.mark.parametrize(("topic", "message", "words"), [
+    (topics.ASKED, Float64MultiArray(data=[1.0]), "expected 2 values, one per joint, got 1"),
+    (topics.ASKED, Float64MultiArray(data=[1.0, NAN]), "expected finite values"),
+    ("joint_states", JointState(name=["shoulder"], position=[0.0], velocity=[0.0]), "no joint elbow"),
+    ("joint_states", JointState(name=["shoulder", "elbow"], position=[NAN, 0.0], velocity=[0.0] * 2), "finite"),
+    ("joint_states", JointState(name=["shoulder", "elbow"], position=[0.0] * 2), "JointState.velocity: expected one"),
+])
+def test_messages_that_cannot_be_used_are_faults(rig, capfd, topic, message, words):
+    made, _, _, answer = in_lockstep(rig, guard__patience=10**6)
+    answer()
+    made.say(topic, message)
+    assert made.spin(lambda: state_of(made) == "fault")
+    assert words in made[GuardNode].guard.reason
+    assert f"{topic} dropped" in capfd.readouterr().err
+
+
+def test_where_a_joint_cannot_be_braked_nothing_is_sent(rig, capfd):
+    made = rig(GuardNode, PlantNode, robot__deceleration=[0.0, 20.0], **SHORT)
+    sent = made.listen(Float64MultiArray, topics.COMMANDS)
+    made.spin_for(0.5)
+    assert not sent and state_of(made) == "unconfigured"
+    assert "no limit without deceleration" in capfd.readouterr().err
+
+
+def test_states_that_stop_in_real_time_are_a_fault_and_the_effort_goes_to_zero(rig):
+    made = rig(*RING, plant__pace="realtime", guard__state_age=1.0, guard__gravity="robot",
+               controller__watchdog=0.0)
+    sent = made.listen(Float64MultiArray, topics.COMMANDS)
+    assert made.call("controller/hold")[0]
+    made.arm()
+    assert made.spin(lambda: any(np.any(command.data) for command in sent))
+    made[PlantNode].pace.run(False)
+    assert made.spin(lambda: state_of(made) == "fault")
+    assert "no joint state for" in made[GuardNode].guard.reason
+    assert made.spin(lambda: not np.any(sent[-1].data))
+    count = len(sent)
+    assert made.spin(lambda: len(sent) > count + 5)  # and goes on saying so
+
+
+def test_its_last_effort_is_zero(rig):
+    made = rig(PlantNode, GuardNode, plant__pace="realtime", guard__gravity="model")
+    sent = made.listen(Float64MultiArray, topics.COMMANDS)
+    assert made.spin(lambda: sent and np.abs(sent[-1].data).max() > 5.0)
+    made[GuardNode].close()
+    assert made.spin(lambda: not np.any(sent[-1].data))
+    steps = np.abs(np.diff([command.data for command in sent], axis=0))
+    assert (steps <= made[GuardNode].robot.effort_rate_limit * 0.02 * (1 + 1e-9)).all()
+
+
+def test_armed_at_start_is_for_lockstep_only(rig):
+    with pytest.raises(ConfigError, match=r"guard.arm_at_start: only where plant.pace is lockstep"):
+        rig(GuardNode, plant__pace="realtime", guard__arm_at_start=True)
+
+
+def test_a_controller_that_faults_makes_the_arm_hold(rig):
+    made = rig(*RING)
+    made.call("controller/hold")
+    assert made.spin(lambda: made[ControllerNode].controller.mode == "hold" and state_of(made) == "armed")
+    made[ControllerNode]._fault("deliberate")
+    assert made.spin(lambda: state_of(made) == "fault")
+    periods = made[PlantNode].pace.periods
+    assert made.spin(lambda: made[PlantNode].pace.periods > periods + 60)
+    assert np.abs(made[PlantNode].plant.true_state()[1]).max() < 0.05

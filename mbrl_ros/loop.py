@@ -21,7 +21,8 @@ class Plant(Protocol):
 class Learner(Protocol):
     """What gives a model at every state: OnlineLearner, and the oracle of the scenario."""
 
-    prediction_error: float
+    @property
+    def prediction_error(self) -> float: ...
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics: ...
 

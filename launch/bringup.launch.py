@@ -9,7 +9,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
-from mbrl_ros.nodes.bringup import ARGUMENTS, check, node_names, parameters
+from mbrl_ros.nodes.bringup import ARGUMENTS, check, enclave, node_names, parameters
 
 
 def nodes(context):
@@ -18,7 +18,7 @@ def nodes(context):
     given = {name: ParameterValue(value, value_type=type(value)) for name, value in parameters(values).items()}
     files = [values["params_file"]] if values["params_file"] else []
     return [Node(package="mbrl_ros", executable=f"{name}_node", name=name, namespace=values["namespace"],
-                 parameters=[*files, given], output="screen", emulate_tty=True,
+                 parameters=[*files, given], ros_arguments=enclave(values, name), output="screen", emulate_tty=True,
                  on_exit=Shutdown(reason=f"{name} has ended"))
             for name in node_names(values)]
 

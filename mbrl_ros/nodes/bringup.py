@@ -27,6 +27,7 @@ ARGUMENTS = {  # name: (default, description)
     "params_file": ("", "a ROS parameter file for all nodes; it wins over the four files named above"),
     "priority": ("0", "real-time priority (SCHED_FIFO) of the ring, 1 to 99; 0: none"),
     "namespace": ("", "in front of all relative names, for a second robot"),
+    "enclave": ("", "SROS 2: the node NAME runs in the enclave <this>/NAME; empty: in the default one"),
 }
 GRACE = 1.1  # [s] for a process to end before it is killed
 GUARD_GRACE = 0.6  # [s] likewise for the guard, after all others
@@ -73,6 +74,11 @@ def node_arguments(values: dict[str, str]) -> list[str]:
     return arguments
 
 
+def enclave(values: dict[str, str], name: str) -> list[str]:
+    """ROS arguments that put this node into its enclave."""
+    return ["--enclave", f"{values['enclave'].rstrip('/')}/{name}"] if values["enclave"] else []
+
+
 def node_names(values: dict[str, str]) -> list[str]:
     """Which nodes run; the guard first, and the plant last, so that the others miss little of it."""
     names = ["estimator", "learner", "controller"]
@@ -84,8 +90,8 @@ class Processes:
 
     def __init__(self, values: dict[str, str], extra: list[str] | None = None):
         arguments = [*node_arguments(values), "-p", f"process.parent:={os.getpid()}", *(extra or [])]
-        self._all = {name: subprocess.Popen([sys.executable, "-m", f"mbrl_ros.nodes.{name}_node", *arguments],
-                                            start_new_session=True, env=dict(os.environ))
+        self._all = {name: subprocess.Popen([sys.executable, "-m", f"mbrl_ros.nodes.{name}_node", *arguments,
+                                             *enclave(values, name)], start_new_session=True, env=dict(os.environ))
                      for name in node_names(values)}
 
     def ended(self) -> tuple[str, int] | None:

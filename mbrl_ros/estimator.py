@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_ros.config import param
+from mbrl_ros.fields import sane
 from mbrl_ros.reading_noise import ReadingNoise
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
@@ -51,8 +52,13 @@ class JointFilter:
         """One measurement in, at most one estimate out; position and velocity are in the order of robot.joints.
 
         None for an observation that is not newer than the last one, and for one that is closer than 0.9 periods to
-        the last estimate, which is filtered but not published.
+        the last estimate, which is filtered but not published. Raises MessageError, and forgets the observation, where
+        it holds what is not finite, or absurd: no later reading could make up for it.
         """
+        for what in ("position", "velocity", "effort"):
+            values = getattr(observation, what)
+            if values is not None:
+                sane(what, values, self.robot.joints)
         last, period = self.state, self.robot.period * 1e9
         if last is not None and 0 <= last.time - observation.time <= period:
             return None

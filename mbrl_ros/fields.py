@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from typing import Any
 
 import numpy as np
 
 from mbrl_ros.types import Array
+
+ABSURD = 1e6  # beyond it no position, speed, effort or entry of a model is one to act on or to learn from
 
 Message = Any  # a ROS message, or a look-alike built from the same .msg file
 
@@ -42,22 +44,22 @@ def as_array(values: Any) -> Array:
 
 
 def write(message: Message, field: str, values: Any, shape: tuple[int, ...], labels: Sequence[str] = (),
-          check: bool = True) -> None:
+          check: bool = True, largest: float = ABSURD) -> None:
     what = f"{_name(message)}.{field}"
     values = expect(what, as_array(values), shape)
     if check:
-        finite(what, values, labels)
+        sane(what, values, labels, largest)
     setattr(message, field, array("d", values.tobytes()))  # the generated code copies it as a block; a list it does not
 
 
 def read(message: Message, field: str, shape: tuple[int, ...], labels: Sequence[str] = (),
-         check: bool = True) -> Array:
+         check: bool = True, largest: float = ABSURD) -> Array:
     what = f"{_name(message)}.{field}"
     values = np.array(getattr(message, field), dtype=np.float64)
     if values.shape != (prod(shape),):
         raise MessageError(f"{what}: expected {' x '.join(map(str, shape))} values, got {values.size}")
     values = values.reshape(shape)
-    return finite(what, values, labels) if check else values
+    return sane(what, values, labels, largest) if check else values
 
 
 def pick(message: Message, field: str, index: Sequence[int], size: int, labels: Sequence[str]) -> Array:
@@ -66,7 +68,7 @@ def pick(message: Message, field: str, index: Sequence[int], size: int, labels: 
     values = np.asarray(getattr(message, field), dtype=np.float64)
     if values.shape != (size,):
         raise MessageError(f"{what}: expected {size} values, one per name, got {values.size}")
-    return finite(what, values[index], labels)
+    return sane(what, values[index], labels)
 
 
 def expect(what: str, values: Array, shape: tuple[int, ...]) -> Array:
@@ -75,12 +77,15 @@ def expect(what: str, values: Array, shape: tuple[int, ...]) -> Array:
     return values
 
 
-def finite(what: str, values: Array, labels: Sequence[str] = ()) -> Array:
-    """values (k,) or (k, ...), with one label for each of the k; the error names the first that is NaN or infinite."""
-    if not np.isfinite(values).all():
-        at = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+def sane(what: str, values: Array, labels: Sequence[str] = (), largest: float = ABSURD) -> Array:
+    """values (k,) or (k, ...), with one label for each of the k; the error names the first that is NaN, infinite, or
+    larger than `largest` in size."""
+    bad = ~((np.abs(values) <= largest) & np.isfinite(values))
+    if bad.any():
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
         of = f" of {labels[at[0]]}" if len(labels) else f"[{', '.join(map(str, at))}]"
-        raise MessageError(f"{what}{of} is {values[at]}; expected finite values")
+        bounded = f" of at most {largest:g}" if largest < inf else ""
+        raise MessageError(f"{what}{of} is {values[at]:g}; expected finite values{bounded}")
     return values
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mbrl_ros.config import param
+from mbrl_ros.fields import ABSURD
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
@@ -35,7 +36,6 @@ BRAKES = 2.0  # gain of the brakes, in units of the damping of the hold
 JUMP = 2.0  # times what a joint may move between two states; more is an encoder that jumped
 NOISE = 0.02  # [rad or m] that a position may be off besides
 CARRIED = 0.5  # [s] time constant of the effort that counts as weight where nobody knows better
-ABSURD = 1e6  # positions, speeds and efforts beyond it are not measured ones
 FORGIVEN = 1.001  # of a step of the ramp: clocks round
 OFTEN = 0.6  # control periods between joint states, twice in a row, up to which "at least twice a period" holds
 REMEMBERED = 50  # joint states that a command may answer

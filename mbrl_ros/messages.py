@@ -2,8 +2,8 @@
 
 Imports no ROS: `to_` is given the message class, `from_` takes whatever has the fields (a received message, or one read
 from a recording). There and back is exact. Both directions check everything and raise MessageError with one line that
-names the field: sizes, ranges, and that nothing on the ring is NaN or infinite. Values own their arrays: received
-fields are copied, so a value outlives its message.
+names the field: sizes, ranges, and that nothing on the ring is NaN, infinite or absurdly large. Values own their
+arrays: received fields are copied, so a value outlives its message.
 """
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mbrl_ros import fields
-from mbrl_ros.fields import Message, MessageError, count, finite, number, read, read_stamp, write, write_stamp
+from mbrl_ros.fields import ABSURD, Message, MessageError, count, number, read, read_stamp, sane, write, write_stamp
 from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate
 from mbrl_ros.types import LinearGaussianPolicy as Policy
 
 STATUSES = ("converged", "iteration_limit", "line_search_failed", "not_finite", "late")  # in capitals: Plan's constants
 NOT_FINITE = STATUSES[3]
+VARIANCE = ABSURD**2  # the largest
 
 MessageClass = Callable[[], Message]
 
@@ -140,7 +141,7 @@ def _fill_state(message: Message, estimate: StateEstimate, layout: Layout) -> No
     message.step = count("StateEstimate.step", estimate.step)
     message.state_names, message.joint_names = list(names), list(joints)
     write(message, "mean", estimate.belief.mean, (n,), names)
-    write(message, "covariance", estimate.belief.cov, (n, n), names)
+    write(message, "covariance", estimate.belief.cov, (n, n), names, largest=VARIANCE)
     write(message, "effort", estimate.effort, (m,), joints)
 
 
@@ -151,7 +152,8 @@ def from_state_estimate(message: Message, layout: Layout | None = None) -> State
         fields.same("StateEstimate.state_names", names, layout.state_names)
         fields.same("StateEstimate.joint_names", joints, layout.joints)
     n, m = len(names), len(joints)
-    belief = Gaussian(read(message, "mean", (n,), names), read(message, "covariance", (n, n), names))
+    belief = Gaussian(read(message, "mean", (n,), names),
+                      read(message, "covariance", (n, n), names, largest=VARIANCE))
     return StateEstimate(read_stamp(message.header.stamp), int(message.episode), int(message.step), belief,
                          read(message, "effort", (m,), joints))
 
@@ -172,9 +174,9 @@ def to_local_dynamics(cls: MessageClass, model: LocalModel, layout: Layout) -> M
     write(message, "state_matrix", F[:, :n], (n, n))
     write(message, "input_matrix", F[:, n:], (n, m))
     write(message, "offset", model.dynamics.f, (n,), layout.state_names)
-    write(message, "covariance", model.dynamics.Sigma, (n, n))
+    write(message, "covariance", model.dynamics.Sigma, (n, n), largest=VARIANCE)
     if model.dynamics.leverage is not None:
-        write(message, "leverage", model.dynamics.leverage, (1 + n + m, 1 + n + m))
+        write(message, "leverage", model.dynamics.leverage, (1 + n + m, 1 + n + m), largest=np.inf)
     message.period = fields.positive("LocalDynamics.period", model.period)
     message.sample_weight = number("LocalDynamics.sample_weight", model.sample_weight)
     message.prediction_error = number("LocalDynamics.prediction_error", model.prediction_error)
@@ -185,8 +187,9 @@ def from_local_dynamics(message: Message, layout: Layout | None = None) -> Local
     state = from_state_estimate(message.state, layout)
     n, m = len(state.belief.mean), len(state.effort)
     F = np.hstack([read(message, "state_matrix", (n, n)), read(message, "input_matrix", (n, m))])
-    leverage = read(message, "leverage", (1 + n + m, 1 + n + m)) if len(message.leverage) else None
-    dynamics = LinearGaussianDynamics(F, read(message, "offset", (n,)), read(message, "covariance", (n, n)), leverage)
+    leverage = (read(message, "leverage", (1 + n + m, 1 + n + m), largest=np.inf) if len(message.leverage) else None)
+    dynamics = LinearGaussianDynamics(F, read(message, "offset", (n,)),
+                                      read(message, "covariance", (n, n), largest=VARIANCE), leverage)
     return LocalModel(state, dynamics, fields.positive("LocalDynamics.period", message.period),
                       number("LocalDynamics.sample_weight", message.sample_weight),
                       number("LocalDynamics.prediction_error", message.prediction_error))
@@ -209,10 +212,10 @@ def to_plan(cls: MessageClass, report: PlanReport) -> Message:
     message.cost = number("Plan.cost", plan.cost, check)
     message.solve_time = number("Plan.solve_time", report.solve_time)
     message.horizon = T
-    write(message, "states", plan.states, (T + 1, n), check=check)
-    write(message, "efforts", efforts, (T, m), check=check)
+    write(message, "states", plan.states, (T + 1, n), check=check, largest=np.inf)
+    write(message, "efforts", efforts, (T, m), check=check, largest=np.inf)
     K = fields.expect("Plan.gains", fields.as_array(plan.policy.K), (T, m, n))
-    write(message, "gains", K if K.any() else K[:0], (T if K.any() else 0, m, n), check=check)
+    write(message, "gains", K if K.any() else K[:0], (T if K.any() else 0, m, n), check=check, largest=np.inf)
     return message
 
 
@@ -223,9 +226,9 @@ def from_plan(message: Message, layout: Layout) -> PlanReport:
     if status is None:
         raise MessageError(f"Plan.status: expected one of the constants of Plan, got {message.status}")
     check = status != NOT_FINITE
-    states = read(message, "states", (T + 1, n), check=check)
-    efforts = read(message, "efforts", (T, m), check=check)
-    K = read(message, "gains", (T, m, n), check=check) if len(message.gains) else np.zeros((T, m, n))
+    states = read(message, "states", (T + 1, n), check=check, largest=np.inf)
+    efforts = read(message, "efforts", (T, m), check=check, largest=np.inf)
+    K = read(message, "gains", (T, m, n), check=check, largest=np.inf) if len(message.gains) else np.zeros((T, m, n))
     policy = Policy(states[:-1], efforts, K, np.zeros((T, m)), np.zeros((T, m, m)))
     cost = number("Plan.cost", message.cost, check)
     plan = Plan(policy, states, efforts, cost, status, int(message.iterations))
@@ -275,7 +278,7 @@ def from_effort_command(message: Message, m: int) -> Command:
         raise MessageError(f"effort command: expected {m} values, one per joint, got {data.size}")
     label = message.layout.dim[0].label if len(message.layout.dim) else ""
     answers = int(label) if label.isascii() and label.isdigit() and len(label) < 20 else None
-    return Command(finite("effort command", data), answers)
+    return Command(sane("effort command", data), answers)
 
 
 # --- geometry_msgs/PoseStamped <-> Target
@@ -285,7 +288,7 @@ def to_target(cls: MessageClass, target: Target) -> Message:
     message = cls()
     write_stamp(message.header.stamp, target.time)
     message.header.frame_id = target.frame
-    position = finite("target", fields.expect("target", fields.as_array(target.position), (3,)), "xyz")
+    position = sane("target", fields.expect("target", fields.as_array(target.position), (3,)), "xyz")
     message.pose.position.x, message.pose.position.y, message.pose.position.z = position.tolist()
     message.pose.orientation.w = 1.0
     return message
@@ -294,5 +297,5 @@ def to_target(cls: MessageClass, target: Target) -> Message:
 def from_target(message: Message) -> Target:
     """The orientation is not used, and the frame is passed on unchecked."""
     p = message.pose.position
-    return Target(finite("target", np.array([p.x, p.y, p.z], dtype=np.float64), "xyz"), message.header.frame_id,
+    return Target(sane("target", np.array([p.x, p.y, p.z], dtype=np.float64), "xyz"), message.header.frame_id,
                   read_stamp(message.header.stamp))

@@ -6,6 +6,7 @@ import pytest
 from arms import make
 
 from mbrl_ros.estimator import Config, JointFilter
+from mbrl_ros.fields import MessageError
 from mbrl_ros.types import Observation
 
 PERIOD = 20_000_000  # [ns]
@@ -74,6 +75,19 @@ def test_stamps(stamps, episodes):
     estimator = JointFilter(make(), Config())
     states = [estimator.update(observe(s)) for s in stamps]
     assert [None if s is None else s.episode for s in states] == episodes
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1e300, 1.1e6])
+@pytest.mark.parametrize("what", ["q", "qd", "effort"])
+def test_what_no_later_reading_could_make_up_for_is_refused(what, bad):
+    """And forgotten: the estimates that follow are those of a filter that never saw it."""
+    estimator, other = JointFilter(make(), Config()), JointFilter(make(), Config())
+    for k in range(1, 12):
+        if k % 5 == 0:
+            with pytest.raises(MessageError, match=r"of elbow is .*; expected finite values of at most 1e\+06"):
+                estimator.update(observe(k, **{what: (0.1, bad)}))
+        good = observe(k, (0.01 * k, 0.2))
+        assert np.array_equal(estimator.update(good).belief.mean, other.update(good).belief.mean)
 
 
 def test_velocity_is_found_without_a_velocity_reading():

@@ -18,7 +18,7 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 LAYERS = [
     {'types', 'gaussian'},
     {'config', 'robot', 'base_policy', 'excitation', 'latency', 'path', 'reading_noise', 'task', 'world', 'models',
-     'policy', 'fields', 'messages'},
+     'policy', 'trust', 'fields', 'messages'},
     {'planners'},
     {'plant', 'estimator', 'learner', 'controller', 'guard', 'replay'},
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},

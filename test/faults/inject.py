@@ -23,6 +23,7 @@ from mbrl_ros import assembly, config, guard
 from mbrl_ros.config import Names
 from mbrl_ros.controller import EXCITE, FAULT, HOLD, REACH
 from mbrl_ros.drive import Drive
+from mbrl_ros.fields import MessageError
 from mbrl_ros.guard import ARMED, Guard, Limits
 from mbrl_ros.models.prior import fit
 
@@ -144,11 +145,13 @@ class Injector:
 
     def _ring(self, shown):
         """Command and the stamp it answers; None where none is sent."""
-        usable = shown is not None and guard.plausible(shown.position) and guard.plausible(shown.velocity)
-        if not usable or self.fault in ("estimator_dead", "names"):
-            return None, None  # the estimator drops it
+        if shown is None or self.fault in ("estimator_dead", "names"):
+            return None, None
         try:
             state = self.estimator.update(shown)
+        except MessageError:  # what the estimator's node drops
+            return None, None
+        try:
             if state is None:
                 return None, None
             if self.fault == "learner_dead":

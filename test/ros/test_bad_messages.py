@@ -51,6 +51,7 @@ def estimator(rig):
     ({"effort": ()}, "effort: expected 2 values, one per name, got 0"),
     ({"position": (NAN, 0.9)}, "position of shoulder is nan; expected finite values"),
     ({"velocity": (0.0, INF)}, "velocity of elbow is inf; expected finite values"),
+    ({"position": (0.6, 1e300)}, "position of elbow is 1e+300; expected finite values of at most 1e+06"),
     ({"effort": (-INF, 0.0)}, "effort of shoulder is -inf; expected finite values"),
 ])
 def test_states_that_cannot_be_used_are_dropped(estimator, capfd, bad, words):

@@ -266,6 +266,7 @@ def run(robot, ticks, seed):
     by_fault = {name: {"times": 0, "held": 0, "to_hold_periods_max": 0} for name in Injector.FAULTS}
     missed, n = Counter(), 0
     restless: dict[str, float] = {}
+    slowest = 0
     order = list(Injector.FAULTS)
     while injector.samples < ticks:
         if n % len(order) == 0:
@@ -291,16 +292,19 @@ def run(robot, ticks, seed):
             missed[name] += 1
         injector.end()
         injector.guard.fail("end of the fault")
+        speeds = []
         for _ in range(REST):
             injector.tick()
-        speed = np.abs(injector.plant.true_state()[1]).max()
-        if speed > SLOW and name not in RESTLESS:
-            restless[name] = max(restless.get(name, 0.0), round(float(speed), 3))
+            speeds.append(float(np.abs(injector.plant.true_state()[1]).max()))
+        if name not in RESTLESS:  # at rest, the disturbance alone moves a joint beyond SLOW now and then
+            slowest = max(slowest, next((i for i, speed in enumerate(speeds, 1) if speed <= SLOW), REST))
+            if min(speeds) > SLOW:
+                restless[name] = max(restless.get(name, 0.0), round(min(speeds), 3))
     must = [by_fault[name]["to_hold_periods_max"] for name in Injector.MUST_HOLD]
     return {"robot": robot, "seed": seed, "ticks": injector.samples, "violations": sum(injector.violations.values()),
             "violations_by_limit": dict(injector.violations), "fault_to_hold_periods_max": max(must),
             "fault_to_hold_ms_max": max(must) * 1e3 * injector.robot.period, "not_held": dict(missed),
-            "moving_after_a_second": restless, "by_fault": by_fault}
+            "to_rest_periods_max": slowest, "moving_after_a_second": restless, "by_fault": by_fault}
 
 
 def main():
@@ -314,9 +318,10 @@ def main():
     figures = {**run(a.robot, a.ticks, a.seed), "seconds": round(time.monotonic() - began, 1)}
     folder = config.new_folder(a.output)
     (folder / "faults.json").write_text(json.dumps(figures, indent=1))
-    shown = ("ticks", "violations", "fault_to_hold_periods_max", "not_held", "moving_after_a_second", "seconds")
+    shown = ("ticks", "violations", "fault_to_hold_periods_max", "not_held", "to_rest_periods_max",
+             "moving_after_a_second", "seconds")
     print("  ".join(f"{key} {figures[key]}" for key in shown), f"-> {folder / 'faults.json'}")
-    return 1 if figures["violations"] or figures["not_held"] else 0
+    return int(any(figures[key] for key in ("violations", "not_held", "moving_after_a_second")))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def test_no_fault_gets_past_the_guard():
     assert figures["ticks"] >= TICKS
     assert figures["violations_by_limit"] == {} and figures["not_held"] == {}
     assert figures["fault_to_hold_periods_max"] <= 2
+    assert figures["moving_after_a_second"] == {} and figures["to_rest_periods_max"] > 1
     assert set(figures["by_fault"]) == set(Injector.FAULTS)
     assert all(of["times"] for of in figures["by_fault"].values())
 

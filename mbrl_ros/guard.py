@@ -139,6 +139,7 @@ class Hold:
 
     def __init__(self, limits: Limits, integral: float):
         self._limits, self._gain = limits, integral
+        self.position: Array = None  # it has none: it begins with the next state
 
     def begin(self, q: Array, effort: Array) -> None:
         """Here; `effort` (m,) is what rest takes, until the integral knows better."""
@@ -168,14 +169,14 @@ class Guard:
         self._sent: float | None = None  # when
         self._carried = np.zeros(len(limits.effort))
         self._stamps: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)  # of joint states [ns], when they came
-        self._interval = self._ahead = period  # [s] between joint states: to reckon with, and the newest
-        self._q = self._qd = np.zeros(len(limits.effort))
+        self._interval = self._apart = period  # [s] between joint states: to reckon with, and the newest
+        self._q: Array  # of the newest joint state
+        self._qd: Array
         self._first = HOLD  # the state after `unconfigured`
-        self._lost = False  # the hold has no position: it begins with the next state
-        self._command = np.zeros(len(limits.effort))
+        self._command: Array  # in use
         self._asked = -np.inf  # when the state came that the command in use answers
         self._early: tuple[Array, int] | None = None  # a command that came before the state it answers
-        self._armed = -np.inf  # when
+        self._armed: float  # when
 
     # --- what comes in
 
@@ -183,13 +184,13 @@ class Guard:
         """A joint state: stamp [ns], q, qd (m,). False where it is of no use."""
         if not (plausible(q) and plausible(qd)):
             return self._unusable("joint states that are not finite")
-        newest = self._stamps[-1] if self._stamps else None
-        behind = 0 if newest is None else newest[0] - stamp
-        if newest is not None and 0 <= behind <= 1e9 * self.period:  # further back: another clock
-            self.dropped += 1
-            return False
-        if newest is not None:
-            self._compare(q, -1e-9 * behind, now - newest[1])
+        if self._stamps:
+            newest, came = self._stamps[-1]
+            behind = newest - stamp
+            if 0 <= behind <= 1e9 * self.period:  # further back: another clock
+                self.dropped += 1
+                return False
+            self._compare(q, abs(1e-9 * behind), now - came)
         self._stamps.append((stamp, now))
         self._q, self._qd = np.array(q), np.array(qd)
         self._begin(now)
@@ -198,13 +199,13 @@ class Guard:
             self.commanded(effort, stamp, now)
         return True
 
-    def _compare(self, q: Array, ahead: float, since: float) -> None:
-        """With the state before; `ahead` [s] by the stamps, `since` by the clock."""
-        longer, self._ahead = max(ahead, self._ahead), ahead
-        self._interval = longer if 0 < ahead and longer <= OFTEN * self.period else self.period
+    def _compare(self, q: Array, apart: float, since: float) -> None:
+        """With the state before; `apart` [s] by the stamps, `since` by the clock."""
+        longer, self._apart = max(apart, self._apart), apart
+        self._interval = longer if longer <= OFTEN * self.period else self.period
         moved = np.abs(q - self._q)
         if (moved > JUMP * self.limits.overspeed * max(since, self._interval) + NOISE).any():
-            self._lost = True
+            self._hold.position = None
             self.fail(f"joint {int(np.argmax(moved))} jumped by {moved.max():.3g}")
 
     def _begin(self, now: float) -> None:
@@ -214,9 +215,8 @@ class Guard:
             self.fail(f"joint {int(np.argmax(fast))} is too fast: {self._qd[fast][0]:.3g}")
         if self.state == UNCONFIGURED and not self.limits.problem():
             self._enter(self._first, "configured" if self._first == HOLD else "emergency stop")
-        elif self._lost:
+        if self._hold.position is None:
             self._hold.begin(self._q, self._resting())
-        self._lost = False
 
     def commanded(self, effort: Array, answers: int | None, now: float) -> bool:
         """A command (m,) that answers the state with that stamp [ns], if it says so. False where it is of no use."""
@@ -224,10 +224,10 @@ class Guard:
             return self._unusable("commands that are not finite, or not one a joint")
         came = now
         if answers is not None:
-            times = dict(self._stamps)
-            if answers not in times and (not self._stamps or answers > self._stamps[-1][0]):
+            if not self._stamps or answers > self._stamps[-1][0]:
                 self._early = (np.array(effort), answers)
                 return False
+            times = dict(self._stamps)
             if answers not in times or times[answers] <= self._asked:
                 self.dropped += 1
                 return False
@@ -287,7 +287,7 @@ class Guard:
             self._enter(STOPPED, "emergency stop")
 
     def _enter(self, state: str, reason: str) -> None:
-        if state != ARMED:
+        if state != ARMED and self._hold.position is not None:
             self._hold.begin(self._q, self._resting())
         self.state, self.reason = state, reason
 
@@ -329,38 +329,41 @@ class Guard:
         if self.state == UNCONFIGURED:
             return None
         self.check(now)
-        elapsed = self.period if self._sent is None else now - self._sent
-        self._sent = now
+        elapsed = self._elapsed(now)
         limit, weight = self.limits.effort, self._carries()
         if self.fresh(now):
             low, high = brakes(self.limits, self._q, self._qd, weight)
             target = np.clip(np.nan_to_num(self._target(now, min(elapsed, self.period), weight)), low, high)
         else:
-            self._lost, target = True, weight + self._resting()  # nothing to damp by
+            self._hold.position, target = None, weight + self._resting()  # nothing to damp by
         effort = self._ramp.follow(np.clip(target, -limit, limit), elapsed, self._interval)
         self._carried = self._carried + min(1.0, elapsed / CARRIED) * (effort - self._carried)
         return effort
 
     def release(self, now: float) -> Array:
         """The effort (m,) to send instead, on the way to none at all."""
+        return self._ramp.follow(np.zeros(len(self.limits.effort)), self._elapsed(now), self.period)
+
+    def _elapsed(self, now: float) -> float:
+        """[s] since something was sent, which it is now."""
         elapsed = self.period if self._sent is None else now - self._sent
         self._sent = now
-        return self._ramp.follow(np.zeros(len(self._q)), elapsed, self.period)
+        return elapsed
 
     def _carries(self) -> Array:
         """The weight (m,), where the guard carries it."""
-        return np.zeros(len(self._q)) if self._weight is None else np.nan_to_num(self._weight(self._q))
+        if self._weight is None:
+            return np.zeros(len(self.limits.effort))
+        return np.clip(np.nan_to_num(self._weight(self._q)), -self.limits.effort, self.limits.effort)
 
     def _target(self, now: float, elapsed: float, weight: Array) -> Array:
         if self.state == STOPPED:
             return weight + self._resting() - self.limits.damping * self._qd
-        blended = 1.0 if self.config.blend == 0 else min(1.0, (now - self._armed) / self.config.blend)
-        if self.state == ARMED and blended == 1.0:
-            return self._command
         held = weight + self._hold.effort(self._q, self._qd, elapsed)
-        if self.state == ARMED:
-            return (1 - blended) * held + blended * self._command
-        return held
+        if self.state != ARMED:
+            return held
+        blended = min(1.0, (now - self._armed) / self.config.blend) if self.config.blend else 1.0
+        return (1 - blended) * held + blended * self._command
 
 
 def plausible(values: Array) -> bool:

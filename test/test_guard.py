@@ -304,6 +304,35 @@ def test_late_repeated_and_reordered_commands_are_dropped():
     assert g.dropped == 4 and np.array_equal(g.effort(3 * H), [3.0, 0.0])
 
 
+def test_what_it_is_given_may_be_overwritten():
+    g, q, qd, effort = armed(), np.array([0.1, 0.0]), np.array([0.2, 0.0]), np.array([3.0, 1.0])
+    g.commanded(effort, 1 + NS, 0.9 * H)  # early
+    effort[:] = 9.0
+    g.measured(1 + NS, q, qd, H)
+    q[:], qd[:] = 0.9, 3.0
+    assert np.array_equal(g.effort(H), [3.0, 1.0])
+    effort[:] = 3.0
+    g.measured(1 + 2 * NS, ZERO, ZERO, 2 * H)
+    g.commanded(effort, 1 + 2 * NS, 2 * H)
+    effort[:] = 9.0
+    assert np.array_equal(g.effort(2 * H), [3.0, 3.0])
+    g.measured(1 + 3 * NS, q * 0, qd * 0, 3 * H)
+    q, qd = np.array([0.1, 0.0]), np.array([0.2, 0.0])
+    g.measured(1 + 4 * NS, q, qd, 4 * H)
+    q[:], qd[:] = 0.9, 3.0
+    g.estop()
+    assert np.allclose(g.effort(4 * H), [-0.2 * 8.0, 0.0])
+    g.reset()
+    g.measured(1 + 5 * NS, np.array([0.1, 0.0]), ZERO, 5 * H)
+    assert np.allclose(g.effort(5 * H), 0.0)
+
+
+def test_an_answer_to_the_newest_state_is_never_early():
+    g = armed()
+    g.measured(1 + NS, ZERO, ZERO, H)
+    assert g.commanded(ZERO, 1 + NS, H)
+
+
 def test_commands_that_say_nothing_of_what_they_answer_count_from_when_they_come():
     g = armed()
     g.measured(1 + NS, ZERO, ZERO, H)
@@ -370,6 +399,30 @@ def test_no_state_for_two_periods_is_a_fault_and_nothing_is_pushed():
     assert (g.state, g.reason) == (FAULT, "no joint state for 0.050 s")
 
 
+def test_on_the_limits_all_is_well():
+    """Each is crossed by the next larger number, not by the limit itself."""
+    assert guard.plausible(np.array([guard.ABSURD, -guard.ABSURD]))
+    g = armed()
+    moved = guard.JUMP * 6.0 * H + guard.NOISE
+    g.measured(1 + NS, np.array([moved, 0.0]), np.array([6.0, -8.0]), H)
+    assert g.state == ARMED
+    for _ in range(2):
+        g._compare(g._q, guard.OFTEN * H, H)
+    assert g.quick
+    g, age = make_guard(), guard.FORGIVEN * guard.PERIODS * H
+    tick(g, -1)
+    g.measured(1, ZERO, ZERO, 0.0)
+    assert g.commanded(ZERO, 1, age) and g.in_time == 2
+    g.measured(1 + NS, ZERO, ZERO, age)
+    assert g.commanded(ZERO, 1 + NS, age) and g.in_time == 3
+    g = make_guard()
+    for k in range(1 - WARM, 1):
+        tick(g, k)
+    assert g.arm(age) == ""
+    g.check(age)
+    assert g.state == ARMED
+
+
 def test_ages_can_be_set():
     g = armed(Config(arm_at_start=True, state_age=1.0, command_age=2.0))
     g.check(0.99)
@@ -416,6 +469,7 @@ def test_a_slow_joint_that_comes_late_has_not_jumped():
 def test_it_holds_from_the_first_state_on_and_arms_when_asked():
     g = make_guard()
     assert (g.state, g.reason) == (UNCONFIGURED, "no joint state yet")
+    assert (g.answered, g.in_time, g.dropped) == (0, 0, 0)
     assert g.effort(0.0) is None and g.ages(0.0) == (np.inf, np.inf)
     assert g.arm(0.0) == "unconfigured: no joint state yet"
     for k in range(WARM):
@@ -475,6 +529,15 @@ def test_arming_blends_from_the_hold():
     at_once = warm(Config(blend=0.0))
     at_once.arm(now)
     assert np.array_equal(tick(at_once, WARM, [10.0, -4.0]), [10.0, -4.0])
+
+
+def test_arming_blends_from_where_the_hold_began():
+    g = warm()
+    tick(g, WARM, q=[0.02, 0.0])
+    g.arm(WARM * H)
+    held = -0.02 * g.limits.stiffness[0] * np.array([1.0, 1.0])
+    u = [tick(g, k, q=[0.02, 0.0])[0] for k in (WARM + 1, WARM + 2)]
+    assert np.allclose(u, held * [0.8, 0.6], atol=0.1)
 
 
 def test_armed_at_start_means_from_the_first_command_on_and_only_then():
@@ -597,6 +660,59 @@ def test_after_a_gap_or_a_jump_the_hold_begins_where_the_joints_are():
     assert np.allclose(tick(g, 6, None, q=[-0.9, 0.5]), 0.0)
     assert not np.allclose(tick(g, 7, None, q=[-0.95, 0.5]), 0.0)  # and stays there
     assert g.state == HOLD
+
+
+def test_the_hold_does_not_go_back_to_where_the_joints_were_before_a_gap():
+    g = armed()
+    g.effort(5 * H)
+    assert g.state == FAULT
+    g.reset()  # before any new state
+    assert np.allclose(tick(g, 7, None, q=[0.3, 0.0]), 0.0, atol=0.1)
+    assert np.allclose(tick(g, 8, None, q=[0.3, 0.0]), 0.0, atol=0.1)
+
+
+def test_a_clock_that_keeps_going_back_is_no_fast_one():
+    g = armed()
+    for i in range(1, 4):
+        g.measured(1 - i * 10**9, ZERO, ZERO, i * H)
+        assert not g.quick
+
+
+def test_efforts_asked_for_at_one_instant_share_the_rate():
+    g = armed()
+    u = tick(g, 1, [40.0, 0.0])
+    assert u[0] == pytest.approx(990.0 * H)
+    assert np.array_equal(g.effort(H), u)
+    assert g.effort(1.5 * H)[0] == pytest.approx(1.5 * 990.0 * H, rel=2e-3)
+
+
+def test_what_is_not_finite_or_too_much_is_not_sent_whoever_asks_for_it():
+    g = armed()
+    g._target = lambda *_: np.array([np.nan, 1e3])
+    assert np.allclose(tick(g, 1), [0.0, 500.0 * H])
+    g = armed(Config(arm_at_start=True, gravity="model"), lambda q: np.array([300.0, -np.inf]))
+    for k in range(1, 10):  # no state comes
+        u = g.effort(k * H)
+    assert np.array_equal(u, [40.0, -15.0])
+
+
+def test_after_a_long_break_the_mean_of_what_was_sent_is_what_is_sent():
+    g = armed(Config(arm_at_start=True, gravity="carried", state_age=10.0, command_age=10.0))
+    assert np.allclose(tick(g, 40, [6.0, -2.0]), [6.0, -2.0])
+    assert np.allclose(g._carried, [6.0, -2.0])
+
+
+def test_to_leave_the_effort_goes_down_to_none_at_the_limited_rate():
+    g = make_guard()
+    assert np.array_equal(g.release(0.0), ZERO)
+    g = armed()
+    for k in (1, 2):
+        tick(g, k, [30.0, 0.0])
+    step = 990.0 * H
+    assert g.release(3 * H)[0] == pytest.approx(30.0 - step, abs=0.1)
+    assert g.release(3 * H)[0] == pytest.approx(30.0 - step, abs=0.1)
+    assert g.release(3.5 * H)[0] == pytest.approx(30.0 - 1.5 * step, abs=0.1)
+    assert g.release(5 * H)[0] == 0.0
 
 
 def test_long_pauses_do_not_wind_the_integral_up():

@@ -2,9 +2,9 @@
 
     PYTHONPATH=.:test:$PYTHONPATH python3 test/faults/mutate.py [--only LINE[-LINE]]         # make mutants
 
-`test/test_guard.py` runs against each mutant; the sources stay as they are. Comparisons, arithmetic, boolean operators,
-constants, conditions, returned values, assignments to attributes and calls for their effect are changed. A mutant
-that hangs counts as killed.
+`test/test_guard.py` runs against each mutant, in a fork of one process; the sources stay as they are. Comparisons,
+arithmetic, boolean operators, constants, conditions, returned values, assignments to attributes and calls for their
+effect are changed. A mutant that hangs counts as killed.
 """
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ import os
 import signal
 import sys
 import time
-import types
+import warnings
 from pathlib import Path
 
-import arms  # noqa: F401  imports everything slow, once
 import pytest
 
 import mbrl_ros
@@ -28,7 +27,9 @@ import mbrl_ros.guard
 ROOT = Path(__file__).parents[2]
 FILE = "mbrl_ros/guard.py"
 TESTS = str(ROOT / "test" / "test_guard.py")
+USERS = ("test_guard", "truths")  # who import from it
 PATIENCE = 120  # [s]
+BROKEN = 255  # exit code of a mutant that cannot be imported
 COMPARE = {ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.Lt),
            ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,), ast.In: (ast.NotIn,),
            ast.NotIn: (ast.In,)}
@@ -56,7 +57,7 @@ def changes(node):
         case ast.Constant(value=bool(value)):
             yield ast.Constant(not value)
         case ast.Constant(value=int() | float()):
-            yield ast.Constant(node.value + 1)
+            yield ast.Constant(node.value + 1 if abs(node.value) < 1e3 else 2 * node.value)
         case ast.If() | ast.IfExp():
             for value in (True, False):
                 changed = copy.copy(node)
@@ -121,42 +122,102 @@ def mutants(source):
             yield node.lineno, ast.unparse(node).splitlines()[0], ast.unparse(new).splitlines()[0], ast.unparse(changed)
 
 
-def survives(source):
-    """Whether the tests pass with it: in a fork of this process, which has imported everything slow."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(PATIENCE)
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, 1)
-        os.dup2(devnull, 2)
-        module = types.ModuleType("mbrl_ros.guard")
-        sys.modules["mbrl_ros.guard"] = mbrl_ros.guard = module
-        code = 1
-        with contextlib.suppress(BaseException):
-            exec(compile(source, FILE, "exec"), module.__dict__)
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not needs_neither", TESTS]))
-        os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+class Tests:
+    """Collected once, by pytest, and run once without any change to see which test calls which function, and for how
+    long; then those that call a changed function run: first those that noticed another change to it, the quickest
+    first."""
+
+    def __init__(self, first, last):
+        self.first, self.last = first, last
+        self.calls, self.seconds = {}, {}  # of a test: first lines of the functions it calls; how long it takes
+        self.noticed = set()  # (first lines of the functions, test)
+        self.code = 2
+
+    def pytest_runtestloop(self, session):
+        """Instead of running the tests."""
+        for item in [item for item in session.items if "needs_neither" not in item.name]:  # looks at another process
+            lines, began = set(), time.perf_counter()
+            sys.setprofile(lambda frame, *_, seen=lines: seen.add(frame.f_code.co_firstlineno)
+                           if frame.f_code.co_filename == mbrl_ros.guard.__file__ else None)
+            passed = passes(item)
+            sys.setprofile(None)
+            self.calls[item], self.seconds[item] = lines, time.perf_counter() - began
+            if not passed:
+                print(f"{item.name} fails without any change")
+                return True
+        self.code = self.mutate()
+        return True
+
+    def mutate(self):
+        """Every mutant; 1 where one survives."""
+        source, began, survived = (ROOT / FILE).read_text(), time.monotonic(), 0
+        todo = [m for m in mutants(source) if self.first <= m[0] <= self.last]
+        for line, old, new, changed in todo:
+            if self.survives(changed, functions(source, line)):
+                survived += 1
+                print(f"{FILE}:{line}: survives: {old}  ->  {new}", flush=True)
+        print(f"mutants {len(todo)}  killed {len(todo) - survived}  survived {survived}  "
+              f"seconds {time.monotonic() - began:.0f}")
+        return 1 if survived else 0
+
+    def survives(self, source, inside):
+        """Whether the tests pass with it, in a fork of this process."""
+        concerned = [item for item in self.calls if not inside or self.calls[item] & inside]
+        concerned.sort(key=lambda item: ((inside, item) not in self.noticed, self.seconds[item]))
+        child = os.fork()
+        if child == 0:
+            signal.alarm(PATIENCE)
+            quiet()
+            code = BROKEN
+            with contextlib.suppress(BaseException):
+                swap(source)
+                code = next((i for i, item in enumerate(concerned, 1) if not passes(item)), 0)
+            os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if 0 < code <= len(concerned):
+            self.noticed.add((inside, concerned[code - 1]))
+        return code == 0
+
+
+def quiet():
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def passes(item):
+    """Whether a test does; without pytest's report on why not, which takes longer than the test."""
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("error")
+        item.obj(**(item.callspec.params if hasattr(item, "callspec") else {}))
+        return True
+    return False
+
+
+def functions(source, line):
+    """First lines of the outermost function around a line; none: it runs at import, and concerns all tests."""
+    around = [n for n in ast.walk(ast.parse(source))
+              if isinstance(n, ast.FunctionDef) and n.lineno <= line <= n.end_lineno]
+    return frozenset(start.lineno for n in around for start in (n, *n.decorator_list))
+
+
+def swap(source):
+    """Another guard, for all who have imported from it."""
+    module, old = mbrl_ros.guard, dict(vars(mbrl_ros.guard))
+    exec(compile(source, module.__file__, "exec"), vars(module))
+    for user in [m for name, m in sys.modules.items() if name in USERS]:
+        for name, value in vars(user).items():
+            if name in old and value is old[name]:
+                setattr(user, name, getattr(module, name))
 
 
 def main():
     p = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--only", default="1-100000", help="lines of guard.py")
-    a = p.parse_args()
-    first, _, last = a.only.partition("-")
-    source = (ROOT / FILE).read_text()
-    if not survives(source):
-        print("the tests fail without any change")
-        return 2
-    todo = [m for m in mutants(source) if int(first) <= m[0] <= int(last or first)]
-    began, alive = time.monotonic(), 0
-    for line, old, new, changed in todo:
-        if survives(changed):
-            alive += 1
-            print(f"{FILE}:{line}: survives: {old}  ->  {new}", flush=True)
-    print(f"mutants {len(todo)}  killed {len(todo) - alive}  survived {alive}  "
-          f"seconds {time.monotonic() - began:.0f}")
-    return 1 if alive else 0
+    first, _, last = p.parse_args().only.partition("-")
+    tests = Tests(int(first), int(last or first))
+    pytest.main(["-qqs", "--no-header", "--no-summary", "-p", "no:cacheprovider", TESTS], plugins=[tests])
+    return tests.code
 
 
 if __name__ == "__main__":

@@ -352,9 +352,7 @@ class Guard:
 
     def _carries(self) -> Array:
         """The weight (m,), where the guard carries it."""
-        if self._weight is None:
-            return np.zeros(len(self.limits.effort))
-        return np.clip(np.nan_to_num(self._weight(self._q)), -self.limits.effort, self.limits.effort)
+        return np.zeros(len(self._q)) if self._weight is None else np.nan_to_num(self._weight(self._q))
 
     def _target(self, now: float, elapsed: float, weight: Array) -> Array:
         if self.state == STOPPED:

@@ -26,6 +26,7 @@ from mbrl_ros.task import Task
 from mbrl_ros.trust import Trust
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
 
+AMPLE = 0.25  # part of what a limit leaves at most, beyond which exploration noise is in full
 EXPLORED = 3.0  # [s] for which the excitation under way to the first targets is designed
 
 MODES = IDLE, HOLD, EXCITE, REACH, FAULT = ("idle", "hold", "excite", "reach", "fault")
@@ -42,8 +43,8 @@ class Config:
                          "efforts that the robot reports", -1.0, 3.0)
     explore: bool = param(False, "Without a model, reach by moving the posture of the hold under excitation, so that a "
                           "model can be fitted meanwhile; off: plan with what the learner has")
-    exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2", 0.0, 10.0,
-                               live=True)
+    exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2 and of the "
+                               "margin left to the limits", 0.0, 10.0, live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
     speed_stop: float = param(2.0, "Protective stop above this multiple of robot.velocity_limit", 0.1, 20.0)
     max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)
@@ -237,14 +238,27 @@ class ModelPredictiveController:
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))
 
     def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:
-        """First effort of the plan at x, with exploration noise of covariance proportional to Q_uu^-1."""
+        """First effort of the plan at x, with exploration noise of covariance proportional to Q_uu^-1, and a deviation
+        proportional to the margin left."""
         policy = plan.policy
         u_hat, K, k, x_hat = (np.asarray(a[0].cpu()) for a in (policy.u_hat, policy.K, policy.k, policy.x_hat))
         effort = u_hat + K @ (x - x_hat) + k
         if self.config.exploration > 0:
             L = np.linalg.cholesky(np.asarray(policy.Sigma[0].cpu()))
-            effort = effort + self.config.exploration * L @ self._rng.standard_normal(self.robot.m)
+            size = self.config.exploration * margin_left(self.robot, x, effort)
+            effort = effort + size * L @ self._rng.standard_normal(self.robot.m)
         return np.clip(effort, lower, upper)
+
+
+def margin_left(robot: Robot, x: Array, effort: Array) -> float:
+    """From 1, where no joint is near any of its limits (the soft ends that the guard keeps, speed, effort), down to 0,
+    where one is there: joints are coupled, so the one with the least counts for all."""
+    q, qd = x[robot.slice("joint/position")], x[robot.slice("joint/velocity")]
+    low, high = robot.position_low + robot.position_margin, robot.position_high - robot.position_margin
+    half = np.where(np.isfinite(high - low), 0.5 * (high - low), 1.0)  # without ends there is always room
+    parts = [np.minimum(q - low, high - q) / half, 1 - np.abs(qd) / robot.velocity_limit,
+             1 - np.abs(effort) / robot.effort_limit]
+    return float(np.clip(np.min(parts) / AMPLE, 0.0, 1.0))
 
 
 def _shift(plan: Plan) -> Plan:

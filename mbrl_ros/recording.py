@@ -58,10 +58,20 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
+    @property
+    def failure(self) -> str:
+        """Why nothing more is recorded; empty while all is well."""
+        return f"{self.path}: {self._failure.strerror}" if self._failure else ""
+
+    @property
+    def messages(self) -> int:
+        """So many are in the file."""
+        return sum(self._file.counts.values())
+
     def write(self, topic: str, type_name: str, data: bytes, log_time: int, publish_time: int) -> None:
         """One message; type_name is pkg/msg/Name, data its CDR bytes, times in ns."""
         if self._closed or self._failure:
-            raise RecordingError(f"{self.path}: {self._failure.strerror if self._failure else 'closed'}")
+            raise RecordingError(self.failure or f"{self.path}: closed")
         channel, _ = self._topics.get((topic, type_name)) or self._add(topic, type_name)
         with self._pending_lock:
             self._pending.append((channel, log_time, publish_time, data))

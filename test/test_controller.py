@@ -9,6 +9,7 @@ from arms import double_integrator, make, settings
 
 from mbrl_ros import assembly, base_policy, excitation
 from mbrl_ros.config import ConfigError
+from mbrl_ros.controller import AMPLE, margin_left
 from mbrl_ros.planners import NOT_FINITE
 from mbrl_ros.types import Gaussian, StateEstimate
 
@@ -180,3 +181,39 @@ def test_softer_gains_pull_less():
         policy = base_policy.BasePolicy(robot, excitation.Config(gain=gain))
         pulls.append(policy.act(state(robot, q=robot.home - 0.05), excite=False))
     assert np.allclose(pulls[0], 0.05 * robot.stiffness * (1 + robot.period)) and np.allclose(pulls[1], 0.5 * pulls[0])
+
+
+@pytest.mark.parametrize(("joint", "part"), [(0, 0.5), (1, 0.5), (0, 0.0), (1, -0.5)])
+@pytest.mark.parametrize("what", ["low", "high", "fast", "back", "push", "pull"])
+def test_exploration_shrinks_with_the_margin_left_at_any_limit(what, joint, part):
+    """In full in the middle, in proportion in the last quarter of the way to a limit, none at it and beyond."""
+    robot = make()
+    low, high = robot.position_low + robot.position_margin, robot.position_high - robot.position_margin
+    x, effort, away = state(robot, q=0.5 * (low + high)).belief.mean, np.zeros(2), 1 - AMPLE * part
+    assert margin_left(robot, x, effort) == 1.0
+    sign = -1 if what in ("low", "back", "pull") else 1
+    if what in ("low", "high"):
+        x[joint] += sign * away * 0.5 * (high - low)[joint]
+    elif what in ("fast", "back"):
+        x[2 + joint] = sign * away * robot.velocity_limit[joint]
+    else:
+        effort[joint] = sign * away * robot.effort_limit[joint]
+    assert margin_left(robot, x, effort) == pytest.approx(max(0.0, part))
+
+
+def test_a_joint_without_ends_leaves_room_for_exploration():
+    robot = make()
+    robot.position_low, robot.position_high = np.array([-np.inf, -2.0]), np.array([np.inf, 2.0])
+    assert margin_left(robot, state(robot, q=[50.0, 0.0]).belief.mean, np.zeros(2)) == 1.0
+
+
+def test_at_a_limit_the_noise_is_none():
+    s = settings(controller={"exploration": 10.0})
+    efforts = []
+    for seed in (1, 2):
+        controller = assembly.make_controller(assembly.with_seed(s, seed), make())
+        robot = controller.robot
+        controller.request("reach")
+        efforts.append([controller.act(state(robot, k, qd=robot.velocity_limit), double_integrator(robot))
+                        for k in range(3)])
+    assert np.array_equal(*efforts)

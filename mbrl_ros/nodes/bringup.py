@@ -2,7 +2,8 @@
 
     python3 -m mbrl_ros.nodes.bringup robot:=arm task:=reach planner:=ilqr prior:=ensemble plant:=true log:=false
 
-Ends, with all processes, on SIGINT or SIGTERM, or when one of them ends.
+The controller is configured and activated from here; who is started again by somebody else is not. Ends, with all
+processes, on SIGINT or SIGTERM, or when one of them ends.
 """
 from __future__ import annotations
 
@@ -12,8 +13,11 @@ import subprocess
 import sys
 import time
 
+import rclpy
+
 from mbrl_ros.config import ConfigError
-from mbrl_ros.nodes.spin import USER_ERROR, Ended, Stop
+from mbrl_ros.nodes.manager import Manager
+from mbrl_ros.nodes.spin import USER_ERROR, Ended, Stop, init, make_executor
 
 ARGUMENTS = {  # name: (default, description)
     "robot": ("arm", "name of a file in config/robots or path of a .yaml file"),
@@ -29,6 +33,7 @@ ARGUMENTS = {  # name: (default, description)
     "namespace": ("", "in front of all relative names, for a second robot"),
     "enclave": ("", "SROS 2: the node NAME runs in the enclave <this>/NAME; empty: in the default one"),
 }
+MANAGED = {"controller.lifecycle": "unconfigured"}  # parameters of a controller that waits for its manager
 GRACE = 1.1  # [s] for a process to end before it is killed
 GUARD_GRACE = 0.6  # [s] likewise for the guard, after all others
 
@@ -137,16 +142,40 @@ def main(args: list[str] | None = None) -> int:
         print(f"bringup: {error}", file=sys.stderr)
         return USER_ERROR
     stop.calm = True
-    processes = Processes(values)
+    processes = Processes(values, [word for name, value in MANAGED.items() for word in ("-p", f"{name}:={value}")])
     try:
-        while not stop:
-            ended = processes.ended()
-            if ended is not None:
-                print(f"bringup: {ended[0]} ended with exit code {ended[1]}; ending the others", file=sys.stderr)
-                return ended[1] or 1
-            time.sleep(0.05)
+        return _bring_up(values, processes, stop) or _watch(processes, stop)
     finally:
         processes.stop()
+
+
+def _bring_up(values: dict[str, str], processes: Processes, stop: Stop) -> int:
+    """Until the controller is active; an exit code where it never will be."""
+    init(["bringup", "--ros-args", *enclave(values, "operator")])
+    manager = Manager("controller", namespace=values["namespace"])
+    executor = make_executor("single")
+    executor.add_node(manager)
+    try:
+        while not (stop or manager.done or processes.ended()):
+            manager.step()
+            executor.spin_once(timeout_sec=0.05)
+            if manager.problem:
+                print(f"bringup: {manager.problem}; ending all", file=sys.stderr)
+                return 1
+    finally:
+        manager.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _watch(processes: Processes, stop: Stop) -> int:
+    """Until asked to end (0), or one of them ends."""
+    while not stop:
+        ended = processes.ended()
+        if ended is not None:
+            print(f"bringup: {ended[0]} ended with exit code {ended[1]}; ending the others", file=sys.stderr)
+            return ended[1] or 1
+        time.sleep(0.05)
     return 0
 
 

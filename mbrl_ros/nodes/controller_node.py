@@ -1,4 +1,9 @@
-"""local_dynamics -> effort_command; excites, reaches, holds and stops when asked by services."""
+"""local_dynamics -> effort_command; excites, reaches, holds and stops when asked by services.
+
+A managed (lifecycle) node: `configure` loads, compiles and warms up, `activate` allows it to excite and to reach,
+`deactivate` is the hold. The services say what to do with that permission, which no transition could: so both are
+there.
+"""
 from __future__ import annotations
 
 import time
@@ -9,6 +14,8 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle.node import LifecycleNodeMixin
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
@@ -27,18 +34,63 @@ SERVICES = {"excite": EXCITE, "reach": REACH, "hold": HOLD, "stop": IDLE}
 RECENT = 3000  # ticks that the statistics cover
 
 
-class ControllerNode(PartNode):
+class ControllerNode(LifecycleNodeMixin, PartNode):
     """Runs Controller on every new state. Zero effort when it stops, when states stop coming, and when it ends."""
 
     def __init__(self, **arguments: Any):
-        super().__init__("controller", **arguments)
+        PartNode.__init__(self, "controller", **arguments)
+        LifecycleNodeMixin.__init__(self)
+        self._own = self.declare("controller", self.option(options.Controller, "controller"))
+        self._problem: Exception | None = None  # why it could not be configured
+        self._configured = self._allowed = False
+        if self._own.lifecycle == "unconfigured":
+            return
+        self.trigger_configure()
+        if self._problem is not None:
+            raise self._problem
+        if self._own.lifecycle == "active":
+            self.trigger_activate()
+
+    # --- transitions
+
+    def on_configure(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._set_up()
+        except Exception as error:  # rclpy would swallow it
+            self._problem = error
+            if self._own.lifecycle == "unconfigured":
+                self.get_logger().error(f"not configured: {' '.join(str(error).split())}")
+            return TransitionCallbackReturn.FAILURE
+        if self._own.lifecycle != "active":
+            self.controller.request(HOLD)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        self._allowed = True
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        self._allowed = False
+        self.controller.request(HOLD)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        return TransitionCallbackReturn.FAILURE  # it holds until it ends
+
+    def on_shutdown(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        self._allowed = False
+        if self._configured:
+            self._stop(IDLE, "shut down")
+        return TransitionCallbackReturn.SUCCESS
+
+    def _set_up(self) -> None:
+        """All that takes time, or can go wrong."""
         self.robot = assembly.make_robot(self.settings)
         warm_up(assembly.make_controller(self.settings, self.robot), self.robot)
         self.controller = assembly.make_controller(self.settings, self.robot)
         config = self.controller.config
         self.declare("robot", self.robot.config)
         self.declare("controller", config, self._configure)
-        self._own = self.declare("controller", self.option(options.Controller, "controller"))
         self.declare("excitation", self.controller.excitation, self._excitation)
         self.declare(config.planner, self.component(PARTS[config.planner], config.planner))
         self._task = TaskParameters(self, self.controller, self.settings["task"])
@@ -61,6 +113,7 @@ class ControllerNode(PartNode):
         if self._own.watchdog > 0 and not self._lockstep:
             self.create_timer(self._own.watchdog / 4, self._watch)
         self.create_timer(1.0, self._report)
+        self._configured = True
         self._announce()
 
     def _configure(self, config: controller.Config) -> None:
@@ -132,6 +185,9 @@ class ControllerNode(PartNode):
         self._has_model = self.controller.has_model = True
 
     def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if mode in (EXCITE, REACH) and not self._allowed:
+            return topics.answer(response, False, "the controller is not active: activate it first "
+                                                  "(controller/change_state)")
         if mode == REACH and not self._has_model:
             return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit "
                                                   "first, or start with controller.explore:=true")
@@ -173,10 +229,12 @@ class ControllerNode(PartNode):
             "mode": mode, "reason": reason, "ticks": self._ticks, "tick_ms_p50": p50, "tick_ms_p99": p99,
             "missed_deadlines": self._missed, "plan_status": self.controller.mpc.status, "solver": config.planner,
             "model_trust": self.controller.mpc.trust.value,
-            "has_model": self._has_model})
+            "has_model": self._has_model, "active": self._allowed})
 
     def close(self) -> None:
         """The last command is zero effort, and it arrives."""
+        if not self._configured:
+            return
         self._stop(IDLE, "the controller ends")
         self._commands.wait_for_all_acked(Duration(seconds=0.5))
 

@@ -26,7 +26,8 @@ LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint}
 
 
 class LoggerNode(PartNode):
-    """Hands serialized messages as they come to a Recorder, whose thread writes them."""
+    """Hands serialized messages as they come to a Recorder, whose thread writes them. A disk that fails or is full ends
+    the recording, which is said; the node and the ring go on."""
 
     def __init__(self, **arguments: Any):
         super().__init__("logger", **arguments)
@@ -36,22 +37,34 @@ class LoggerNode(PartNode):
             self._recorder = Recorder(own.folder)
         except RecordingError as error:
             raise ConfigError(f"logger.folder: {error}") from error
-        self._failed = False
+        self._failure = ""  # as it was said
+        self._diagnostics = topics.Diagnostics(self)
         ring = {**RING, "plan": Plan} if own.plan else RING
         for kinds, qos in ((ring, topics.KEEP), (LATCHED, topics.LATCHED)):
             for topic, kind in kinds.items():
                 name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
                 self.create_subscription(kind, topic, partial(self._received, self.resolve_topic_name(topic), name), qos,
                                          raw=True)
+        self.create_timer(1.0, self._report)
 
     def _received(self, topic: str, kind: str, data: bytes) -> None:
         now = time.time_ns()
         try:
             self._recorder.write(topic, kind, data, now, now)
         except RecordingError as error:
-            if not self._failed:  # the ring goes on without a recording
-                self.get_logger().error(f"recording ends: {error}")
-            self._failed = True
+            self._failed(str(error))
+
+    def _failed(self, reason: str) -> None:
+        if not self._failure:
+            self._failure = reason
+            self.get_logger().error(f"recording ends: {reason}")
+            self._report()
+
+    def _report(self) -> None:
+        if self._recorder.failure:
+            self._failed(self._recorder.failure)
+        level, said = (topics.ERROR, f"recording ended: {self._failure}") if self._failure else (topics.OK, "recording")
+        self._diagnostics.send(level, said, {"messages": self._recorder.messages})
 
     def close(self) -> None:
         """Finish the recording."""

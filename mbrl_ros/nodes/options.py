@@ -50,6 +50,8 @@ class Controller:
     watchdog: float = param(0.2, "Zero effort and a fault when no new state came for this long [s]; 0: never. Does not "
                             "act in lock-step, where time stands still between commands", 0.0, 10.0)
     require_model: bool = param(True, "Refuse to reach before a model has been fitted")
+    lifecycle: str = param("active", "State into which the node brings itself; unconfigured: somebody else does, by "
+                           "controller/change_state", choices=("unconfigured", "inactive", "active"))
     base_frame: str = param("base", "Name of the frame of targets; an empty frame in a message means the same")
 
 

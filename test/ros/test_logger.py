@@ -1,11 +1,14 @@
 """A recording holds what was said, and survives its writer."""
+import os
 import signal
 import time
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from mbrl_ros.msg import StateEstimate
-from rig import PATIENT, RING, ControllerNode, PlantNode, launch, node_arguments
+from rig import PATIENT, RING, ControllerNode, GuardNode, PlantNode, launch, node_arguments
 
+from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.logger_node import LoggerNode
 from mbrl_ros.recording import read_trials
 
@@ -26,6 +29,38 @@ def test_recording_gives_the_states_back(rig, tmp_path):
     for topic in ("/joint_states", "/local_dynamics", "/effort_controller/commands", "/mode", "/diagnostics"):
         assert topic in metadata
     assert made[ControllerNode].controller.mode == "excite"
+
+
+def test_a_full_disk_ends_the_recording_and_nothing_else(rig, tmp_path, monkeypatch, capfd):
+    made = rig(*RING, LoggerNode, logger__folder=str(tmp_path / "recording"))
+    diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
+    said = lambda: [s for m in diagnostics for s in m.status if s.name == "logger"]  # noqa: E731
+    assert made.call("controller/hold")[0]
+    assert made.spin(lambda: said() and said()[-1].level == topics.OK and int(said()[-1].values[0].value) > 0)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert made.spin(lambda: said()[-1].level == topics.ERROR)
+    assert "recording ended" in said()[-1].message and "No space left on device" in said()[-1].message
+    periods = made[PlantNode].pace.periods
+    assert made.spin(lambda: made[PlantNode].pace.periods > periods + 200)
+    assert made[ControllerNode].controller.mode == "hold" and made[GuardNode].guard.state == "armed"
+    count = len(said())
+    assert made.spin(lambda: len(said()) > count + 1) and said()[-1].level == topics.ERROR
+    made[LoggerNode].close()
+    output = capfd.readouterr().err
+    assert output.count("recording ends") == 1 and "Traceback" not in output
+    monkeypatch.undo()
+    assert sum(len(trial.x) for trial in read_trials(tmp_path / "recording")) > 0
+
+
+def test_a_disk_that_is_full_is_found_while_nothing_is_said(rig, tmp_path, monkeypatch):
+    made = rig(LoggerNode, logger__folder=str(tmp_path / "recording"))
+    diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
+    made[LoggerNode]._recorder._failure = OSError(28, "No space left on device")
+    assert made.spin(lambda: diagnostics and diagnostics[-1].status[0].level == topics.ERROR)
 
 
 def test_a_killed_logger_loses_at_most_the_last_second(rig, tmp_path):

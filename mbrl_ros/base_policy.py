@@ -3,7 +3,8 @@
 Hold: u = P (q_ref - q) - D qd + I, with a slow integral that carries what gravity is not compensated. Excite: q_ref
 moves and an effort is added (excitation.py), so that the data contain motion of every joint and efforts that are not a
 function of the state. Whatever is added stays within `excitation.range`, `speed` and `effort`. While there is no model
-yet, the posture can follow a path of the tool: kinematics are known.
+yet, the posture can follow a path of the tool: kinematics are known. Where joints swing, because an arm is lighter than
+the gains of its file are made for, the gains shrink until they do not.
 """
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from mbrl_ros.excitation import KINDS, Config, Excitation, margins
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, StateEstimate
 
+SWINGING = 0.9  # [velocity limit] of a joint under hold: its gains are too large for what it carries
+CALMER, RECOVERY, CALMEST = 0.8, 1.005, 0.1  # factor on the gains per period of swinging, per period without, at least
 CATCH_UP = 0.2  # [s] in which a posture that follows a point makes up for most of an error
 
 
@@ -24,6 +27,7 @@ class BasePolicy:
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
         self.caution = 1.0  # factor on the gains, from whoever knows how late they act
+        self._calm = 1.0  # another, by how fast the joints are
         self._low, self._high = margins(robot)
         self.start(robot.home, np.zeros(robot.m))
 
@@ -45,11 +49,14 @@ class BasePolicy:
         qd = state.belief.mean[robot.slice("joint/velocity")]
         offset, speed, added = self._excite(q, qd) if excite else np.zeros((3, robot.m))
         goal = np.clip(self.posture + offset, self._low, self._high)
-        gain = config.gain * self.caution
+        swings = (np.abs(qd) > SWINGING * robot.velocity_limit).any()
+        self._calm = max(CALMEST, CALMER * self._calm) if swings else min(1.0, RECOVERY * self._calm)
+        caution = self.caution * self._calm
+        gain = config.gain * caution
         bound, pull = 0.5 * robot.effort_limit, gain * robot.stiffness * (goal - q)
         self._integral = np.clip(self._integral + h * config.integral * pull, -bound, bound)
         speed = speed + self.posture_speed
-        u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(self.caution) * added
+        u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(caution) * added
         return u
 
     def follow(self, position: Array, velocity: Array) -> None:

@@ -183,6 +183,27 @@ def test_softer_gains_pull_less():
     assert np.allclose(pulls[0], 0.05 * robot.stiffness * (1 + robot.period)) and np.allclose(pulls[1], 0.5 * pulls[0])
 
 
+def swing(robot, calmer, monkeypatch):
+    """Largest speed [limits] in the last second of ten under hold, of joints a third of what its damping can bear."""
+    monkeypatch.setattr(base_policy, "CALMER", calmer)
+    policy = base_policy.BasePolicy(robot, excitation.Config())
+    inertia, h = robot.damping * robot.period / 3, robot.period
+    q, qd, speeds = robot.home, 0.1 * robot.velocity_limit, []
+    for k in range(500):
+        u = np.clip(policy.act(state(robot, k, q=q, qd=qd), excite=False), -robot.effort_limit, robot.effort_limit)
+        qd = qd + h * u / inertia
+        q = q + h * qd
+        speeds.append(np.abs(qd / robot.velocity_limit).max())
+    return max(speeds[-50:])
+
+
+def test_a_hold_whose_gains_are_too_large_calms_down(monkeypatch):
+    robot = make()
+    calmer = base_policy.CALMER
+    assert swing(robot, 1.0, monkeypatch) > 1.5
+    assert swing(robot, calmer, monkeypatch) < 1.2  # gains come back, slowly, until it swings again
+
+
 @pytest.mark.parametrize(("joint", "part"), [(0, 0.5), (1, 0.5), (0, 0.0), (1, -0.5)])
 @pytest.mark.parametrize("what", ["low", "high", "fast", "back", "push", "pull"])
 def test_exploration_shrinks_with_the_margin_left_at_any_limit(what, joint, part):

@@ -4,13 +4,13 @@
 (zero effort), `hold` and `excite` (base policy), `reach` (model-predictive control), or `fault` (zero effort until
 asked for another mode), and whatever the mode asks for passes the limits on effort and its rate. The model-predictive
 part predicts the state over the delay, shifts the previous plan by one period as warm start, plans, and plays the
-first effort; on a failed plan it plays the previous plan's next step with its feedback gains. The less the model can be
-trusted (trust.py), the more a change of effort costs; without any trust it holds.
+first effort; on a failed or late plan it plays the previous plan's next step with its feedback gains. The less the
+model can be trusted (trust.py), the more a change of effort costs; without any trust it holds.
 """
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.latency import Latency
 from mbrl_ros.path import Motion
-from mbrl_ros.planners import CONVERGED, NOT_FINITE, PLANNERS, Planner, Problem
+from mbrl_ros.planners import CONVERGED, FAILED, LATE, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.robot import Robot
 from mbrl_ros.task import Task
 from mbrl_ros.trust import Trust
@@ -47,6 +47,8 @@ class Config:
                                "margin left to the limits", 0.0, 10.0, live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
     speed_stop: float = param(2.0, "Protective stop above this multiple of robot.velocity_limit", 0.1, 20.0)
+    budget: float = param(0.0, "A plan that takes longer counts as failed [s]; 0: one control period, and without end "
+                          "in lock-step", 0.0, 60.0)
     max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)
     seed: int = param(0, "Seed of exploration noise", 0)
 
@@ -169,6 +171,7 @@ class ModelPredictiveController:
         self.plan: Plan | None = None  # the newest, on the CPU as numpy
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
+        self.budget = config.budget or np.inf  # [s]
 
     def start(self, state: StateEstimate) -> None:
         """Begin anew from this state, without a warm start; without a target, the tool stays where it is."""
@@ -186,20 +189,28 @@ class ModelPredictiveController:
         """The effort (m,) to command now. Raises nothing; see `failures` and `status`."""
         began = time.perf_counter()
         x, ahead, dynamics = self.latency.compensate(state.belief.mean, dynamics)
-        start = state.time + round(ahead * self.robot.period * 1e9)
         lower, upper = self._bounds(last_effort)
-        problem = self._problem(x, start, dynamics, lower, upper, state.time)
         warm = _shift(self._previous) if self._previous is not None else None
-        plan = self.planner.plan(problem, warm)
-        self.status = plan.status
-        if plan.status == NOT_FINITE:
-            self.failures += 1
-            plan = warm if warm is not None else plan
-        else:
-            self.failures = 0
-        self._previous = plan
-        self.plan = plan
+        plan = warm
+        try:
+            start = state.time + round(ahead * self.robot.period * 1e9)
+            problem = self._problem(x, start, dynamics, lower, upper, state.time)
+            plan = self.planner.plan(problem, warm)
+            self.status = plan.status
+        except Exception as error:  # no planner may stop the arm from being controlled
+            self.status = f"{FAILED}: {type(error).__name__}: {error}"
         self.solve_time = time.perf_counter() - began
+        if self.solve_time > self.budget:
+            self.status = LATE
+        status = self.status.partition(":")[0]
+        failed = status in (NOT_FINITE, LATE, FAILED)
+        self.failures = self.failures + 1 if failed else 0
+        if failed and warm is not None:
+            plan = replace(warm, status=status)
+        if plan is None:
+            self.failures = self.config.max_failures + 1  # nothing to play
+            return np.zeros(self.robot.m)
+        self._previous = self.plan = plan
         return self._play(plan, x, lower[0], upper[0])
 
     def path_point(self, state: StateEstimate) -> tuple[Array, Array]:

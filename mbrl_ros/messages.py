@@ -18,7 +18,8 @@ from mbrl_ros.fields import ABSURD, Message, MessageError, count, number, read, 
 from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate
 from mbrl_ros.types import LinearGaussianPolicy as Policy
 
-STATUSES = ("converged", "iteration_limit", "line_search_failed", "not_finite", "late")  # in capitals: Plan's constants
+STATUSES = ("converged", "iteration_limit", "line_search_failed", "not_finite", "late",
+            "failed")  # in capitals: Plan's constants
 NOT_FINITE = STATUSES[3]
 VARIANCE = ABSURD**2  # the largest
 

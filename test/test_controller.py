@@ -1,6 +1,7 @@
 """Modes, limits, faults and fall-backs of the controller, without a plant."""
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -130,6 +131,44 @@ def test_a_broken_model_plays_the_previous_plan_then_faults(controller):
         modes.append(controller.mode)
     assert controller.mpc.status == NOT_FINITE
     assert modes == ["reach", "reach", "fault", "fault"]  # max_failures: 2
+
+
+class Slow:
+    """A planner that takes its time, or raises."""
+
+    def __init__(self, planner, error=None):
+        self.horizon, self._planner, self._error = planner.horizon, planner, error
+
+    def plan(self, problem, previous):
+        if self._error is not None:
+            raise self._error
+        time.sleep(0.02)
+        return self._planner.plan(problem, previous)
+
+
+@pytest.mark.parametrize("error, status", [
+    (MemoryError("no more"), "failed: MemoryError: no more"), (None, "late"),
+    (RuntimeError("CUDA error: an illegal memory access was encountered"), "failed: RuntimeError: CUDA error: an")])
+def test_a_planner_that_raises_or_takes_too_long_plays_the_previous_plan_twice_then_faults(controller, error, status):
+    robot, mpc = controller.robot, controller.mpc
+    controller.request("reach")
+    controller.act(state(robot), double_integrator(robot))
+    good, mpc.planner, mpc.budget = mpc.plan, Slow(mpc.planner, error), 0.01
+    for k in (1, 2):
+        controller.act(state(robot, k), double_integrator(robot))
+        assert controller.mode == "reach" and mpc.status.startswith(status)
+        assert mpc.plan.status == status.partition(":")[0]
+        assert np.array_equal(mpc.plan.efforts[:-k], good.efforts[k:])
+    assert np.array_equal(controller.act(state(robot, 3), double_integrator(robot)), np.zeros(2))
+    assert controller.mode == "fault" and status in controller.reason
+
+
+def test_a_planner_that_raises_at_once_leaves_nothing_to_play(controller):
+    robot = controller.robot
+    controller.mpc.planner = Slow(controller.mpc.planner, ValueError("deliberate"))
+    controller.request("reach")
+    assert np.array_equal(controller.act(state(robot), double_integrator(robot)), np.zeros(2))
+    assert controller.mode == "fault" and "deliberate" in controller.reason
 
 
 def test_without_a_model_the_posture_of_the_hold_follows_the_path():

@@ -405,7 +405,7 @@ def test_nothing_sent_is_not_finite(name):
     ("LocalDynamics", "state.joint_names", ["base", "elbow", "finger"], "unknown: finger"),
     ("LocalDynamics", "period", 0.0, "period: expected a finite number above 0, got 0.0"),
     ("LocalDynamics", "period", -0.02, "above 0"),
-    ("Plan", "status", 5, "Plan.status"),
+    ("Plan", "status", 6, "Plan.status"),
     ("Plan", "horizon", 3, "Plan.states: expected 4 x 5 values, got 25"),
     ("ModelCheckpoint", "kind", "", "kind"),
     ("ModelCheckpoint", "path", "", "path"),

@@ -95,6 +95,8 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self.declare(config.planner, self.component(PARTS[config.planner], config.planner))
         self._task = TaskParameters(self, self.controller, self.settings["task"])
         self._lockstep = self.component(PARTS["plant"], "plant").pace == "lockstep"
+        if not self._lockstep:
+            self.controller.mpc.budget = config.budget or self.robot.period
         self._has_model = config.explore or not self._own.require_model
         self._newest, self._seen = -1, time.monotonic()  # stamp [ns] of the newest state; when it came
         self._last: Float64MultiArray | None = None

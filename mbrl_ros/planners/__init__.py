@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mbrl_ros.types import Plan, QuadraticCost
 
-CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, LATE = STATUSES = (
-    "converged", "iteration_limit", "line_search_failed", "not_finite", "late")
+CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, LATE, FAILED = STATUSES = (
+    "converged", "iteration_limit", "line_search_failed", "not_finite", "late", "failed")
 
 
 class Cost(Protocol):

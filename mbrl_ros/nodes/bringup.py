@@ -34,8 +34,8 @@ ARGUMENTS = {  # name: (default, description)
     "enclave": ("", "SROS 2: the node NAME runs in the enclave <this>/NAME; empty: in the default one"),
 }
 MANAGED = {"controller.lifecycle": "unconfigured"}  # parameters of a controller that waits for its manager
-GRACE = 1.1  # [s] for a process to end before it is killed
-GUARD_GRACE = 0.6  # [s] likewise for the guard, after all others
+GRACE = 4.0  # [s] for a process to end before it is killed: a busy machine is slow, a recording must be closed
+GUARD_GRACE = 2.0  # [s] likewise for the guard, after all others
 
 
 def parse(arguments: list[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from rcl_interfaces.srv import GetParameters
 from rig import PATIENT, ROOT, UNHEARD, end, launch, node_arguments
 
 NODES = ("guard", "plant", "estimator", "learner", "controller", "logger")
-PROMPT = 2.0  # [s] to end
+PROMPT = 5.0  # [s] to end, on a busy machine; launch interrupts again after as much
 
 
 def wait_for(names):

@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full faults mutants test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full faults soak mutants test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -30,6 +30,10 @@ scenarios-full: bootstrap ## all scenarios on four robots with ten seeds: many h
 faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT))
+
+soak: bootstrap ## hours of reaching, a process per node: does anything grow, or get lost? MINUTES= (60) ROBOT= PRIOR=
+	@$(use) && PYTHONPATH=.:$$PYTHONPATH python3 test/faults/soak.py $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(ROBOT),--robot $(ROBOT)) $(if $(PRIOR),--prior $(PRIOR))
 
 mutants: bootstrap ## does a test fail for every change to guard.py?
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/mutate.py

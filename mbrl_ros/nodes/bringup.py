@@ -99,6 +99,10 @@ class Processes:
                                              *enclave(values, name)], start_new_session=True, env=dict(os.environ))
                      for name in node_names(values)}
 
+    def ids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return {name: process.pid for name, process in self._all.items()}
+
     def ended(self) -> tuple[str, int] | None:
         """Name and exit code of a process that has ended."""
         for name, process in self._all.items():

@@ -93,8 +93,12 @@ class Experiment:
         if self._stop:
             raise Interrupted
 
-    def run(self) -> list[TargetResult]:
-        """Excite, fit, and reach every target; after a fault the remaining targets have failed."""
+    def process_ids(self) -> dict[str, int]:
+        """Of the nodes that have processes of their own."""
+        return self._processes.ids() if self._processes else {}
+
+    def learn(self) -> None:
+        """Excite, and fit a model."""
         operator, run = self.operator, self.config
         self.progress.watch(operator.heard, self.robot.period)
         operator.set("controller", "excitation.duration", run.data_seconds)
@@ -108,6 +112,11 @@ class Experiment:
         if self.arguments.no_adapt:
             operator.set("learner", "learner.adapt", False)
         self._let("hold", "controller/hold", RESTING)
+
+    def run(self) -> list[TargetResult]:
+        """Learn, and reach every target; after a fault the remaining targets have failed."""
+        operator, run = self.operator, self.config
+        self.learn()
         results: list[TargetResult] = []
         self.first_response = len(operator.heard.response)
         for i, target in enumerate(self.targets):

@@ -77,7 +77,7 @@ def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None
     price = None if spread is None else new(T)
     _launch("backward_kernel", B, F, *views[:15], *ridge, *views[15:], K, k, L, Quu, V, linear, quadratic, success,
             price, clamped, T, n=n, m=m, iterations=iterations, slack_part=slack, points=ARC_POINTS)
-    shaped = (None if a is None else a.reshape(*batch, *a.shape[1:])
+    shaped = (None if a is None else a.reshape(batch + a.shape[1:])
               for a in (K, k, L, Quu, V, linear, quadratic, success, price, clamped))
     return Fused(*shaped)  # type: ignore[arg-type]
 
@@ -107,8 +107,9 @@ def _launch(kernel: str, programs: int, F: Tensor, *arguments: Any, **constants:
     P = _tile(1 + F.shape[-1])
     warps, precision = LAUNCH[P, F.element_size()]
     if programs:
-        getattr(kernels, kernel)[(programs,)](*arguments, **constants, P=P, precision=precision, num_warps=warps,
-                                              enable_fp_fusion=True)
+        with torch.cuda.device_of(F):
+            getattr(kernels, kernel)[(programs,)](*arguments, **constants, P=P, precision=precision, num_warps=warps,
+                                                  enable_fp_fusion=True)
 
 
 def _strided(array: Tensor, batch: torch.Size, steps: int, axes: int) -> tuple[Tensor, int, int]:
@@ -118,7 +119,7 @@ def _strided(array: Tensor, batch: torch.Size, steps: int, axes: int) -> tuple[T
     """
     if array.ndim == axes:
         array = array.unsqueeze(0)
-    if not array[(0,) * (array.ndim - axes)].is_contiguous():
+    if array.numel() and not array[(0,) * (array.ndim - axes)].is_contiguous():
         array = array.contiguous()
     inner = array.shape[array.ndim - axes:]
     array = array.expand(*batch, steps, *inner).reshape(batch.numel(), steps, *inner)

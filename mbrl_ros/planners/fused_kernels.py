@@ -176,7 +176,9 @@ def backward_kernel(F, F_b, F_t, f, f_b, f_t, C, C_b, C_t, c, c_b, c_t, const, c
             under = tl.load(low + b * low_b + t * low_t + index - a, mask=u, other=0.0)
             over = tl.load(high + b * high_b + t * high_t + index - a, mask=u, other=0.0)
             newton = -_column(H, cols)
-            if tl.sum(tl.where(_clamp(newton, under, over) == newton, 0, 1)) > 0:
+            beyond = tl.sum(tl.where(_clamp(newton, under, over) == newton, 0, 1)) > 0
+            hopeless = (positive == 0) | (tl.sum(newton - newton) != 0.0)  # of which nothing is used, nor waited for
+            if beyond & (hopeless == 0):
                 H, face = _in_box(R, newton, under, over, index, rows, cols, a, z, iterations, slack_part, points)
                 hit = tl.where(tl.sum(face) < m, 1, hit)
         if low is not None or mu is not None:  # H is not the minimiser of Q: V is what it really costs

@@ -74,7 +74,7 @@ def test_a_recording_serves_other_numbers_of_the_same_shapes() -> None:
         dynamics, cost = random_dynamics(3, 2, seed), random_cost(3, 2, 4, seed, batch)
         mu = torch.rand(batch, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) if ridge else None
         expected.append(lqr.backward(dynamics.F, dynamics.f, cost, mu, spread=lqr.Spread(dynamics.Sigma, leverage)))
-        found.append(lqr._unflatten(graphed(*flat(dynamics.F, dynamics.f, cost, mu, dynamics.Sigma, leverage))))
+        found.append(lqr._assemble(*graphed(*flat(dynamics.F, dynamics.f, cost, mu, dynamics.Sigma, leverage))))
     assert tape.recorded == 3
     for one, other in zip(found, expected, strict=True):
         for name in ("K", "k", "L", "Quu", "V", "linear", "quadratic", "price"):
@@ -110,5 +110,5 @@ def test_a_cuda_graph_computes_what_torch_does() -> None:
         dynamics, cost = random_dynamics(3, 2, seed), random_cost(3, 2, 4, seed, (2,))
         expected = lqr.backward(dynamics.F, dynamics.f, cost)
         inputs = flat(dynamics.F, dynamics.f, cost, None, None, None)
-        found = lqr._unflatten(graphed(*(None if a is None else a.cuda() for a in inputs)))
+        found = lqr._assemble(*graphed(*(None if a is None else a.cuda() for a in inputs)))
         assert_close(found.K.cpu(), expected.K, rtol=1e-9, atol=1e-9)

@@ -5,7 +5,10 @@ On a GPU as compiled for it; without one in Triton's interpreter, which knows th
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from torch import Tensor
 
 from mbrl_ros.planners import fused
 from mbrl_ros.planners.ilqr import BoxGain, Ilqr
-from mbrl_ros.planners.lqr import Spread, backward, begin, expand, forward
+from mbrl_ros.planners.lqr import Lqr, Spread, backward, begin, expand, forward
 from mbrl_ros.types import LinearGaussianDynamics, QuadraticCost
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -134,7 +137,7 @@ def test_any_batch_and_any_layout() -> None:
 
 
 def test_units_do_not_matter() -> None:
-    """States and efforts in units that differ by 1e12, and powers of two: the same to the last bit but for the units."""
+    """States and efforts in units that differ by 1e12, and powers of two: the same to the last bits but for those."""
     n, m, T = 6, 3, 3
     dynamics, cost = problem(n, m, T, seed=41)
     plain = fused.backward(dynamics.F, dynamics.f, cost)
@@ -281,9 +284,63 @@ def test_ilqr_finds_the_same_by_the_kernels(monkeypatch: pytest.MonkeyPatch, cau
         close(getattr(found, name), getattr(expected, name))
 
 
+def test_lqr_plans_the_same_by_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One problem without a batch axis, with limits on the rollout, through lqr.backward and lqr.forward."""
+    given = to(lq_problem(3, 2, 5, seed=9, limit=0.5), DEVICE)
+    plans = []
+    for applies in (False, True):
+        monkeypatch.setattr(fused, "applies", lambda F, answer=applies: answer)
+        plans.append(Lqr(Lqr.Config(horizon=5)).plan(given, None))
+    assert plans[0].status == plans[1].status
+    assert plans[0].cost == pytest.approx(plans[1].cost, rel=ALGEBRA)
+    for name in ("efforts", "states"):
+        close(getattr(plans[1], name), getattr(plans[0], name))
+    close(plans[1].policy.K, plans[0].policy.K)
+
+
 def test_beyond_the_largest_tile() -> None:
     """Refused with the sizes; `applies` sends such problems to torch."""
     dynamics, cost = problem(60, 7, 1, batch=())
     with pytest.raises(ValueError, match="68 = 1 \\+ n \\+ m"):
         fused.backward(dynamics.F, dynamics.f, cost)
     assert not fused.applies(dynamics.F)
+
+
+COMPILE = """
+import re, subprocess, sys, tempfile
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from mbrl_ros.planners import fused, fused_kernels
+
+n, m, bits = (int(word) for word in sys.argv[1:])
+P, scalars = fused._tile(1 + n + m), {"T": "i32", "S": "i32", "success": "*i1", "clamped": "*i1"}
+warps, precision = fused.LAUNCH[P, bits // 8]
+constants = dict(n=n, m=m, P=P, rungs=16, iterations=30, slack_part=1e-10, points=16, precision=precision)
+for kernel in (fused_kernels.backward_kernel, fused_kernels.forward_kernel):
+    own = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    kind = lambda name: "constexpr" if name in own else scalars.get(name, "i32" if name[-2:] in ("_b", "_t") else
+                                                                  f"*fp{bits}")
+    source = ASTSource(kernel, {name: kind(name) for name in kernel.arg_names},
+                       {(kernel.arg_names.index(name),): value for name, value in own.items()})
+    options = {"num_warps": warps, "enable_fp_fusion": True}
+    code = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(code["cubin"])
+        file.flush()
+        used = subprocess.run([triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name], capture_output=True,
+                              text=True, check=True).stdout
+    print(kernel.__name__, re.search(r"REG:\\d+ STACK:\\d+", used).group(), len(re.findall("bar.sync", code["ptx"])))
+"""
+
+
+@pytest.mark.slow
+def test_the_kernels_compile_for_a_gpu_and_spill_no_register(tmp_path: Path) -> None:
+    """For sm_90, which takes no GPU, with everything they can do: the interpreter does not see types and layouts."""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    output = subprocess.run([sys.executable, "-c", COMPILE, "4", "2", "64"], env=environment, capture_output=True,
+                            text=True, check=False)
+    assert output.returncode == 0, output.stderr
+    lines = [line.split() for line in output.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["backward_kernel", "forward_kernel"]
+    assert [line[2] for line in lines] == ["STACK:0", "STACK:0"]

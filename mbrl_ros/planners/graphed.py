@@ -1,7 +1,7 @@
 """A function of tensors recorded once as a CUDA graph and replayed: torch on a GPU where Triton is missing.
 
-A replay launches hundreds of small kernels for the price of one call. The function must not look at what it computes (no
-branch on a value, no copy to the host). Never run on a GPU so far: whether this pays is not measured.
+A replay launches hundreds of small kernels for the price of one call. The function must not look at what it computes
+(no branch on a value, no copy to the host). Never run on a GPU so far: whether this pays is not measured.
 """
 from __future__ import annotations
 

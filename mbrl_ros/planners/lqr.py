@@ -91,26 +91,27 @@ def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None
     if gain is newton and fused.applies(F):
         return from_fused(fused.backward(F, f, cost, mu, spread))
     if gain is newton and F.is_cuda:
-        return _unflatten(_graphed(F, f, *vars(cost).values(), mu, *(spread or (None, None))))
+        recorded: tuple[Any, ...] = _graphed(F, f, cost.C, cost.c, cost.const, mu, *(spread or (None, None)))
+        return _assemble(*recorded)
     return _in_torch(F, f, cost, mu, gain, spread)
 
 
 def from_fused(step: fused.Fused) -> Backward:
-    """The same by the fused kernel."""
-    values = [] if step.values is None else list(step.values.unbind(-3))
-    return Backward(step.K, step.k, step.L, step.Quu, values, step.linear, step.quadratic, step.success, step.price)
+    """What the fused kernel found; no values where it was not asked for them."""
+    return _assemble(*step[:-1])
+
+
+def _assemble(K: Tensor, k: Tensor, L: Tensor, Quu: Tensor, values: Tensor | None, *others: Any) -> Backward:
+    """From tensors in the order of the fields, values (*b, T + 1, 1 + n, 1 + n)."""
+    return Backward(K, k, L, Quu, [] if values is None else list(values.unbind(-3)), *others)
 
 
 def _flat(F: Tensor, f: Tensor | None, C: Tensor, c: Tensor, const: Tensor, mu: Tensor | None, Sigma: Tensor | None,
           leverage: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The same with tensors for everything, as a recorded function has it."""
+    """_in_torch with tensors for everything, as a recorded function has it; see _assemble."""
     spread = None if Sigma is None or leverage is None else Spread(Sigma, leverage)
     step = _in_torch(F, f, QuadraticCost(C, c, const), mu, newton, spread)
     return (*step[:4], torch.stack(step.values, -3), *step[5:])
-
-
-def _unflatten(parts: tuple[Any, ...]) -> Backward:
-    return Backward(*parts[:4], list(parts[4].unbind(-3)), *parts[5:])
 
 
 _graphed = Graphed(_flat)
@@ -118,7 +119,7 @@ _graphed = Graphed(_flat)
 
 def _in_torch(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None, gain: Gain,
               spread: Spread | None) -> Backward:
-    """The same step by step."""
+    """`backward` step by step."""
     n, m, T = F.shape[-2], F.shape[-1] - F.shape[-2], cost.c.shape[-2] - 1
     a = 1 + n
     C = _homogeneous_cost(cost).unbind(-3)  # T + 1 of (*b, 1 + n + m, 1 + n + m)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +41,18 @@ def test_without_triton_the_kernels_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     dynamics, cost = random_dynamics(2, 1, 0), random_cost(2, 1, 3, 1)
     with pytest.raises(ImportError, match="need Triton"):
         fused.backward(dynamics.F, dynamics.f, cost)
+
+
+@pytest.mark.parametrize(("gpu", "dtype", "columns", "triton", "expected"), [
+    (True, torch.float64, 21, True, True), (True, torch.float32, 63, True, True),
+    (True, torch.float64, 64, True, False), (True, torch.float16, 21, True, False),
+    (True, torch.float64, 21, False, False), (False, torch.float64, 21, True, False)])
+def test_which_problems_go_to_the_kernels(monkeypatch: pytest.MonkeyPatch, gpu: bool, dtype: torch.dtype, columns: int,
+                                          triton: bool, expected: bool) -> None:
+    """On a GPU, in numbers they know, within the largest tile, with Triton."""
+    monkeypatch.setattr(fused, "has_triton", lambda: triton)
+    F = SimpleNamespace(is_cuda=gpu, dtype=dtype, shape=(14, columns))
+    assert fused.applies(F) is expected  # type: ignore[arg-type]
 
 
 class Tape:

@@ -20,14 +20,15 @@ from torch import Tensor
 
 from mbrl_ros.planners import fused
 from mbrl_ros.planners.ilqr import BoxGain, Ilqr
-from mbrl_ros.planners.lqr import Lqr, Spread, backward, begin, expand, forward
+from mbrl_ros.planners.lqr import Backward, Gain, Lqr, Spread, _in_torch, begin, expand, forward, newton
 from mbrl_ros.types import LinearGaussianDynamics, QuadraticCost
+
+if not fused.has_triton():
+    pytest.skip("Triton (1 GB) is not installed: pip install triton", allow_module_level=True)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which fused.py does at the first kernel
-
-pytestmark = pytest.mark.skipif(not fused.has_triton(), reason="Triton (1 GB) is not installed: pip install triton")
 
 SIZES = [(1, 1, 3), (3, 5, 4), (4, 2, 5), (14, 7, 4), (20, 7, 3)]
 ALGEBRA = 1e-9  # of the largest entry; rounding leaves 1e-15 times the condition
@@ -48,6 +49,12 @@ def problem(n: int, m: int, T: int, seed: int = 0, batch: tuple[int, ...] = (B,)
     """Time-varying dynamics with offsets and a cost with cross terms, for each of a batch."""
     dynamics = random_dynamics(n, m, seed, (*batch, T))
     return tuple(on_device(dynamics, random_cost(n, m, T, seed + 1, batch)))  # type: ignore[return-value]
+
+
+def in_torch(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None = None, gain: Gain = newton,
+             spread: Spread | None = None) -> Backward:
+    """lqr.backward step by step, on a GPU too."""
+    return _in_torch(F, f, cost, mu, gain, spread)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = ALGEBRA) -> None:
@@ -81,7 +88,7 @@ def test_equals_torch(n: int, m: int, T: int, kind: str) -> None:
     spread = Spread(dynamics.Sigma, leverage) if kind == "spread" or every else None
     box = BoxGain(low, high) if kind == "box" or every else None
     extra = {} if box is None else {"gain": box}
-    expected = backward(dynamics.F, dynamics.f, cost, mu, spread=spread, **extra)
+    expected = in_torch(dynamics.F, dynamics.f, cost, mu, spread=spread, **extra)
     found = fused.backward(dynamics.F, dynamics.f, cost, mu, spread, None if box is None else (low, high))
     assert bool(found.success.all())
     assert_same(found, expected)
@@ -129,7 +136,7 @@ def test_any_batch_and_any_layout() -> None:
     _, cost = problem(n, m, T, seed=32, batch=(2, 3))
     F = dynamics.F.mT.contiguous().mT
     mu = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, device=DEVICE)
-    found, expected = fused.backward(F, dynamics.f, cost, mu), backward(dynamics.F, dynamics.f, cost, mu)
+    found, expected = fused.backward(F, dynamics.f, cost, mu), in_torch(dynamics.F, dynamics.f, cost, mu)
     assert found.K.shape == (2, 3, T, m, n)
     assert_same(found, expected)
     none = fused.backward(F[:0], dynamics.f[:0], QuadraticCost(cost.C[:0], cost.c[:0], cost.const[:0]))
@@ -180,13 +187,13 @@ def test_nearly_singular_problems_lose_no_more_than_torch_does(mu: float | None)
     F[..., -1] = F[..., -2] + 1e-7 * F[..., -1]  # the last two efforts do nearly the same
     C[:, n:] = C[:, :, n:] = 0.0
     C[:, n:, n:] = 1e-12 * torch.eye(m)
-    assert float(torch.linalg.cond(backward(F, None, QuadraticCost(C, cost.c, cost.const)).Quu).min()) > 1e11
+    assert float(torch.linalg.cond(in_torch(F, None, QuadraticCost(C, cost.c, cost.const)).Quu).min()) > 1e11
     F, C, c, const = on_device(F, C, cost.c, cost.const)
     ridge = None if mu is None else torch.tensor(mu, dtype=torch.float64, device=DEVICE)
     truth = long_gains(F.cpu().numpy(), C.cpu().numpy())
     errors = [float(np.abs(step.K.cpu().numpy().reshape(truth.shape) - truth).max() / np.abs(truth).max())
               for step in (fused.backward(F, None, QuadraticCost(C, c, const), ridge),
-                           backward(F, None, QuadraticCost(C, c, const), ridge))]
+                           in_torch(F, None, QuadraticCost(C, c, const), ridge))]
     assert errors[0] <= 10 * errors[1]
 
 
@@ -196,11 +203,11 @@ def test_single_precision_loses_no_more_than_torch_does() -> None:
     dynamics, cost = problem(n, m, T, seed=61)
     bound = torch.full((B, T, m), 0.2, dtype=torch.float64, device=DEVICE)
     box = BoxGain(-bound, bound)
-    truth = backward(dynamics.F, dynamics.f, cost, gain=box)
+    truth = in_torch(dynamics.F, dynamics.f, cost, gain=box)
     F, f = dynamics.F.float(), dynamics.f.float()
     single = QuadraticCost(cost.C.float(), cost.c.float(), cost.const.float())
     found = fused.backward(F, f, single, box=(-bound.float(), bound.float()))
-    torch_single = backward(F, f, single, gain=BoxGain(-bound.float(), bound.float()))
+    torch_single = in_torch(F, f, single, gain=BoxGain(-bound.float(), bound.float()))
     assert found.K.dtype == found.linear.dtype == torch.float32 and bool(found.success.all())
     for name in ("K", "k", "L", "Quu"):
         exact = getattr(truth, name)
@@ -223,7 +230,7 @@ def test_a_hopeless_problem_is_reported_for_itself_alone() -> None:
     F, f, cost = on_device(dynamics.F, dynamics.f, cost)
     found = fused.backward(F, f, cost)
     assert found.success.tolist() == [True, False, False, False, False, True]
-    assert found.success.tolist() == backward(F, f, cost).success.tolist()
+    assert found.success.tolist() == in_torch(F, f, cost).success.tolist()
     for b in (0, 5):
         alone = fused.backward(F, f, QuadraticCost(cost.C[b], cost.c[b], cost.const[b]))
         assert torch.equal(found.K[b], alone.K) and torch.equal(found.k[b], alone.k)
@@ -251,7 +258,7 @@ def test_rollouts_equal_torch(monkeypatch: pytest.MonkeyPatch, batch: tuple[int,
     u = torch.zeros(*batch, 5, 2, dtype=torch.float64, device=DEVICE)
     x, _ = begin(given, u)
     F, quadratic, _ = expand(given.model, given.cost, x, u)
-    step = backward(F, None, quadratic)
+    step = in_torch(F, None, quadratic)
     lengths = torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64, device=DEVICE)
     moved, model = replace(given, x0=1.1 * given.x0), given.model
     monkeypatch.setattr(fused, "applies", lambda F: False)
@@ -299,11 +306,10 @@ def test_lqr_plans_the_same_by_the_kernels(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_beyond_the_largest_tile() -> None:
-    """Refused with the sizes; `applies` sends such problems to torch."""
+    """Refused with the sizes."""
     dynamics, cost = problem(60, 7, 1, batch=())
     with pytest.raises(ValueError, match="68 = 1 \\+ n \\+ m"):
         fused.backward(dynamics.F, dynamics.f, cost)
-    assert not fused.applies(dynamics.F)
 
 
 COMPILE = """

@@ -7,6 +7,7 @@ interpreter, if TRITON_INTERPRET=1 was set before Triton was imported: slowly, f
 """
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from mbrl_ros.types import QuadraticCost
 
-SMALLEST, LARGEST = 16, 64  # tiles: the least side of a product in Triton; beyond it registers and shared memory run out
+SMALLEST, LARGEST = 16, 64  # tiles: the least side of a product in Triton; beyond the largest, registers run out
 # Warps of a program and products, by tile and bytes of a number: the fewest warps, so the fewest barriers, with which
 # no register spills when compiled for sm_90; large tiles in single precision spill all the same, least with tf32x3. Not
 # timed.
@@ -40,6 +41,7 @@ class Fused(NamedTuple):
     clamped: Tensor  # (*b,) bool: a bound acted at some step
 
 
+@functools.cache
 def has_triton() -> bool:
     """Whether Triton can be imported."""
     return importlib.util.find_spec("triton") is not None
@@ -47,7 +49,7 @@ def has_triton() -> bool:
 
 def applies(F: Tensor) -> bool:
     """Whether the kernels take problems with this F (..., n, n + m): on a GPU, with Triton, and not too large."""
-    return (F.is_cuda and F.dtype in (torch.float32, torch.float64) and 1 + F.shape[-1] <= LARGEST and has_triton())
+    return F.is_cuda and F.dtype in (torch.float32, torch.float64) and 1 + F.shape[-1] <= LARGEST and has_triton()
 
 
 def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None = None,

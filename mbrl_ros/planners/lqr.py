@@ -58,7 +58,7 @@ class Backward(NamedTuple):
     k: Tensor  # (*b, T, m)
     L: Tensor  # (*b, T, m, m), Cholesky factor of the (regularised) Q_uu
     Quu: Tensor  # (*b, T, m, m), without regularisation
-    values: list[Tensor]  # T + 1 of (*b, 1 + n, 1 + n): the value at x is 1/4 a' values[t] a, symmetric
+    values: list[Tensor]  # T + 1 of (*b, 1 + n, 1 + n): the value at x is 1/4 a' values[t] a, symmetric; [] unasked
     linear: Tensor  # (*b,), sum k' q_u
     quadratic: Tensor  # (*b,), sum k' Q_uu k
     success: Tensor  # (*b,), Q_uu was positive definite at every step

@@ -21,6 +21,7 @@ from mbrl_ros.config import ConfigError, param
 from mbrl_ros.latency import Latency
 from mbrl_ros.path import Motion
 from mbrl_ros.planners import CONVERGED, FAILED, LATE, NOT_FINITE, PLANNERS, Planner, Problem
+from mbrl_ros.planners.devices import device_for
 from mbrl_ros.robot import Robot
 from mbrl_ros.task import Task
 from mbrl_ros.trust import Trust
@@ -37,7 +38,7 @@ class Config:
     """Parameters `controller.*`."""
 
     planner: str = param("ilqr", "Which planner", choices=tuple(PLANNERS))
-    device: str = param("auto", "Where to plan; auto takes the CPU for one problem, which is faster there",
+    device: str = param("auto", "Where to plan; auto takes the CPU for few problems, which is faster there",
                         choices=("auto", "cpu", "cuda"))
     delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
                          "efforts that the robot reports", -1.0, 3.0)
@@ -158,9 +159,7 @@ class ModelPredictiveController:
 
     def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config):
         self.robot, self.task, self.planner, self.config = robot, task, planner, config
-        self.device = torch.device("cuda" if config.device == "cuda" else "cpu")
-        if config.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("controller.device: cuda asked for, but torch finds no CUDA device; use auto or cpu")
+        self.device = device_for(config.device, 1, "controller.device")
         self.target: Array | None = None
         self._rng = np.random.default_rng(config.seed)
         self._path: Motion | None = None

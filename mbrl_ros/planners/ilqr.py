@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import param
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem, fused
 from mbrl_ros.planners.lqr import (
     Backward,
+    Spread,
     as_plan,
     backward,
     begin,
     expand,
     forward,
+    from_fused,
     is_finite,
     newton,
     rounding,
@@ -31,7 +33,7 @@ from mbrl_ros.planners.lqr import (
     warm_start,
 )
 from mbrl_ros.task import ResidualCost
-from mbrl_ros.types import LinearGaussianDynamics, Plan
+from mbrl_ros.types import LinearGaussianDynamics, Plan, QuadraticCost
 
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
 BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets
@@ -78,6 +80,20 @@ class BoxGain:
         clamped = ~free.all(-1)
         self.clamped = clamped if self.clamped is None else self.clamped | clamped
         return H, L, info
+
+
+def backward_in_box(F: Tensor, cost: QuadraticCost, spread: Spread | None, mu: Tensor | None, low: Tensor,
+                    high: Tensor) -> tuple[Backward, Tensor | None]:
+    """lqr.backward with bounds on k, (*b, T, m), and for which problems a bound acted, (*b,); None: for none."""
+    if fused.applies(F):
+        found = fused.backward(F, None, cost, mu, spread, (low, high), BOX_ITERATIONS, BOX_SLACK, values=False)
+        return from_fused(found), found.clamped
+    if F.is_cuda:  # limits that may act branch on values, which a CUDA graph cannot: first without them
+        step = backward(F, None, cost, mu, spread=spread)
+        if bool(((low <= step.k) & (step.k <= high)).all()):
+            return step, None
+    box = BoxGain(low, high)
+    return backward(F, None, cost, mu, box, spread), box.clamped
 
 
 def box_newton(Quu: Tensor, Qua: Tensor, low: Tensor, high: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,10 +202,9 @@ class Ilqr:
             if not bool((state.status == RUNNING).any()):
                 break
             expansion = expand(problem.model, problem.cost, state.x, state.u) if expansion is None else expansion
-            box = BoxGain(problem.lower - state.u, problem.upper - state.u)
             mu = state.mu if bool((state.mu > 0).any()) else None
-            step = backward(expansion[0], None, expansion[1], mu, box, expansion[2])
-            state, moved = self._advance(problem, state, step, box.clamped)
+            step, clamped = backward_in_box(*expansion, mu, problem.lower - state.u, problem.upper - state.u)
+            state, moved = self._advance(problem, state, step, clamped)
             if not bool(step.success.all()):
                 bad = (state.status == RUNNING) & ~is_finite(*expansion)
                 state = state._replace(status=torch.where(bad, STATUSES.index(NOT_FINITE), state.status))

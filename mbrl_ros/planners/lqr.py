@@ -23,7 +23,8 @@ from torch import Tensor
 
 from mbrl_ros.config import param
 from mbrl_ros.models import linearize, predict_mean
-from mbrl_ros.planners import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, Cost, Problem
+from mbrl_ros.planners import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, Cost, Problem, fused
+from mbrl_ros.planners.graphed import Graphed
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, LinearGaussianPolicy, Plan, QuadraticCost
 
 # gain(t, Q_uu, Q_ua) -> H = -[k K] (*b, m, 1 + n), the Cholesky factor of Q_uu, and 0 where that exists (*b,)
@@ -57,7 +58,7 @@ class Backward(NamedTuple):
     k: Tensor  # (*b, T, m)
     L: Tensor  # (*b, T, m, m), Cholesky factor of the (regularised) Q_uu
     Quu: Tensor  # (*b, T, m, m), without regularisation
-    values: list[Tensor]  # T + 1 of (*b, 1 + n, 1 + n): the value at x is 1/4 a' values[t] a, symmetric
+    values: list[Tensor]  # T + 1 of (*b, 1 + n, 1 + n): the value at x is 1/4 a' values[t] a, symmetric; [] unasked
     linear: Tensor  # (*b,), sum k' q_u
     quadratic: Tensor  # (*b,), sum k' Q_uu k
     success: Tensor  # (*b,), Q_uu was positive definite at every step
@@ -85,8 +86,40 @@ def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None
     """Gains and values for F (*b, T or 1, n, n + m) or (n, n + m), f alike without the last axis, mu (*b,).
 
     f = None is zero. mu / 2 |x'|^2 is added where the gains are computed, not to the values: with mu, x should be a
-    deviation. Never raises: see `success`.
+    deviation. Never raises: see `success`. On a GPU the unconstrained problem is one kernel, or one CUDA graph.
     """
+    if gain is newton and fused.applies(F):
+        return from_fused(fused.backward(F, f, cost, mu, spread))
+    if gain is newton and F.is_cuda:
+        recorded: tuple[Any, ...] = _graphed(F, f, cost.C, cost.c, cost.const, mu, *(spread or (None, None)))
+        return _assemble(*recorded)
+    return _in_torch(F, f, cost, mu, gain, spread)
+
+
+def from_fused(step: fused.Fused) -> Backward:
+    """What the fused kernel found; no values where it was not asked for them."""
+    return _assemble(*step[:-1])
+
+
+def _assemble(K: Tensor, k: Tensor, L: Tensor, Quu: Tensor, values: Tensor | None, *others: Any) -> Backward:
+    """From tensors in the order of the fields, values (*b, T + 1, 1 + n, 1 + n)."""
+    return Backward(K, k, L, Quu, [] if values is None else list(values.unbind(-3)), *others)
+
+
+def _flat(F: Tensor, f: Tensor | None, C: Tensor, c: Tensor, const: Tensor, mu: Tensor | None, Sigma: Tensor | None,
+          leverage: Tensor | None) -> tuple[Tensor | None, ...]:
+    """_in_torch with tensors for everything, as a recorded function has it; see _assemble."""
+    spread = None if Sigma is None or leverage is None else Spread(Sigma, leverage)
+    step = _in_torch(F, f, QuadraticCost(C, c, const), mu, newton, spread)
+    return (*step[:4], torch.stack(step.values, -3), *step[5:])
+
+
+_graphed = Graphed(_flat)
+
+
+def _in_torch(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None, gain: Gain,
+              spread: Spread | None) -> Backward:
+    """`backward` step by step."""
     n, m, T = F.shape[-2], F.shape[-1] - F.shape[-2], cost.c.shape[-2] - 1
     a = 1 + n
     C = _homogeneous_cost(cost).unbind(-3)  # T + 1 of (*b, 1 + n + m, 1 + n + m)
@@ -174,7 +207,11 @@ def forward(problem: Problem, x: Tensor, u: Tensor, step: Backward, lengths: Ten
 
     x (*b, T + 1, n), u (*b, T, m) -> states (S, *b, T + 1, n), efforts (S, *b, T, m).
     """
-    if isinstance(problem.model, LinearGaussianDynamics):
+    model = problem.model
+    if isinstance(model, LinearGaussianDynamics):
+        if fused.applies(model.F):
+            return fused.forward(model.F, model.f, step.K, step.k, x, u, (problem.lower, problem.upper), problem.x0,
+                                 lengths)
         return _forward_linear(problem, x, u, step, lengths)
     bounds = zip(problem.lower.unbind(0), problem.upper.unbind(0), strict=True)
     parts = zip(x.unbind(-2), u.unbind(-2), step.K.unbind(-3), step.k.unbind(-2), bounds, strict=False)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mbrl_ros import fit_kernel
 from mbrl_ros.config import param
-from mbrl_ros.gaussian import condition, forget_and_add, leverage, leverage_growth, mahalanobis2, map_mean, niw_map
+from mbrl_ros.gaussian import JITTER, leverage, leverage_growth, map_mean, niw_map
 from mbrl_ros.models.features import Features
 from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
 from mbrl_ros.robot import Robot
@@ -73,7 +74,7 @@ class OnlineLearner:
         self._forget_offset()
         self._last: StateEstimate | None = None
         self._local: LocalPrior | None = None
-        self._predicted: Gaussian | None = None
+        self._predicted: tuple[Array, Array, Array] | None = None  # F, f, Sigma
         self.trust = Trust()
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
         capacity = max(1, round(config.memory / robot.period))
@@ -117,16 +118,20 @@ class OnlineLearner:
         self._moving += bool((np.abs(velocity) > MOVING * self.robot.velocity_limit).any())
         w, y = self.features.w(x, u), self.features.y(x, x_next)
         if self._predicted is not None:
-            F, f, cov = self._predicted.mean[:, :-1], self._predicted.mean[:, -1], self._predicted.cov
-            self.prediction_error = mahalanobis2(Gaussian(F @ w + f, cov), y) / len(y)
+            squared, deviations, good = fit_kernel.innovation(*self._predicted, w, y, JITTER)
+            if not good:
+                raise np.linalg.LinAlgError("the covariance of the prediction is not positive definite")
+            self.prediction_error = squared / len(y)
             self.trust.update(self.prediction_error)
-            self._drift += SMOOTHING * ((y - F @ w - f) / np.sqrt(np.diag(cov)) - self._drift)
+            self._drift += SMOOTHING * (deviations - self._drift)
         g = self.prior.mean(w) if self._local is None else self._local.mean(w)
         self._add(np.concatenate([w, y - g]))
 
     def _add(self, z: Array) -> None:
         """One transition z = [w; r] (d,)."""
-        self.moments = forget_and_add(self.moments, z, self.config.forgetting, self.config.effective_count)
+        before = self.moments
+        self.moments = Moments(*fit_kernel.forget_and_add(before.mean, before.cov, before.count, z,
+                                                          self.config.forgetting, self.config.effective_count))
         gain = max(self._offset_gain(), 1.0 / self.moments.count)
         self._mean = self._mean + gain * (z - self._mean)
         self._squares = (1 - gain) ** 2 * self._squares + gain**2
@@ -144,7 +149,7 @@ class OnlineLearner:
         self._local = local = self.prior.at(w, moments)
         count = min(moments.count, 1 / self._squares)
         F, f, Sigma = posterior(local, moments, self._mean, count, self._scale)
-        self._predicted = Gaussian(np.column_stack([F, f]), Sigma)
+        self._predicted = F, f, Sigma
         dynamics = self.robot.lift(self.features.dynamics(F, f, Sigma), z, state.effort)
         if self.config.caution == 0.0:
             return dynamics
@@ -178,16 +183,14 @@ def posterior(prior: LocalPrior, moments: Moments, mean: Array, count: float, sc
     """Maximum a posteriori F and f of y ~ N(F w + f, Sigma), given moments over [w; y - g] of `moments.count` vectors.
 
     `mean` (d,) of `count` transitions stands behind f; `scale` (d,) holds the units in which S_ww is inverted. Sigma is
-    that of a prediction at prior.w: the noise, and what is not known of F and f.
+    that of a prediction at prior.w: the noise, and what is not known of F and f. Raises numpy.linalg.LinAlgError where
+    S_ww is not positive definite; what is not a number arrives.
     """
-    known, niw = len(prior.w), prior.residual
-    joint = _joint(niw, moments, mean, count, scale)
-    dF, df, Sigma = condition(joint, known, CONDITION_JITTER)
-    s_w, s_y = scale[:known], scale[known:]
-    if count > 0:  # without data, Sigma has all of what the model does not know
-        Sigma = Sigma * (1 + leverage(joint, known, prior.w / s_w, moments.count + niw.n0, count + niw.m0,
-                                      CONDITION_JITTER))
-    return (prior.J + s_y[:, None] * dF / s_w, prior.y - prior.J @ prior.w + s_y * df, Sigma * np.outer(s_y, s_y))
+    F, f, Sigma, good = fit_kernel.posterior(prior.w, prior.y, prior.J, *prior.residual, moments.mean, moments.cov,
+                                             moments.count, mean, count, scale, CONDITION_JITTER)
+    if not good:
+        raise np.linalg.LinAlgError("the covariance of the regressors is not positive definite")
+    return F, f, Sigma
 
 
 def spread(prior: LocalPrior, moments: Moments, mean: Array, count: float, scale: Array) -> Array:

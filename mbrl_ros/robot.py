@@ -106,6 +106,12 @@ class Robot:
     def slice(self, name: str) -> slice:
         """Where a block of x lies: `joint/position`, `joint/velocity`, `site/<name>/position|velocity`,
         `effort/<lag>` (lag 1 is the newest), `effort` (all lags), `motion` (all but the efforts)."""
+        if name not in self._blocks:
+            raise ConfigError(f"no block {name!r} in the state; it has {', '.join(self._blocks)}")
+        return self._blocks[name]
+
+    @cached_property
+    def _blocks(self) -> dict[str, slice]:
         m, motion = self.m, 2 * self.m + 6 * len(self.sites)
         blocks = {"joint/position": slice(0, m), "joint/velocity": slice(m, 2 * m), "motion": slice(0, motion),
                   "effort": slice(motion, self.n)}
@@ -115,9 +121,7 @@ class Robot:
             blocks[f"site/{site}/velocity"] = slice(at + 3, at + 6)
         for lag in range(1, self.history + 1):
             blocks[f"effort/{lag}"] = slice(motion + (lag - 1) * m, motion + lag * m)
-        if name not in blocks:
-            raise ConfigError(f"no block {name!r} in the state; it has {', '.join(blocks)}")
-        return blocks[name]
+        return blocks
 
     @cached_property
     def joint_rows(self) -> Array:
@@ -136,15 +140,26 @@ class Robot:
         mujoco.mj_comPos(model, data)
         mujoco.mj_comVel(model, data)
         motion, G = np.empty(6 * len(self._site_ids)), np.zeros((6 * len(self._site_ids), 2 * m))
-        J, J_dot = np.empty((3, model.nv)), np.empty((3, model.nv))
+        J_all, J_dot = np.empty((3, model.nv)), np.empty((3, model.nv))
         for i, site in enumerate(self._site_ids):
             p, v = slice(6 * i, 6 * i + 3), slice(6 * i + 3, 6 * i + 6)
-            mujoco.mj_jacSite(model, data, J, None, site)
-            mujoco.mj_jacDot(model, data, J_dot, None, data.site_xpos[site], model.site_bodyid[site])
-            motion[p], motion[v] = data.site_xpos[site], J[:, self.dofs] @ qd
-            G[p, :m] = G[v, m:] = J[:, self.dofs]
+            position = data.site_xpos[site]
+            mujoco.mj_jacSite(model, data, J_all, None, site)
+            mujoco.mj_jacDot(model, data, J_dot, None, position, model.site_bodyid[site])
+            J = J_all[:, self.dofs]
+            motion[p], motion[v] = position, J @ qd
+            G[p, :m] = G[v, m:] = J
             G[v, :m] = J_dot[:, self.dofs]
         return motion, G
+
+    def jacobian(self, q: Array) -> Array:
+        """Derivative (3, m) of the position of the first site by q (m,)."""
+        data, J = self._data, np.empty((3, self.model.nv))
+        data.qpos[self.qpos] = q
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_comPos(self.model, data)
+        mujoco.mj_jacSite(self.model, data, J, None, self._site_ids[0])
+        return J[:, self.dofs]
 
     def lift(self, dynamics: LinearGaussianDynamics, z: Array, u: Array) -> LinearGaussianDynamics:
         """Dynamics of x from those of its `joint_rows`, expanded at z (len(joint_rows),) and u (m,).
@@ -152,21 +167,26 @@ class Robot:
         Sites follow by kinematics, to first order about the mean that follows. They are functions of joints in the plan
         too: a plan whose tool has dynamics of its own, learned or exact, can move it without the joints.
         """
-        n, m, rows = self.n, self.m, self.joint_rows
+        n, m = self.n, self.m
         z_next = dynamics.F @ np.concatenate([z, u]) + dynamics.f
         motion, G = self.kinematics(z_next[:m], z_next[m : 2 * m])
-        T, offset = np.zeros((n, len(rows))), np.zeros(n)  # x' = T z' + offset
-        T[rows, np.arange(len(rows))] = 1.0
+        T, offset, F = self._joints.copy(), np.zeros(n), np.zeros((n, n + m))  # x' = T z' + offset
         sites = slice(2 * m, 2 * m + len(motion))
         T[sites, : 2 * m], offset[sites] = G, motion - G @ z_next[: 2 * m]
-        F = np.zeros((n, n + m))
-        F[:, [*rows, *range(n, n + m)]] = T @ dynamics.F
+        moved = T @ dynamics.F
+        F[:, : 2 * m], F[:, sites.stop :] = moved[:, : 2 * m], moved[:, 2 * m :]  # joint_rows and u
         return LinearGaussianDynamics(F, T @ dynamics.f + offset, T @ dynamics.Sigma @ T.T)
+
+    @cached_property
+    def _joints(self) -> Array:
+        """The matrix (n, len(joint_rows)) that puts joint_rows into x."""
+        joints: Array = np.eye(self.n)[:, self.joint_rows]
+        return joints
 
     def joint_velocity(self, q: Array, velocity: Array) -> Array:
         """The least joint velocity (*b, m) that moves the tool at `velocity` (*b, 3) [m/s] from q (m,); damped, so that
         a direction in which the arm is nearly singular asks for no fast joints (Nakamura 1986)."""
-        J = self.kinematics(q, np.zeros(self.m))[1][:3, : self.m]
+        J = self.jacobian(q)
         least: Array = velocity @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(3), J)
         return least
 

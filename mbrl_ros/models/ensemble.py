@@ -12,12 +12,14 @@ that inference is in raw units, float64.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mbrl_ros.config import param
+from mbrl_ros.models import kernel
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.noise import NOISE_FLOOR, shrunk_covariance
@@ -89,9 +91,19 @@ class Ensemble:
 
     def expand(self, w: Tensor) -> tuple[Gaussian, Tensor]:
         """`predict` and the derivative at one w (dw,) in one pass, for the prior of every tick."""
-        y, J = self._derivative(w[None])
-        mean = y.mean(0)  # (1, dy)
-        return Gaussian(mean[0], self.R + _spread(y - mean)[0]), J[0]
+        mean, spread, J, _ = self._at(w)
+        return Gaussian(mean, self.R + spread), J
+
+    def _at(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean, spread and derivative at one w (dw,), and the last hidden layers (E, h)."""
+        mean, spread, J, hidden = kernel.ensemble(w.numpy(), *self._arrays)
+        return torch.from_numpy(mean), torch.from_numpy(spread), torch.from_numpy(J), torch.from_numpy(hidden)
+
+    @cached_property
+    def _arrays(self) -> tuple[Array, ...]:
+        A, b, W1, b1, W2, b2, W3 = (np.ascontiguousarray(a.numpy()) for a in (self.A, self.b, self.W1, self.b1, self.W2,
+                                                                              self.b2, self.W3))
+        return A, b, kernel.widened(W1), b1, kernel.widened(W2), b2, W3
 
     def _forward(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """y (E, B, dy) and the two hidden layers (E, B, h) for w (B, dw)."""

@@ -57,16 +57,15 @@ class Features:
 
     def w(self, x: Array, u: Array) -> Array:
         """[x_reg; u] (*b, dw)."""
-        return _concatenate(x[..., list(self.reg)], u)
+        return _concatenate(x[..., self._reg], u)
 
     def y(self, x: Array, x_next: Array) -> Array:
         """x'_fit - x_fit (*b, dy)."""
-        rows = list(self.fit)
-        return x_next[..., rows] - x[..., rows]
+        return x_next[..., self._fit] - x[..., self._fit]
 
     def next_state(self, x: Array, u: Array, y: Array) -> Array:
         """x' (*b, n) from x (*b, n), u (*b, m) and y (*b, dy)."""
-        rows, memory = list(self.fit), self.memory
+        rows, memory = self._fit, self.memory
         x_next = _zeros(y, (*y.shape[:-1], self.n)) + x
         x_next[..., rows] = x[..., rows] + y
         if memory:
@@ -75,26 +74,38 @@ class Features:
 
     def lift_matrix(self, J: Array) -> Array:
         """F = dx'/d[x; u] (*b, n, n + m) from J = dy/dw (*b, dy, dw)."""
-        rows, memory, k = list(self.fit), self.memory, len(self.reg)
+        memory, fitted, (rows, columns) = self.memory, np.array(self.fit), self._slopes
         F = _zeros(J, (*J.shape[:-2], self.n, self.n + self.m))
-        columns = [*self.reg, *range(self.n, self.n + self.m)]
-        F[..., np.ix_(rows, columns)[0], np.ix_(rows, columns)[1]] = J[..., :, : k + self.m]
-        F[..., rows, rows] += 1.0
+        F[..., rows, columns] = J
+        F[..., fitted, fitted] += 1.0
         if memory:
             F[..., memory, [*range(self.n, self.n + self.m), *memory[: -self.m]]] = 1.0
         return F
 
+    @cached_property
+    def _reg(self) -> slice | list[int]:
+        return _in_a_row(self.reg)
+
+    @cached_property
+    def _fit(self) -> slice | list[int]:
+        return _in_a_row(self.fit)
+
+    @cached_property
+    def _slopes(self) -> tuple[Array, ...]:
+        """Where dy/dw is in F."""
+        return np.ix_(self.fit, [*self.reg, *range(self.n, self.n + self.m)])
+
     def lift_covariance(self, cov: Array) -> Array:
         """Covariance (*b, n, n) of x' from that of y (*b, dy, dy); zero for the memory, which is exact."""
-        rows = list(self.fit)
         Sigma = _zeros(cov, (*cov.shape[:-2], self.n, self.n))
-        Sigma[..., np.ix_(rows, rows)[0], np.ix_(rows, rows)[1]] = cov
+        rows = np.array(self.fit)
+        Sigma[..., rows[:, None], rows] = cov
         return Sigma
 
     def dynamics(self, F: Array, f: Array, Sigma: Array) -> LinearGaussianDynamics:
         """x' ~ N(. [x; u] + ., .) from y ~ N(F w + f, Sigma)."""
         offset = _zeros(f, (*f.shape[:-1], self.n))
-        offset[..., list(self.fit)] = f
+        offset[..., self._fit] = f
         return LinearGaussianDynamics(self.lift_matrix(F), offset, self.lift_covariance(Sigma))
 
 
@@ -166,6 +177,13 @@ def time_folds(N: int, folds: int) -> Array:
 
 def _zeros(like: Array, shape: tuple[int, ...]) -> Array:
     return like.new_zeros(shape) if isinstance(like, Tensor) else np.zeros(shape)
+
+
+def _in_a_row(rows: tuple[int, ...]) -> slice | list[int]:
+    """As a slice where they are consecutive: a view is quicker than a copy."""
+    if rows and rows == tuple(range(rows[0], rows[-1] + 1)):
+        return slice(rows[0], rows[-1] + 1)
+    return list(rows)
 
 
 def _concatenate(a: Array, b: Array) -> Array:

@@ -25,6 +25,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from mbrl_ros.config import param
+from mbrl_ros.models import kernel
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.types import Array, Gaussian
 
@@ -93,6 +94,12 @@ class Mixture:
         return torch.linalg.solve_triangular(L, torch.eye(self.dw, dtype=L.dtype).expand_as(L), upper=False)
 
     @cached_property
+    def _log_height(self) -> Tensor:
+        """log pi_k - log |L_k| (K,): of p(k, w) at the mean of k, but for a constant."""
+        log_height: Tensor = self.weight.log() + self._whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return log_height
+
+    @cached_property
     def _conditional(self) -> tuple[Tensor, Tensor, Tensor]:
         """y | w, k ~ N(F w + f, Sigma): F (K, dy, dw), f (K, dy), Sigma (K, dy, dy)."""
         whitened = self._whiten @ self.cov[:, : self.dw, self.dw :]  # (K, dw, dy)
@@ -135,13 +142,18 @@ class Mixture:
         Between two components the mean changes by what they disagree about, within a hair's breadth in these many
         redundant dimensions. That step is not a slope of the robot, and a planner would climb it.
         """
-        return self.predict(w), torch.einsum("k,kij->ij", self.responsibilities(w), self._conditional[0])
+        mean, cov, J = kernel.mixture(w.numpy(), *self._arrays)
+        return Gaussian(torch.from_numpy(mean), torch.from_numpy(cov)), torch.from_numpy(J)
+
+    @cached_property
+    def _arrays(self) -> tuple[Array, ...]:
+        arrays = (self._log_height, self.mean_z[:, : self.dw], self._whiten, *self._conditional)
+        return tuple(np.ascontiguousarray(a.numpy()) for a in arrays)
 
     def _gate(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """p(k | w) (*b, K) and d log p_k(w) / dw (*b, K, dw)."""
         whitened = torch.einsum("kij,...kj->...ki", self._whiten, w[..., None, :] - self.mean_z[:, : self.dw])
-        log_det = self._whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_p = self.weight.log() + log_det - 0.5 * whitened.square().sum(-1)
+        log_p = self._log_height - 0.5 * whitened.square().sum(-1)
         return log_p.softmax(-1), -torch.einsum("kij,...ki->...kj", self._whiten, whitened)
 
 

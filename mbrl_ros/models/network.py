@@ -87,15 +87,15 @@ class BayesianNetwork(Ensemble):
 
     def predict(self, w: Tensor) -> Gaussian:
         """Mean and (1 + phi' P^-1 phi) R."""
-        return Gaussian(self.mean(w), self._covariance(w))
+        return Gaussian(self.mean(w), self._covariance(_features(self, w)))
 
     def expand(self, w: Tensor) -> tuple[Gaussian, Tensor]:
         """`predict` and the derivative at one w (dw,), for the prior of every tick."""
-        y, J = self.jacobian(w)
-        return Gaussian(y, self._covariance(w)), J
+        y, _, J, hidden = self._at(w)
+        return Gaussian(y, self._covariance(torch.cat([torch.ones_like(w[:1]), w, hidden[0]]))), J
 
-    def _covariance(self, w: Tensor) -> Tensor:
-        doubt = (_features(self, w) @ self.U.mT).square().sum(-1)  # (*b,)
+    def _covariance(self, phi: Tensor) -> Tensor:
+        doubt = (phi @ self.U.mT).square().sum(-1)  # (*b,)
         return (1 + doubt)[..., None, None] * self.R
 
 

@@ -107,7 +107,8 @@ class Controller:
             effort = np.zeros(self.robot.m)
         step = self.robot.effort_rate_limit * self.robot.period
         limit = self.robot.effort_limit
-        effort = np.clip(np.clip(effort, self._last_effort - step, self._last_effort + step), -limit, limit)
+        effort = np.minimum(np.maximum(effort, self._last_effort - step), self._last_effort + step)
+        effort = np.minimum(np.maximum(effort, -limit), limit)
         self._last_effort = effort
         self.mpc.record(effort)
         return effort
@@ -159,15 +160,18 @@ class ModelPredictiveController:
 
     def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config):
         self.robot, self.task, self.planner, self.config = robot, task, planner, config
-        self.device = device_for(config.device, 1, "controller.device")
+        device = device_for(config.device, 1, "controller.device")
+        in_numpy = device.type == "cpu" and getattr(planner, "takes_numpy", False)
+        self.device = None if in_numpy else device
         self.target: Array | None = None
+        self._limit = np.tile(robot.effort_limit, (planner.horizon, 1))  # (T, m)
         self._rng = np.random.default_rng(config.seed)
         self._path: Motion | None = None
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
         self.latency = Latency(robot, config.delay)
         self.trust = Trust()
-        self.plan: Plan | None = None  # the newest, on the CPU as numpy
+        self.plan: Plan | None = None  # the newest
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
         self.budget = config.budget or np.inf  # [s]
@@ -228,8 +232,7 @@ class ModelPredictiveController:
 
     def _bounds(self, last_effort: Array) -> tuple[Array, Array]:
         """Effort limits (T, m); at the first step also what the rate limit allows after the last effort."""
-        limit = np.tile(self.robot.effort_limit, (self.planner.horizon, 1))
-        lower, upper = -limit, limit.copy()
+        lower, upper = -self._limit, self._limit.copy()
         step = self.robot.effort_rate_limit * self.robot.period
         lower[0] = np.maximum(lower[0], last_effort - step)
         upper[0] = np.minimum(upper[0], last_effort + step)
@@ -239,10 +242,13 @@ class ModelPredictiveController:
                  state_time: int) -> Problem:
         tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
         path = self._path_from(tool, start)
-        self.reference = path.at(state_time, self.robot.period, 1)[0][0]
         q = x[self.robot.slice("joint/position")]
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
+        now = window.position if start == state_time else path.at(state_time, self.robot.period, 1)[0]
+        self.reference = now[0]
         cost = self.task.cost(window, self.device, self.latency.slowness / self.trust.value**2)
+        if self.device is None:
+            return Problem(x, dynamics, cost, lower, upper)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
         model = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))
@@ -251,13 +257,13 @@ class ModelPredictiveController:
         """First effort of the plan at x, with exploration noise of covariance proportional to Q_uu^-1, and a deviation
         proportional to the margin left."""
         policy = plan.policy
-        u_hat, K, k, x_hat = (np.asarray(a[0].cpu()) for a in (policy.u_hat, policy.K, policy.k, policy.x_hat))
+        u_hat, K, k, x_hat = (_first(a) for a in (policy.u_hat, policy.K, policy.k, policy.x_hat))
         effort = u_hat + K @ (x - x_hat) + k
         if self.config.exploration > 0:
-            L = np.linalg.cholesky(np.asarray(policy.Sigma[0].cpu()))
+            L = np.linalg.cholesky(_first(policy.Sigma))
             size = self.config.exploration * margin_left(self.robot, x, effort)
             effort = effort + size * L @ self._rng.standard_normal(self.robot.m)
-        return np.clip(effort, lower, upper)
+        return np.minimum(np.maximum(effort, lower), upper)
 
 
 def margin_left(robot: Robot, x: Array, effort: Array) -> float:
@@ -271,9 +277,16 @@ def margin_left(robot: Robot, x: Array, effort: Array) -> float:
     return float(np.clip(np.min(parts) / AMPLE, 0.0, 1.0))
 
 
+def _first(steps: Array) -> Array:
+    """The first of (T, ...), as numpy."""
+    return steps[0].cpu().numpy() if isinstance(steps, torch.Tensor) else steps[0]
+
+
 def _shift(plan: Plan) -> Plan:
     """The plan one period later; its last step is repeated."""
-    later = lambda a: torch.cat([a[1:], a[-1:]])  # noqa: E731
+    def later(a: Array) -> Array:
+        return torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
+
     p = plan.policy
     policy = LinearGaussianPolicy(later(p.x_hat), later(p.u_hat), later(p.K), later(p.k), later(p.Sigma))
     return Plan(policy, later(plan.states), later(plan.efforts), plan.cost, plan.status, plan.iterations)

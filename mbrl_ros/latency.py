@@ -12,8 +12,6 @@ u_before is in x (the state augmented by the previous effort).
 """
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from mbrl_ros.robot import Robot
@@ -34,9 +32,9 @@ class Latency:
         """given: the delay in periods; negative: estimate it."""
         self.robot = robot
         self._whole, self._part = 0, 0.0
-        self._sums = np.zeros((LONGEST + 1, 3))  # for every d: s's, s'r, r'r (see observe)
+        self._sums = np.zeros((LONGEST + 1, 2, 2))  # for every d: [s's s'r; r's r'r] (see observe)
         self._power = 0.0  # of the changes of effort
-        self._commands = deque([np.zeros(robot.m)] * (LONGEST + 3), LONGEST + 3)  # newest last
+        self._commands = np.zeros((LONGEST + 3, robot.m))  # newest first
         self._last: StateEstimate | None = None
         self.given = given
 
@@ -58,7 +56,7 @@ class Latency:
 
     def record(self, effort: Array) -> None:
         """The command (m,) [N m or N] that answers the newest state."""
-        self._commands.append(effort)
+        self._commands = np.concatenate([effort[None], self._commands[:-1]])
 
     def observe(self, state: StateEstimate) -> None:
         """The effort that acted over the last period; a new episode forgets what was found before."""
@@ -68,28 +66,31 @@ class Latency:
             return
         skipped = state.step - last.step - 1
         for _ in range(min(skipped, LONGEST + 3)):  # states that nobody answered
-            self._commands.append(self._commands[-1])
+            self.record(self._commands[0])
         if skipped:
             return
-        c = -np.diff(np.array(self._commands)[::-1], axis=0) / self.robot.effort_limit  # (LONGEST + 2, m), newest first
+        c = (self._commands[:-1] - self._commands[1:]) / self.robot.effort_limit  # (LONGEST + 2, m), newest first
         e = (state.effort - last.effort) / self.robot.effort_limit
-        r, s = e - c[:-1], c[1:] - c[:-1]  # left over with phi = 0, and its slope by phi
-        self._sums = KEEP * self._sums + np.stack([(s * s).sum(1), (s * r).sum(1), (r * r).sum(1)], 1)
+        sr = np.empty((2, LONGEST + 1, self.robot.m))  # left over with phi = 0 (r), and its slope by phi (s)
+        np.subtract(c[1:], c[:-1], out=sr[0])
+        np.subtract(e, c[:-1], out=sr[1])
+        self._sums = KEEP * self._sums + np.einsum("adm,bdm->dab", sr, sr)
         self._power = KEEP * self._power + float(e @ e)
         self._estimate()
 
     def _estimate(self) -> None:
-        ss, sr, rr = self._sums.T
         weight = QUIET**2  # pulls towards the phi of before where nothing moves
-        phi = np.clip((sr + weight * self._part) / (ss + weight), 0.0, 1.0)
-        error = rr - 2 * phi * sr + phi**2 * ss  # (LONGEST + 1,)
-        best, count = int(np.argmin(error)), self.robot.m / (1 - KEEP)
+        phi, error = [], []  # for every d; numbers, for which numpy is slow
+        for (ss, sr), (_, rr) in self._sums.tolist():
+            phi.append(min(max((sr + weight * self._part) / (ss + weight), 0.0), 1.0))
+            error.append(rr - 2 * phi[-1] * sr + phi[-1] ** 2 * ss)
+        best, count = error.index(min(error)), self.robot.m / (1 - KEEP)
         noise = max(error[best] / count, QUIET**2)
-        if error[best] >= EXPLAINED * self._power:
+        if not error[best] < EXPLAINED * self._power:
             return
         if best != self._whole and error[self._whole] - error[best] > BETTER * noise:
             self._whole = best
-        self._part = float(phi[self._whole])
+        self._part = phi[self._whole]
 
     def compensate(self, x: Array, dynamics: LinearGaussianDynamics) -> tuple[Array, int, LinearGaussianDynamics]:
         """x (n,) when the next command begins to act, how many periods ahead that is, and the dynamics by commands.
@@ -98,18 +99,19 @@ class Latency:
         """
         whole, part = divmod(self.periods, 1.0)
         ahead, newest = int(whole), self.robot.slice("effort/1")
-        c = list(self._commands)
-        for j in range(ahead):
-            acting = (1 - part) * c[j - ahead] + part * c[j - ahead - 1]
+        c = self._commands
+        for j in range(ahead, 0, -1):
+            acting = (1 - part) * c[j - 1] + part * c[j]
             x = dynamics.F @ np.concatenate([x, acting]) + dynamics.f
         x = x.copy()
-        x[newest] = c[-1]
+        x[newest] = c[0]
         if part == 0.0:
             return x, ahead, dynamics
         n, F = self.robot.n, dynamics.F.copy()
-        moves = np.delete(np.arange(n), np.arange(newest.start, newest.stop))  # the memory takes the command itself
-        F[moves, newest] += part * F[moves, n:]
-        F[moves, n:] *= 1 - part
+        memory = F[newest].copy()  # takes the command itself
+        F[:, newest] += part * F[:, n:]
+        F[:, n:] *= 1 - part
+        F[newest] = memory
         leverage = dynamics.leverage
         if leverage is not None:
             blend = np.eye(1 + F.shape[1])  # [1; x; what acts] = (.) [1; x; u]

@@ -21,6 +21,7 @@ from mbrl_ros.types import Array, LinearGaussianDynamics
 EFFORT_RATE = 990.0  # [N m/s]; the drives of a Panda stop at 1000
 MARGIN = 0.05  # [rad]
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
+Block = slice  # of x; Robot.slice has that name too
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Robot:
         return self._blocks[name]
 
     @cached_property
-    def _blocks(self) -> dict[str, slice]:
+    def _blocks(self) -> dict[str, Block]:
         m, motion = self.m, 2 * self.m + 6 * len(self.sites)
         blocks = {"joint/position": slice(0, m), "joint/velocity": slice(m, 2 * m), "motion": slice(0, motion),
                   "effort": slice(motion, self.n)}

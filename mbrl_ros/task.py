@@ -151,32 +151,34 @@ class Task:
         position, velocity = path.at(time, self.robot.period, horizon + 1)
         return Window(position, velocity, self.robot.joint_velocity(q, velocity), effort_mean)
 
-    def cost(self, window: Window, device: torch.device, slowness: float = 1.0) -> ResidualCost:
-        """The cost over one horizon, as torch tensors on `device`; `slowness` multiplies the weight on effort changes.
+    def cost(self, window: Window, device: torch.device | None, slowness: float = 1.0) -> ResidualCost:
+        """The cost over one horizon; `slowness` multiplies the weight on effort changes.
+
+        Of torch tensors on `device`; without one, of numpy arrays for a planner that takes those.
         """
         steps, k = len(window.position), len(self.R)
         reference, scale, row = np.empty((steps, k)), np.empty((steps, k)), 0
         for residual in self.residuals:
             reference[:, row : row + len(residual.R)] = residual.reference(window)
             row += len(residual.R)
-        scale[:-1], scale[-1] = self._weight, self._last
-        scale[:-1, self._change] *= slowness
-        return ResidualCost(*(torch.as_tensor(a, device=device)
-                              for a in (self.R, reference, scale, self._width, self._dead)))
+        scale[:-1], scale[-1] = np.where(self._change, self._weight * slowness, self._weight), self._last
+        arrays = self.R, reference, scale, self._width, self._dead
+        return ResidualCost(*(arrays if device is None else (torch.as_tensor(a, device=device) for a in arrays)))
 
 
 @dataclass(frozen=True)
 class ResidualCost:
     """sum_t sum_j scale_tj norm_j(R_j xu_t - reference_tj).
 
-    width_j = inf marks the quadratic norm, dead_j the one with a dead zone; the others are smooth absolute values.
+    width_j = inf marks the quadratic norm, dead_j the one with a dead zone; the others are smooth absolute values. The
+    methods are for tensors.
     """
 
-    R: Tensor  # (k, n + m)
-    reference: Tensor  # (T + 1, k)
-    scale: Tensor  # (T + 1, k)
-    width: Tensor  # (k,)
-    dead: Tensor  # (k,) bool
+    R: Array  # (k, n + m)
+    reference: Array  # (T + 1, k)
+    scale: Array  # (T + 1, k)
+    width: Array  # (k,)
+    dead: Array  # (k,) bool
 
     def _norm(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Value, derivative and curvature of the norms at r (*b, T + 1, k)."""

@@ -3,7 +3,8 @@
 A problem is: minimise the cost of x_0..x_T, u_0..u_{T-1} subject to x_{t+1} = E[x' | x_t, u_t] and
 lower_t <= u_t <= upper_t, from x_0 = x0. Where a linear model says how its covariance grows with x and u, the expected
 cost of that counts as well, though not in Plan.cost. Everything is torch, on the device of the problem; the controller
-decides which. A planner never raises for a hard problem: it returns a status.
+decides which. The problem of the ring, one on the CPU, is of numpy arrays where the planner `takes_numpy`, and so is
+the plan. A planner never raises for a hard problem: it returns a status.
 """
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from mbrl_ros.types import Plan, QuadraticCost
+from mbrl_ros.types import Array, Plan, QuadraticCost
 
 CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, LATE, FAILED = STATUSES = (
     "converged", "iteration_limit", "line_search_failed", "not_finite", "late", "failed")
@@ -32,17 +33,18 @@ class Cost(Protocol):
 class Problem:
     """One horizon to plan. Bounds may be infinite; T is their length."""
 
-    x0: Tensor  # (*b, n)
+    x0: Array  # (*b, n)
     model: Any  # DynamicsModel; LinearGaussianDynamics with F (n, n + m) is the common case
     cost: Cost
-    lower: Tensor  # (T, m) [N m or N]
-    upper: Tensor  # (T, m)
+    lower: Array  # (T, m) [N m or N]
+    upper: Array  # (T, m)
 
 
 class Planner(Protocol):
     """Settings only; the warm start is the previous plan, shifted by the caller."""
 
     horizon: int
+    takes_numpy: bool  # missing: no
 
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
         """A plan at least as good as `previous` (clamped into the bounds), which is always a candidate."""

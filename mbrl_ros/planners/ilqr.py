@@ -8,9 +8,11 @@ zero where k is clamped (Tassa, Mansard & Todorov 2014); mu follows Tassa, Erez 
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,11 +35,12 @@ from mbrl_ros.planners.lqr import (
     warm_start,
 )
 from mbrl_ros.task import ResidualCost
-from mbrl_ros.types import LinearGaussianDynamics, Plan, QuadraticCost
+from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, QuadraticCost
 
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
 BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets
 BOX_SLACK = 1e-10  # a gradient below this part of the largest is zero: its sign does not clamp
+NO_SPREAD = (np.empty((0, 0)),) * 2
 
 
 class Solution(NamedTuple):
@@ -162,6 +165,8 @@ class _State(NamedTuple):
 class Ilqr:
     """Settings only. `plan` serves the ring; `solve` takes problems x0 (*b, n) and decides for each of them apart."""
 
+    takes_numpy = True
+
     @dataclass(frozen=True)
     class Config:
         """Settings of the planner."""
@@ -187,9 +192,11 @@ class Ilqr:
 
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
         """See Planner. The policy is u_t + K_t (x - x_t) with k = 0 and Sigma = Q_uu^-1."""
+        if isinstance(problem.x0, np.ndarray):
+            return self._plan_numpy(problem, previous)
         u = warm_start(problem, previous)
         if _is_common(problem):
-            return self._plan_compiled(problem, u)
+            return _torch(self._plan_compiled(_numpy(problem), u.numpy()))
         s = self.solve(problem, u)
         return as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
 
@@ -213,19 +220,27 @@ class Ilqr:
         Sigma = torch.cholesky_inverse(state.L) * state.solved[..., None, None, None]
         return Solution(state.x, state.u, state.K, Sigma, state.cost, status, state.iterations)
 
-    def _plan_compiled(self, problem: Problem, u: Tensor) -> Plan:
-        """What `solve` finds for a problem that _is_common, by kernel.py."""
+    def _plan_numpy(self, problem: Problem, previous: Plan | None) -> Plan:
+        """`plan` without torch, which would cost as much as planning; with it, where the kernel does not apply."""
+        if not _has_sizes(problem):
+            return _numpy(self.plan(_torch(problem), _torch(previous)))
+        u = np.zeros(problem.lower.shape) if previous is None else previous.efforts
+        u = np.where(np.isfinite(u), u, 0.0)
+        return self._plan_compiled(problem, np.minimum(np.maximum(u, problem.lower), problem.upper))
+
+    def _plan_compiled(self, problem: Problem, u: Array) -> Plan:
+        """What `solve` finds, by kernel.py, from u (T, m); all in numpy."""
         model, cost, c = problem.model, problem.cost, self.config
         assert isinstance(cost, ResidualCost)
         n, p = model.F.shape[-2:]
-        spread = spread_of(model) or (torch.empty(0, 0, dtype=torch.float64),) * 2
-        tensors = (problem.x0, model.F.reshape(-1, n, p), model.f.reshape(-1, n), cost.R, cost.reference, cost.scale,
-                   cost.width, cost.dead, problem.lower, problem.upper, u, *spread)
-        *solution, value, status, iterations = self._kernel(
-            *(t.detach().contiguous().numpy() for t in tensors), c.iterations, c.step_lengths, c.backtracking,
-            c.accept_ratio, c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, BOX_ITERATIONS, BOX_SLACK)
-        x, u, K, Sigma = (torch.from_numpy(a) for a in solution)
-        return as_plan(x, u, K, Sigma, value, STATUSES[status], iterations)
+        spread = spread_of(model) or NO_SPREAD
+        arrays = (problem.x0, model.F.reshape(-1, n, p), model.f.reshape(-1, n), cost.R, cost.reference, cost.scale,
+                  cost.width, cost.dead, problem.lower, problem.upper, u, *spread)
+        x, u, K, Sigma, value, status, iterations = self._kernel(
+            *map(np.ascontiguousarray, arrays), c.iterations, c.step_lengths, c.backtracking, c.accept_ratio,
+            c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, BOX_ITERATIONS, BOX_SLACK)
+        policy = LinearGaussianPolicy(x[:-1], u, K, np.zeros_like(u), Sigma)
+        return Plan(policy, x, u, value, STATUSES[status], iterations)
 
     def _start(self, problem: Problem, u: Tensor) -> _State:
         x, cost = begin(problem, u)
@@ -302,18 +317,42 @@ def _is_common(problem: Problem) -> bool:
 
     The kernel trusts sizes; where they do not fit, torch says so.
     """
+    return _has_sizes(problem) and all(a.dtype == torch.float64 and a.device.type == "cpu" for a in _floats(problem))
+
+
+def _floats(problem: Problem) -> tuple[Array, ...]:
+    model, cost = problem.model, problem.cost
+    assert isinstance(cost, ResidualCost)
+    return (problem.x0, model.F, model.f, cost.R, cost.reference, cost.scale, cost.width, problem.lower, problem.upper,
+            *(spread_of(model) or ()))
+
+
+def _has_sizes(problem: Problem) -> bool:
+    """Whether kind and sizes are such that kernel.py solves it."""
     model, cost, x0 = problem.model, problem.cost, problem.x0
     if not (x0.ndim == 1 and isinstance(model, LinearGaussianDynamics) and isinstance(cost, ResidualCost)):
         return False
-    (T, m), n, k = problem.lower.shape, len(x0), len(cost.R)
-    spread = spread_of(model) or ()
-    floats = (x0, model.F, model.f, cost.R, cost.reference, cost.scale, cost.width, problem.lower, problem.upper,
-              *spread)
-    return (all(a.dtype == torch.float64 and a.device.type == "cpu" for a in floats)
-            and cost.dead.shape == cost.width.shape == (k,) and cost.R.shape == (k, n + m)
+    (T, m), n, k, spread = problem.lower.shape, len(x0), len(cost.R), spread_of(model) or ()
+    return (cost.dead.shape == cost.width.shape == (k,) and cost.R.shape == (k, n + m)
             and cost.reference.shape == cost.scale.shape == (T + 1, k) and problem.upper.shape == (T, m)
             and tuple(a.shape for a in spread) in ((), ((n, n), (1 + n + m, 1 + n + m)))
             and model.F.shape in ((n, n + m), (1, n, n + m), (T, n, n + m)) and model.f.shape == model.F.shape[:-1])
+
+
+def _numpy(record: Any) -> Any:
+    """A record, and the records in it, with numpy arrays for tensors."""
+    return _converted(record, lambda a: a.detach().numpy())
+
+
+def _torch(record: Any) -> Any:
+    """The other way round; the memory is the same."""
+    return _converted(record, torch.as_tensor)
+
+
+def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value)(*(_converted(field, convert) for field in vars(value).values()))
+    return convert(value) if isinstance(value, (np.ndarray, Tensor)) else value
 
 
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

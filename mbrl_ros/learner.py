@@ -138,14 +138,14 @@ class OnlineLearner:
 
     def _offset_gain(self) -> float:
         """Larger where predictions have been off to one side for some periods: something has changed."""
-        surprise = np.abs(self._drift).max() / np.sqrt(SMOOTHING / (2 - SMOOTHING))
+        surprise = float(np.abs(self._drift).max()) / (SMOOTHING / (2 - SMOOTHING)) ** 0.5
         slow, fast = self.config.offset_forgetting, max(self.config.offset_forgetting, self.config.surprised_forgetting)
-        return float(slow + (fast - slow) * np.clip((surprise - SURPRISING) / OPEN, 0.0, 1.0))
+        return slow + (fast - slow) * min(max((surprise - SURPRISING) / OPEN, 0.0), 1.0)
 
     def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
         z = state.belief.mean[self.robot.joint_rows]
         w = self.features.w(z, state.effort)
-        moments = replace(self.moments, count=self.sample_weight)
+        moments = Moments(self.moments.mean, self.moments.cov, self.sample_weight)
         self._local = local = self.prior.at(w, moments)
         count = min(moments.count, 1 / self._squares)
         F, f, Sigma = posterior(local, moments, self._mean, count, self._scale)

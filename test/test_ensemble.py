@@ -115,6 +115,6 @@ def test_constant_columns_are_harmless():
     data, _, _ = linear(100, 4, 2, seed=6)
     w, y = np.column_stack([data.w, np.full(100, 3.0)]), np.column_stack([data.y, np.zeros(100)])
     model = Ensemble.fit(Data(data.features, w, y), replace(QUICK, steps=50), 0)
-    p, J = model.expand(torch.as_tensor(w[0]))
-    assert abs(float(p.mean[2])) < 1e-2 and torch.isfinite(J).all()
-    assert torch.linalg.eigvalsh(p.cov).min() > 0
+    p, J = model.expand(w[0])
+    assert abs(p.mean[2]) < 1e-2 and np.isfinite(J).all()
+    assert np.linalg.eigvalsh(p.cov).min() > 0

@@ -142,9 +142,9 @@ def test_more_data_do_not_make_it_larger(fitted):
 def test_constant_columns_are_harmless():
     data, _, _ = linear(100, 4, 2, seed=6)
     w, y = np.column_stack([data.w, np.full(100, 3.0)]), np.column_stack([data.y, np.zeros(100)])
-    p, J = GaussianProcess.fit(Data(data.features, w, y), QUICK, 0).expand(torch.as_tensor(w[0]))
-    assert abs(float(p.mean[2])) < 1e-2 and torch.isfinite(J).all()
-    assert torch.linalg.eigvalsh(p.cov).min() > 0
+    p, J = GaussianProcess.fit(Data(data.features, w, y), QUICK, 0).expand(w[0])
+    assert abs(p.mean[2]) < 1e-2 and np.isfinite(J).all()
+    assert np.linalg.eigvalsh(p.cov).min() > 0
 
 
 def test_too_few_data_are_refused():

@@ -131,7 +131,7 @@ def test_as_a_prior_its_slope_is_that_of_the_components_not_of_the_gate():
     F = mixture._conditional[0][:2]
     inside = lambda slope: bool(((slope >= F.amin(0) - 1e-9) & (slope <= F.amax(0) + 1e-9)).all())  # noqa: E731
     between = torch.stack([w + torch.as_tensor([d, 0.0]) for d in np.linspace(-10, 10, 201)])
-    assert all(inside(mixture.expand(one)[1]) for one in between)
+    assert all(inside(torch.as_tensor(mixture.expand(one.numpy())[1])) for one in between)
     assert not all(inside(mixture.jacobian(one)[1]) for one in between)
 
 

@@ -89,21 +89,21 @@ class Ensemble:
         y, J = self._derivative(flat)
         return y.mean(0).reshape(*w.shape[:-1], -1), J.reshape(*w.shape[:-1], *J.shape[-2:])
 
-    def expand(self, w: Tensor) -> tuple[Gaussian, Tensor]:
-        """`predict` and the derivative at one w (dw,) in one pass, for the prior of every tick."""
-        mean, spread, J, _ = self._at(w)
-        return Gaussian(mean, self.R + spread), J
-
-    def _at(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean, spread and derivative at one w (dw,), and the last hidden layers (E, h)."""
-        mean, spread, J, hidden = kernel.ensemble(w.numpy(), *self._arrays)
-        return torch.from_numpy(mean), torch.from_numpy(spread), torch.from_numpy(J), torch.from_numpy(hidden)
+    def expand(self, w: Array) -> tuple[Gaussian, Array]:
+        """`predict` and the derivative at one w (dw,) in one pass, in numpy, for the prior of every tick."""
+        mean, spread, J, _ = kernel.ensemble(w, *self._arrays)
+        return Gaussian(mean, self._noise + spread), J
 
     @cached_property
     def _arrays(self) -> tuple[Array, ...]:
+        """What kernel.ensemble takes."""
         A, b, W1, b1, W2, b2, W3 = (np.ascontiguousarray(a.numpy()) for a in (self.A, self.b, self.W1, self.b1, self.W2,
                                                                               self.b2, self.W3))
         return A, b, kernel.widened(W1), b1, kernel.widened(W2), b2, W3
+
+    @cached_property
+    def _noise(self) -> Array:
+        return self.R.numpy()
 
     def _forward(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """y (E, B, dy) and the two hidden layers (E, B, h) for w (B, dw)."""

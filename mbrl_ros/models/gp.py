@@ -100,10 +100,11 @@ class GaussianProcess:
         psi, x = self._basis(w)
         return self._mean(psi).T.reshape(*w.shape[:-1], -1), self._slope(psi, x, w.shape[:-1])
 
-    def expand(self, w: Tensor) -> tuple[Gaussian, Tensor]:
-        """`predict` and the derivative at one w (dw,) in one pass, for the prior of every tick."""
-        psi, x = self._basis(w)
-        return self._gaussian(psi, w.shape[:-1]), self._slope(psi, x, w.shape[:-1])
+    def expand(self, w: Array) -> tuple[Gaussian, Array]:
+        """`predict` and the derivative at one w (dw,) in one pass, in numpy, for the prior of every tick."""
+        psi, x = self._basis(torch.as_tensor(w))
+        y = self._gaussian(psi, w.shape[:-1])
+        return Gaussian(y.mean.numpy(), y.cov.numpy()), self._slope(psi, x, w.shape[:-1]).numpy()
 
     @cached_property
     def _half_square(self) -> Tensor:

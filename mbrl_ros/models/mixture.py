@@ -136,17 +136,18 @@ class Mixture:
         d = r[..., None] * (y - mean[..., None, :])  # (*b, K, dy)
         return mean, torch.einsum("...k,kij->...ij", r, F) + d.mT @ slope
 
-    def expand(self, w: Tensor) -> tuple[Gaussian, Tensor]:
-        """Gaussian over y, and dy/dw with the responsibilities held: sum_k r_k F_k (dy, dw) at one w (dw,).
+    def expand(self, w: Array) -> tuple[Gaussian, Array]:
+        """Gaussian over y, and dy/dw with the responsibilities held: sum_k r_k F_k (dy, dw) at one w (dw,), in numpy.
 
         Between two components the mean changes by what they disagree about, within a hair's breadth in these many
         redundant dimensions. That step is not a slope of the robot, and a planner would climb it.
         """
-        mean, cov, J = kernel.mixture(w.numpy(), *self._arrays)
-        return Gaussian(torch.from_numpy(mean), torch.from_numpy(cov)), torch.from_numpy(J)
+        mean, cov, J = kernel.mixture(w, *self._arrays)
+        return Gaussian(mean, cov), J
 
     @cached_property
     def _arrays(self) -> tuple[Array, ...]:
+        """What kernel.mixture takes."""
         arrays = (self._log_height, self.mean_z[:, : self.dw], self._whiten, *self._conditional)
         return tuple(np.ascontiguousarray(a.numpy()) for a in arrays)
 

@@ -25,6 +25,7 @@ import torch
 from scipy.linalg import solve_triangular
 from torch import Tensor
 
+from mbrl_ros.models import kernel
 from mbrl_ros.models.ensemble import FOLDS, Ensemble, Training
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge
@@ -87,16 +88,14 @@ class BayesianNetwork(Ensemble):
 
     def predict(self, w: Tensor) -> Gaussian:
         """Mean and (1 + phi' P^-1 phi) R."""
-        return Gaussian(self.mean(w), self._covariance(_features(self, w)))
+        doubt = (_features(self, w) @ self.U.mT).square().sum(-1)  # (*b,)
+        return Gaussian(self.mean(w), (1 + doubt)[..., None, None] * self.R)
 
-    def expand(self, w: Tensor) -> tuple[Gaussian, Tensor]:
-        """`predict` and the derivative at one w (dw,), for the prior of every tick."""
-        y, _, J, hidden = self._at(w)
-        return Gaussian(y, self._covariance(torch.cat([torch.ones_like(w[:1]), w, hidden[0]]))), J
-
-    def _covariance(self, phi: Tensor) -> Tensor:
-        doubt = (phi @ self.U.mT).square().sum(-1)  # (*b,)
-        return (1 + doubt)[..., None, None] * self.R
+    def expand(self, w: Array) -> tuple[Gaussian, Array]:
+        """`predict` and the derivative at one w (dw,), in numpy, for the prior of every tick."""
+        y, _, J, hidden = kernel.ensemble(w, *self._arrays)
+        whitened = self.U.numpy() @ np.concatenate([np.ones(1), w, hidden[0]])
+        return Gaussian(y, (1 + whitened @ whitened) * self._noise), J
 
 
 def _network(data: Data, config: Training, seed: int) -> Ensemble:

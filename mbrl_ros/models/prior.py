@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mbrl_ros.config import ConfigError, from_mapping, param, section
 from mbrl_ros.models import MODELS
@@ -29,7 +28,7 @@ from mbrl_ros.models.evidence import Strength
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.linear import NoModel
 from mbrl_ros.robot import Robot
-from mbrl_ros.types import Array, Moments, NormalInverseWishart
+from mbrl_ros.types import Array, Gaussian, Moments, NormalInverseWishart
 
 FORMAT = 1  # of the files of `save`
 
@@ -98,13 +97,13 @@ class LinearizedPrior:
 
     def at(self, w: Array, recent: Moments) -> LocalPrior:
         """`recent` is needed for a strength by evidence. That is of the Jacobian only: the noise keeps n0."""
-        y, J = _expand(self.model, torch.as_tensor(w))
-        n0, dw, Psi = self.config.n0, len(w), self.config.n0 * y.cov.numpy()
+        y, J = _expand(self.model, w)
+        n0, (dy, dw), Psi = self.config.n0, J.shape, self.config.n0 * y.cov
         strength = n0 if self._strength is None else self._strength.update(recent, self._D, Psi, n0)
-        Phi = np.diag(np.concatenate([strength * self._D, np.zeros(len(J))]))
-        Phi[dw:, dw:] = Psi
-        niw = NormalInverseWishart(np.concatenate([w, np.zeros(len(J))]), Phi, self.config.m0, n0)
-        return LocalPrior(w, y.mean.numpy(), J.numpy(), niw)
+        mu0, Phi = np.zeros(dw + dy), np.zeros((dw + dy, dw + dy))
+        mu0[:dw], Phi[dw:, dw:] = w, Psi
+        Phi.flat[: (dw + dy) * dw : dw + dy + 1] = strength * self._D
+        return LocalPrior(w, y.mean, J, NormalInverseWishart(mu0, Phi, self.config.m0, n0))
 
     def mean(self, w: Array) -> Array:
         """See Prior."""
@@ -112,12 +111,13 @@ class LinearizedPrior:
         return g
 
 
-def _expand(model: Any, w: Tensor) -> tuple[Any, Tensor]:
-    """Gaussian over y and dy/dw at one w; in one pass where the model has one."""
+def _expand(model: Any, w: Array) -> tuple[Gaussian, Array]:
+    """Gaussian over y and dy/dw at one w (dw,), numpy; in one pass where the model has one."""
     if hasattr(model, "expand"):
         y, J = model.expand(w)
         return y, J
-    return model.predict(w), model.jacobian(w)[1]
+    y, J = model.predict(torch.as_tensor(w)), model.jacobian(torch.as_tensor(w))[1]
+    return Gaussian(y.mean.numpy(), y.cov.numpy()), np.ascontiguousarray(J.numpy())
 
 
 def fit(kind: str, data: Data, settings: Mapping[str, Any], seed: int) -> Any:

@@ -4,6 +4,8 @@ Each joint is a double integrator driven by white acceleration (it needs no lear
 one-directional): s = [q; qd], s' = [[1, h], [0, 1]] s + noise, measured position and velocity (Bar-Shalom, Li &
 Kirubarajan 2001, section 6.3.2). All joints share the arithmetic as one batch. Tool positions and velocities follow by
 forward kinematics; their covariance is J P J'. How noisy the readings are is learned where velocities are among them.
+Position and velocity of a reading have independent noise, so they are taken one after the other, and every step is
+arithmetic on m numbers.
 """
 from __future__ import annotations
 
@@ -16,8 +18,6 @@ from mbrl_ros.fields import sane
 from mbrl_ros.reading_noise import ReadingNoise
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
-
-I = np.eye(2)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class JointFilter:
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
         least = config.position_noise, config.velocity_noise
-        self.R = np.tile(np.diag(np.square(least)), (robot.m, 1, 1))  # (m, 2, 2)
+        self.variance = np.tile(np.square(least)[:, None], robot.m)  # (2, m) of the readings
         self.noise = ReadingNoise(least, robot.m, robot.period, config.noise_memory) if config.noise_memory else None
         self.state: _Filter | None = None
 
@@ -74,11 +74,12 @@ class JointFilter:
 
     def _start(self, observation: Observation, episode: int) -> _Filter:
         velocity = np.zeros(self.robot.m) if observation.velocity is None else observation.velocity
-        mean = np.stack([observation.position, velocity], -1)  # (m, 2)
+        mean = np.array([observation.position, velocity])
+        cov = self.variance[0], np.zeros(self.robot.m), self.variance[1]
         if self.noise is not None:
             self.noise.restart()
         efforts = np.tile(observation.effort, (self.robot.history, 1))
-        return _Filter(observation.time, observation.time, episode, 0, mean, self.R, efforts, np.zeros(self.robot.m))
+        return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts, np.zeros(self.robot.m))
 
     def _learn_noise(self, last: _Filter, observation: Observation) -> None:
         """Of readings a period apart; those in between hold too little of the noise of velocities."""
@@ -86,37 +87,40 @@ class JointFilter:
             return
         if observation.velocity is None:
             return self.noise.restart()
-        self.noise.update(np.stack([observation.position, observation.velocity]),
+        self.noise.update(np.array([observation.position, observation.velocity]),
                           (observation.time - last.published) * 1e-9)
-        self.R = self.noise.variance.T[:, :, None] * I
+        self.variance = self.noise.variance
 
     def _filter(self, last: _Filter, observation: Observation) -> _Filter:
         h = (observation.time - last.time) * 1e-9
-        A = np.array([[1.0, h], [0.0, 1.0]])
-        G = np.array([0.5 * h * h, h]) * self.config.acceleration_noise
-        mean = last.mean @ A.T  # (m, 2)
-        cov = A @ last.cov @ A.T + np.outer(G, G)  # (m, 2, 2)
-        known = 2 if observation.velocity is not None else 1
-        measured = [observation.position, observation.velocity][:known]
-        S = cov[:, :known, :known] + self.R[:, :known, :known]
-        gain = np.linalg.solve(S, cov[:, :known, :]).transpose(0, 2, 1)  # (m, 2, known)
-        innovation = np.stack(measured, -1) - mean[:, :known]
-        mean = mean + (gain @ innovation[..., None])[..., 0]
-        cov = cov - gain @ cov[:, :known, :]
-        return _Filter(observation.time, last.published, last.episode, last.step, mean,
-                       0.5 * (cov + cov.transpose(0, 2, 1)), last.efforts, last.impulse + h * observation.effort)
+        (q, v), (qq, qv, vv), a = last.mean, last.cov, self.config.acceleration_noise
+        q = q + h * v
+        g, gv = 0.5 * h * h * a, h * a
+        qq, qv, vv = qq + h * (2 * qv + h * vv) + g * g, qv + h * vv + g * gv, vv + gv * gv
+        S = qq + self.variance[0]
+        Kq, Kv, e = qq / S, qv / S, observation.position - q
+        q, v = q + Kq * e, v + Kv * e
+        qq, qv, vv = qq - Kq * qq, qv - Kq * qv, vv - Kv * qv
+        if observation.velocity is not None:
+            S = vv + self.variance[1]
+            Kq, Kv, e = qv / S, vv / S, observation.velocity - v
+            q, v = q + Kq * e, v + Kv * e
+            qq, qv, vv = qq - Kq * qv, qv - Kv * qv, vv - Kv * vv
+        return _Filter(observation.time, last.published, last.episode, last.step, np.array([q, v]), (qq, qv, vv),
+                       last.efforts, last.impulse + h * observation.effort)
 
     def _estimate(self, s: _Filter) -> StateEstimate:
         m, n = self.robot.m, self.robot.n
-        sites, tangent = self.robot.kinematics(s.mean[:, 0], s.mean[:, 1])
-        mean = np.concatenate([s.mean[:, 0], s.mean[:, 1], sites, s.efforts.ravel()])
-        G = np.zeros((n, 2 * m))  # d x / d [q; qd]
-        G[: 2 * m], G[2 * m : 2 * m + len(sites)] = np.eye(2 * m), tangent
-        P = np.zeros((2 * m, 2 * m))
-        joints = np.arange(m)
-        P[joints, joints], P[joints + m, joints + m] = s.cov[:, 0, 0], s.cov[:, 1, 1]
-        P[joints, joints + m] = P[joints + m, joints] = s.cov[:, 0, 1]
-        return StateEstimate(s.time, s.episode, s.step, Gaussian(mean, G @ P @ G.T), s.efforts[0].copy())
+        sites, tangent = self.robot.kinematics(*s.mean)
+        mean = np.concatenate([s.mean.ravel(), sites, s.efforts.ravel()])
+        cov, q, tools = np.zeros((n, n)), np.arange(m), slice(2 * m, 2 * m + len(sites))
+        v = q + m
+        cov[q, q], cov[q, v], cov[v, v] = s.cov
+        cov[v, q] = s.cov[1]
+        cov[tools, : 2 * m] = tangent @ cov[: 2 * m, : 2 * m]
+        cov[: 2 * m, tools] = cov[tools, : 2 * m].T
+        cov[tools, tools] = cov[tools, : 2 * m] @ tangent.T
+        return StateEstimate(s.time, s.episode, s.step, Gaussian(mean, cov), s.efforts[0].copy())
 
 
 @dataclass
@@ -125,13 +129,13 @@ class _Filter:
     published: int  # [ns] of the last estimate
     episode: int
     step: int
-    mean: Array  # (m, 2)
-    cov: Array  # (m, 2, 2)
+    mean: Array  # (2, m), position and velocity
+    cov: tuple[Array, Array, Array]  # (m,) each: variance of position, covariance, variance of velocity
     efforts: Array  # (H, m), newest first, means over a period
     impulse: Array  # (m,) [N m s or N s] since the last estimate
 
     def publish(self) -> None:
         """Close the period: what acted since the last estimate becomes the newest effort."""
         effort = self.impulse / ((self.time - self.published) * 1e-9)
-        self.efforts = np.vstack([effort, self.efforts[:-1]])
+        self.efforts = np.concatenate([effort[None], self.efforts[:-1]])
         self.published, self.step, self.impulse = self.time, self.step + 1, np.zeros_like(effort)

@@ -75,6 +75,7 @@ class OnlineLearner:
         self._last: StateEstimate | None = None
         self._local: LocalPrior | None = None
         self._predicted: tuple[Array, Array, Array] | None = None  # F, f, Sigma
+        self._slow = MOVING * robot.velocity_limit
         self.trust = Trust()
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
         capacity = max(1, round(config.memory / robot.period))
@@ -115,7 +116,7 @@ class OnlineLearner:
         self._x[slot], self._u[slot], self._x_next[slot] = x, u, x_next
         self._stored += 1
         velocity = x_next[self.robot.slice("joint/velocity")]
-        self._moving += bool((np.abs(velocity) > MOVING * self.robot.velocity_limit).any())
+        self._moving += bool((np.abs(velocity) > self._slow).any())
         w, y = self.features.w(x, u), self.features.y(x, x_next)
         if self._predicted is not None:
             squared, deviations, good = fit_kernel.innovation(*self._predicted, w, y, JITTER)

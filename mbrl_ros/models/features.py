@@ -74,12 +74,18 @@ class Features:
 
     def lift_matrix(self, J: Array) -> Array:
         """F = dx'/d[x; u] (*b, n, n + m) from J = dy/dw (*b, dy, dw)."""
-        memory, fitted, (rows, columns) = self.memory, np.array(self.fit), self._slopes
-        F = _zeros(J, (*J.shape[:-2], self.n, self.n + self.m))
-        F[..., rows, columns] = J
-        F[..., fitted, fitted] += 1.0
-        if memory:
-            F[..., memory, [*range(self.n, self.n + self.m), *memory[: -self.m]]] = 1.0
+        k, u = len(self.reg), slice(self.n, self.n + self.m)
+        F = _repeated(J, self._kept)
+        F[(..., *self._slopes)] += J[..., :k]
+        F[..., self._fit, u] = J[..., k:]
+        return F
+
+    @cached_property
+    def _kept(self) -> Array:
+        """F (n, n + m) where nothing changes by itself: x and the memory of efforts."""
+        F = np.eye(self.n, self.n + self.m)
+        F[self.memory] = 0.0
+        F[self.memory, [*range(self.n, self.n + self.m), *self.memory[: -self.m]][: len(self.memory)]] = 1.0
         return F
 
     @cached_property
@@ -91,15 +97,20 @@ class Features:
         return _in_a_row(self.fit)
 
     @cached_property
-    def _slopes(self) -> tuple[Array, ...]:
-        """Where dy/dw is in F."""
-        return np.ix_(self.fit, [*self.reg, *range(self.n, self.n + self.m)])
+    def _slopes(self) -> tuple[Any, Any]:
+        """Where dy/dx_reg is in F."""
+        pair = self._fit, self._reg
+        return pair if all(isinstance(rows, slice) for rows in pair) else np.ix_(self.fit, self.reg)  # type: ignore
+
+    @cached_property
+    def _square(self) -> tuple[Any, Any]:
+        """Where the covariance of y is in that of x."""
+        return (self._fit, self._fit) if isinstance(self._fit, slice) else np.ix_(self.fit, self.fit)  # type: ignore
 
     def lift_covariance(self, cov: Array) -> Array:
         """Covariance (*b, n, n) of x' from that of y (*b, dy, dy); zero for the memory, which is exact."""
         Sigma = _zeros(cov, (*cov.shape[:-2], self.n, self.n))
-        rows = np.array(self.fit)
-        Sigma[..., rows[:, None], rows] = cov
+        Sigma[(..., *self._square)] = cov
         return Sigma
 
     def dynamics(self, F: Array, f: Array, Sigma: Array) -> LinearGaussianDynamics:
@@ -177,6 +188,13 @@ def time_folds(N: int, folds: int) -> Array:
 
 def _zeros(like: Array, shape: tuple[int, ...]) -> Array:
     return like.new_zeros(shape) if isinstance(like, Tensor) else np.zeros(shape)
+
+
+def _repeated(like: Array, matrix: Array) -> Array:
+    """A matrix for every one of `like` (*b, r, c)."""
+    if isinstance(like, Tensor):
+        return torch.as_tensor(matrix, dtype=like.dtype, device=like.device).repeat(*like.shape[:-2], 1, 1)
+    return np.tile(matrix, (*like.shape[:-2], 1, 1)) if like.ndim > 2 else matrix.copy()
 
 
 def _in_a_row(rows: tuple[int, ...]) -> slice | list[int]:

@@ -1,7 +1,7 @@
 """iLQR against independent solvers, and what its parts promise."""
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +9,17 @@ import pytest
 import scipy.optimize
 import torch
 from checks import assert_close, box_minimum, kkt_solution, quadratic_form, random_covariance
-from systems import DEVICES, PROBLEMS, QuadraticTask, lq_problem, parking, random_dynamics, swing_up, to
+from systems import (
+    DEVICES,
+    PROBLEMS,
+    QuadraticTask,
+    lq_problem,
+    parking,
+    random_dynamics,
+    residual_problem,
+    swing_up,
+    to,
+)
 from torch import Tensor
 
 from mbrl_ros.models import predict_mean
@@ -291,3 +301,27 @@ def test_regularisation_makes_a_concave_problem_solvable() -> None:
 def test_iteration_limit_is_reported() -> None:
     """One iteration does not swing up a pendulum."""
     assert Ilqr(Ilqr.Config(iterations=1)).plan(swing_up(), None).status == ITERATION_LIMIT
+
+
+def in_numpy(record):
+    """A record, and those in it, with numpy arrays for tensors."""
+    if isinstance(record, Tensor):
+        return record.numpy()
+    return type(record)(*map(in_numpy, vars(record).values())) if is_dataclass(record) else record
+
+
+@pytest.mark.parametrize("problem", [residual_problem(5, 2, 8, 3, limit=0.3), lq_problem(4, 2, 8, seed=3, limit=0.3)])
+def test_a_problem_in_numpy_has_the_same_plan_in_numpy(problem: Problem) -> None:
+    """Compiled or not; from no plan, and from one with efforts that are beyond the limits or not numbers."""
+    planner = Ilqr(Ilqr.Config(horizon=8, iterations=3))
+    first = planner.plan(problem, None)
+    before = [torch.tensor(efforts, dtype=torch.float64) for efforts in ([0.1, torch.nan], [9.0, -torch.inf])]
+    for previous in (None, *(replace(first, efforts=efforts.repeat(8, 1)) for efforts in before)):
+        expected = planner.plan(problem, previous)
+        plan = planner.plan(in_numpy(problem), in_numpy(previous))
+        assert (plan.status, plan.iterations, plan.cost) == (expected.status, expected.iterations, expected.cost)
+        for a, b in ((plan, expected), (plan.policy, expected.policy)):
+            for name, value in vars(b).items():
+                if isinstance(value, Tensor):
+                    assert isinstance(getattr(a, name), np.ndarray)
+                    assert np.array_equal(getattr(a, name), value.numpy()), name

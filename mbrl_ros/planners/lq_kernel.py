@@ -421,6 +421,8 @@ class Workspace:
         self.low, self.high = self._view(self._at.low, T, self.layout.u), self._view(self._at.high, T, self.layout.u)
         self._k = self._view(self._at.k, T, self.layout.u)
         self._no_options = np.array(Settings(), float)
+        p = n + m
+        self._shapes = (((T, n, p), (1, n, p)), ((T, n), (1, n)), ((T + 1, p, p),), ((T + 1, p),), ((T + 1,),))
         self._data: tuple[Array, ...] = ()
         self.limit(-np.inf, np.inf)
 
@@ -431,20 +433,23 @@ class Workspace:
         """Bounds on the efforts (T, m), kept until there are others."""
         self.low[:, : self.m], self.high[:, : self.m] = lower, upper
 
+    def forget(self) -> None:
+        """Which limits acted in the last solve, where the next one would begin."""
+        self._held[:] = 0
+
     def load(self, F: Array, f: Array, C: Array, c: Array, const: Array) -> None:
         """Which problem the next calls solve: F (T or 1, n, n + m), f (T or 1, n), C (T + 1, n + m, n + m),
         c (T + 1, n + m), const (T + 1,), C-contiguous, read by the next call.
 
         Raises ValueError where shapes or types do not fit.
         """
-        T, n, p = self.T, self.n, self.n + self.m
-        steps = len(F)
-        shapes = ((T if steps != 1 else 1, n, p), (steps, n), (T + 1, p, p), (T + 1, p), (T + 1,))
         data = (F, f, C, c, const)
-        for array, shape, name in zip(data, shapes, ("F", "f", "C", "c", "const"), strict=True):
-            if array.shape != shape or array.dtype != self.dtype or not array.flags.c_contiguous:
-                raise ValueError(f"{name} must be C-contiguous {self.dtype} of shape {shape}, "
+        for array, shapes, name in zip(data, self._shapes, ("F", "f", "C", "c", "const"), strict=True):
+            if array.shape not in shapes or array.dtype != self.dtype or not array.flags.c_contiguous:
+                raise ValueError(f"{name} must be C-contiguous {self.dtype} of shape {shapes[0]}, "
                                  f"not {array.dtype} of shape {array.shape}")
+        if len(F) != len(f):
+            raise ValueError(f"F and f must have as many steps, not {len(F)} and {len(f)}")
         self._data, self._fresh = data, True
 
     def sweep(self, x0: Array, forward: bool = True) -> tuple[int, float]:

@@ -3,9 +3,10 @@
     pip install -r benchmarks/requirements.txt
     . .venv/bin/activate && . install/setup.sh && OMP_NUM_THREADS=1 python3 benchmarks/lq.py
 
-Every answer of a peer is compared with ours in the same run; a peer that is missing is left out, and said so. Times are
-medians, so that what else the machine does meets all alike. From fresh arrays means that F, f, C and c are new, as after
-each fit of the learner. Ours is called through Workspace, checks included.
+Every answer of a peer is compared with ours in the same run; a peer that is missing is left out, with a line that
+says so. Times are medians, and all take turns, so that what else the machine does meets all alike. `fresh` means that
+F, f, C and c are new, as after each fit of the learner. Ours is called through Workspace, checks included. `limited` is
+until each solver says that it has converged.
 """
 from __future__ import annotations
 
@@ -131,7 +132,7 @@ def rows(sizes: list[tuple[int, int, int]] = SIZES, repeats: int = 60) -> list[d
         calls["limited", "ours"] = limited.limited
         limited.limited()
         if peer is not None:
-            peer.reach(limited.workspace.solution().cost, AGREE_LIMITED)
+            peer.limited()
             _require(abs(peer.solver.cost - limited.workspace.solution().cost) / abs(peer.solver.cost), AGREE_LIMITED,
                      "limited")
             calls["limited", peer.name] = peer.limited

@@ -1,4 +1,4 @@
-"""Other solvers of LQ problems, prepared so that a call is the work and nothing else. Missing ones raise ImportError."""
+"""Other solvers of LQ problems, prepared so that a call is the work alone. Missing ones raise ImportError."""
 from __future__ import annotations
 
 import ctypes
@@ -30,7 +30,7 @@ class Crocoddyl:
     def __init__(self, data: Data, limit: float = np.inf) -> None:
         """From zero efforts; `limit` on every effort, for the box-limited solver."""
         import crocoddyl
-        self.data, self.iterations, (T, n, p) = data, 0, data.F.shape
+        self.data, (T, n, p) = data, data.F.shape
         m = p - n
         none, empty = np.zeros((0, p)), np.zeros(0)
         self.arguments = []
@@ -77,15 +77,8 @@ class Crocoddyl:
         self.solver.backwardPass()
 
     def limited(self) -> None:
-        """The box-limited solver from zero efforts, as many iterations as `reach` found."""
-        self.solver.solve(*self.start, self.iterations, False)
-
-    def reach(self, cost: float, relative: float) -> None:
-        """Find how many iterations it takes to a cost, because its own criterion goes on far beyond."""
-        for self.iterations in range(1, 100):
-            self.limited()
-            if self.solver.cost <= cost + relative * abs(cost):
-                return
+        """The box-limited solver from zero efforts."""
+        self.solver.solve(*self.start, 100, False)
 
     def gains(self) -> Array:
         """K (T, m, n) of u = K x + k."""
@@ -136,7 +129,8 @@ class Hpipm:
         b = [f[0] + A[0] @ x0, *f[1:]]
         r = [c[0, n:] + C[0, n:, :n] @ x0, *c[1:T, n:]]
         lists = [A, [F[t, :, n:] for t in range(T)], b, [C[t, :n, :n] for t in range(T + 1)],
-                 [C[t, n:, :n] for t in range(T)], [C[t, n:, n:] for t in range(T)], [c[t, :n] for t in range(T + 1)], r]
+                 [C[t, n:, :n] for t in range(T)], [C[t, n:, n:] for t in range(T)], [c[t, :n] for t in range(T + 1)],
+                 r]
         self.pointers = [self._pointers(arrays, T + 1) for arrays in lists] + [self._pointers([], T + 1)] * 17
         self.fresh()
 

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from checks import box_minimum, kkt_solution, quadratic_form
-from systems import QuadraticTask, lq_problem, random_cost, random_dynamics
+from systems import cautious, lq_problem, parking, random_cost, random_dynamics, residual_problem
 
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
 from mbrl_ros.planners.ilqr import Ilqr, Solution
+from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.planners.lq_kernel import Settings, Workspace
-from mbrl_ros.planners.lqr import backward, rollout
-from mbrl_ros.types import LinearGaussianDynamics, QuadraticCost
+from mbrl_ros.planners.lqr import Lqr, as_plan, backward, rollout, warm_start
+from mbrl_ros.planners.quadratic import Quadratic
+from mbrl_ros.types import LinearGaussianDynamics, Plan, QuadraticCost
 
 ALGEBRA = 1e-9  # float64 leaves 1e-13 on these problems; the rest is margin for their condition
 SINGLE = 2e-4  # float32 has 6e-8, times the same condition
@@ -68,7 +70,7 @@ def test_a_sweep_is_the_recursion_and_solves_the_kkt_system(kernel: tuple[int, i
             x, u, _ = kkt_solution(d.F.expand(T, n, n + m), d.f.expand(T, n), cost, x0)
             assert_near(s.x, x, tolerance)
             assert_near(s.u, u, tolerance)
-            assert s.cost == pytest.approx(float(QuadraticTask(cost).evaluate(x, u)), rel=tolerance, abs=tolerance)
+            assert s.cost == pytest.approx(float(Quadratic(cost).evaluate(x, u)), rel=tolerance, abs=tolerance)
             assert s.V.tobytes() == np.ascontiguousarray(s.V.swapaxes(-1, -2)).tobytes()  # symmetric to the last bit
 
 
@@ -105,7 +107,7 @@ def test_bad_scales_and_nearly_singular_costs(kernel: tuple[int, int, int, int |
 
 def cost_of(d: LinearGaussianDynamics, cost: QuadraticCost, x0: torch.Tensor) -> float:
     """Of the solution of the KKT system."""
-    return float(QuadraticTask(cost).evaluate(*kkt_solution(d.F, d.f, cost, x0)[:2]))
+    return float(Quadratic(cost).evaluate(*kkt_solution(d.F, d.f, cost, x0)[:2]))
 
 
 @pytest.mark.parametrize("kernel", DOUBLE)
@@ -282,3 +284,48 @@ def test_sizes_and_types_are_checked() -> None:
             if bad is not good[i] and not (bad.ndim == 1 and bad.shape == (5,) and bad.dtype == np.float64):
                 with pytest.raises(ValueError, match=f"^{name} must be"):
                     w.load(*good[:i], bad, *good[i + 1:])
+
+
+def assert_same(compiled: Plan, in_torch: Plan) -> None:
+    assert (compiled.status, compiled.iterations) == (in_torch.status, in_torch.iterations)
+    assert compiled.cost == pytest.approx(in_torch.cost, rel=1e-8)
+    for a, b in ((compiled.efforts, in_torch.efforts), (compiled.states, in_torch.states),
+                 (compiled.policy.K, in_torch.policy.K), (compiled.policy.Sigma, in_torch.policy.Sigma)):
+        assert_near(a.numpy(), b, 1e-8)
+
+
+@pytest.mark.parametrize("sick", [False, True])
+def test_the_planners_use_it(sick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lqr with the cost of a task and limits that act, Ilqr with a quadratic one; the same plans as in torch."""
+    n, m, T = 6, 3, 10
+    calls = []
+    load = Workspace.load
+    monkeypatch.setattr(Workspace, "load", lambda self, *a: calls.append(1) or load(self, *a))
+    for seed in range(4):
+        for planner, problem in ((Lqr(Lqr.Config(horizon=T)), residual_problem(n, m, T, seed, 0.5, varying=seed > 1)),
+                                 (Ilqr(Ilqr.Config(horizon=T)), lq_problem(n, m, T, seed, 0.5))):
+            if sick:
+                problem.model.F[..., 0, 0] = torch.nan
+            calls.clear()
+            plan = planner.plan(problem, None)
+            # Lqr sees by its first rollout that there is nothing to plan.
+            assert bool(calls) == (isinstance(planner, Ilqr) or not sick)
+            with monkeypatch.context() as patch:
+                patch.setattr(CompiledLq, "applies", staticmethod(lambda problem: False))
+                if isinstance(planner, Ilqr):
+                    s = planner.solve(problem, warm_start(problem, None))
+                    reference = as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)],
+                                        int(s.iterations))
+                else:
+                    reference = planner.plan(problem, None)
+            assert_same(plan, reference)
+            assert sick == (plan.status == NOT_FINITE)
+
+
+def test_other_problems_stay_in_torch() -> None:
+    """A leverage, a nonlinear model, a batch, mixed types, and a size that would take long to compile."""
+    problem = lq_problem(6, 3, 5, 1)
+    assert CompiledLq.applies(problem)
+    for other in (cautious(problem, 2), parking(), replace(problem, x0=problem.x0.expand(2, 6)),
+                  replace(problem, x0=problem.x0.float()), lq_problem(65, 1, 2, 1)):
+        assert not CompiledLq.applies(other)

@@ -1,383 +1,24 @@
-"""One LQ problem with dense, time-varying F_t and C_t on the CPU, compiled for its size: backward pass, rollout, limits.
+"""One LQ problem with dense, time-varying F_t and C_t on the CPU, compiled for its size.
 
 Minimise sum_t 1/2 z_t'C_t z_t + c_t'z_t + const_t, z = [x; u], subject to x_{t+1} = F_t z_t + f_t, from x_0, and to
-lower_t <= u_t <= upper_t. Without limits one backward pass solves it. With them k is a box-limited Newton step, and
-passes follow each other as in ilqr.py, where symbols, tests and settings are explained; what both do is the same.
-
-Everything is homogeneous in absolute coordinates, u = G [x; 1] (lq_steps.py): a pass needs no expansion about the
-trajectory, so load, backward pass and rollout go once over the data. `compiled` has one function per size, kept on disk
-by numba. Numba keeps no closure over other jitted functions, hence this long one whose parts are intrinsics, and looks
-for changes in this file alone, hence REVISION.
+lower_t <= u_t <= upper_t. Without limits one backward pass solves it (lq_sweep.py), with them passes follow each other
+as in ilqr.py (lq_limits.py). Both work on one buffer (lq_places.py) by the intrinsics of lq_steps.py, in double or
+single precision. Numba keeps what it compiles on disk.
 """
 from __future__ import annotations
 
-import functools
-import zlib
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, lq_steps, simd
-from mbrl_ros.planners.lq_steps import (
-    Layout,
-    address,
-    advance,
-    ahead,
-    aim,
-    cost,
-    efforts,
-    eliminate,
-    gains,
-    halves,
-    is_finite,
-    load_C,
-    load_F,
-    ridge,
-    slope,
-    value,
-)
+from mbrl_ros.planners import CONVERGED, STATUSES, lq_limits, lq_sweep, simd
+from mbrl_ros.planners.lq_limits import Settings
+from mbrl_ros.planners.lq_places import Places
+from mbrl_ros.planners.lq_steps import Layout
 from mbrl_ros.types import Array
 
-_RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(
-    STATUSES.index(s) for s in (CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE))
-REVISION = zlib.crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (lq_steps, simd)))
 MOST_STATES, MOST_EFFORTS = 64, 16  # larger problems would take too long to compile
-_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
-_jit = numba.njit(**_OPTIONS)
-
-
-class Settings(NamedTuple):
-    """Those of Ilqr.Config, and of its limits."""
-
-    iterations: int = 5
-    step_lengths: int = 8
-    backtracking: float = 0.5
-    accept_ratio: float = 0.1
-    tolerance: float = 1e-8
-    mu_start: float = 0.0
-    mu_min: float = 1e-6
-    mu_max: float = 1e10
-    mu_factor: float = 1.6
-    box_iterations: int = 30
-    box_slack: float = 1e-10
-
-
-class Places(NamedTuple):
-    """Where the arrays are in the buffer, in elements. Shapes of one step as in Layout."""
-
-    F: int  # (T, n, h)
-    C: int  # (T + 1, p, h)
-    V: int  # (T + 1, n + 1, x)
-    G: int  # (T, m, a)
-    R: int  # (T, m, h), Q_u with the regularisation
-    spare_G: int  # what the next pass writes: the last that succeeded is kept
-    spare_R: int
-    z: int  # (T + 1, h)
-    candidate: int
-    best: int
-    low: int  # (T, u)
-    high: int
-    k: int  # (T, u), deviation of u from that of z
-    P: int  # (n + 1, h)
-    Q: int  # (m, h), Q_u
-    M: int  # (m, h), R with what is clamped fixed
-    left: int  # (2 m, h)
-    right: int
-    zero: int  # (m, a)
-    g: int  # (u,)
-    target: int  # (u,)
-    size: int
-
-    @classmethod
-    def of(cls, s: Layout, T: int) -> Places:
-        """For a horizon."""
-        V, G, R, z = (T + 1) * (s.n + 1) * s.x, T * s.m * s.a, T * s.m * s.h, (T + 1) * s.h
-        sizes = [T * s.n * s.h, (T + 1) * s.p * s.h, V, G, R, G, R, z, z, z, T * s.u, T * s.u, T * s.u,
-                 (s.n + 1) * s.h, s.m * s.h, s.m * s.h, 2 * s.m * s.h, 2 * s.m * s.h, s.m * s.a, s.u, s.u]
-        return cls(*(sum(sizes[:i]) for i in range(len(sizes) + 1)))
-
-
-@_jit
-def _within(b: Array, target: int, low: int, high: int, m: int) -> bool:
-    """False for what is not a number, too."""
-    inside = True
-    for a in range(m):
-        inside &= b[low + a] <= b[target + a] <= b[high + a]
-    return inside
-
-
-@_jit
-def _hold(b: Array, held: Array, k: int, g: int, R: int, u: int, low: int, high: int, uu: int, h: int,
-          slack: float) -> bool:
-    """Which components of k the gradient holds at a bound (-1, 1, or 0); whether they are those that were."""
-    m, same = len(held), True
-    for a in range(m):
-        gradient = b[g + a]
-        for j in range(m):
-            gradient += b[R + a * h + uu + j] * b[k + j]
-        now = 0
-        if b[k + a] <= b[low + a] - b[u + a] and gradient > slack:
-            now = -1
-        elif b[k + a] >= b[high + a] - b[u + a] and gradient < -slack:
-            now = 1
-        same &= now == held[a]
-        held[a] = now
-    return same
-
-
-@_jit
-def _fix(b: Array, M: int, R: int, held: Array, low: int, high: int, n: int, h: int) -> None:
-    """M (m, h) = R with u = bound where held: rows of the identity, and the bound in the equations of the others."""
-    m = len(held)
-    for a in range(m):
-        row, source = M + a * h, R + a * h
-        if held[a] != 0:
-            for j in range(h):
-                b[row + j] = 0.0
-            b[row + n + 1 + a] = 1.0
-            b[row + n] = -b[(low if held[a] < 0 else high) + a]
-        else:
-            for j in range(h):
-                b[row + j] = b[source + j]
-            for j in range(m):
-                if held[j] != 0:
-                    b[row + n] += b[source + n + 1 + j] * b[(low if held[j] < 0 else high) + j]
-                    b[row + n + 1 + j] = 0.0
-
-
-@_jit
-def _search(b: Array, k: int, target: int, g: int, R: int, u: int, low: int, high: int, uu: int, h: int,
-            m: int) -> None:
-    """k <- the best of 16 points on the projected arc towards target - u (Bertsekas 1982)."""
-    least, d, best = np.inf, np.empty(m), np.zeros(m)
-    for i in range(16):
-        change = 0.0
-        for a in range(m):
-            moved = b[k + a] + 0.5**i * (b[target + a] - b[u + a] - b[k + a])
-            d[a] = min(max(moved, b[low + a] - b[u + a]), b[high + a] - b[u + a]) - b[k + a]
-        for a in range(m):
-            gradient = b[g + a] + 0.0
-            for j in range(m):
-                gradient += b[R + a * h + uu + j] * (b[k + j] + 0.5 * d[j])
-            change += d[a] * gradient
-        if change < least:
-            least, best[:] = change, d
-    for a in range(m):
-        b[k + a] += best[a]
-
-
-@_jit
-def _all_finite(b: Array, start: int, end: int) -> bool:
-    total = 0.0
-    for i in range(start, end):
-        total += 0.0 * b[i]
-    return total == 0.0
-
-
-@functools.cache
-def compiled(n: int, m: int, bits: int = 64, width: int | None = None) -> Any:
-    """run(...) for n states and m efforts, from disk or compiled now; `width` lanes, by default a register's."""
-    W = width or simd.register_bytes() * 8 // bits
-    L = Layout(n, m, W)
-    h, x, ga, U, uu = L.h, L.x, L.a, L.u, n + 1
-    F_size, C_size, V_size, G_size, R_size = n * h, L.p * h, (n + 1) * x, m * L.a, m * h
-    F_bytes, f_bytes, C_bytes, c_bytes, const_bytes = (
-        size * bits // 8 for size in (n * (n + m), n, (n + m) * (n + m), n + m, 1))
-    number = numba.float64 if bits == 64 else numba.float32
-    eps, revision = float(np.finfo(np.float64 if bits == 64 else np.float32).eps), REVISION
-
-    def run(buffer: Array, places: Array, x0: Array, F: Array, f: Array, C: Array, c: Array, const: Array, held: Array,
-            fresh: bool, plain: bool, forward: bool, options: Array) -> tuple[int, int, float, int, int, int]:
-        """Load the problem if `fresh`, and solve it from x0, under the efforts in k if not `plain`.
-
-        plain: one pass without limits, with a rollout if `forward`. Else passes with limits, of which held (T, m) says
-        which acted; k comes in as minus the efforts to begin with. Returns status, passes, cost, and the places of z,
-        G and R. The records come as arrays, which take a tenth of the time to pass.
-        """
-        o = options
-        s = Settings(int(o[0]), int(o[1]), o[2], o[3], o[4], o[5], o[6], o[7], o[8], int(o[9]), o[10])
-        o = places
-        at = Places(o[0], o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14],
-                    o[15], o[16], o[17], o[18], o[19], o[20], o[21])
-        base, T, steps = address(buffer), len(c) - 1, len(F)
-        F_in, f_in, C_in, c_in, const_in = address(F), address(f), address(C), address(c), address(const)
-        z, candidate, best = at.z, at.candidate, at.best
-        G, R, spare_G, spare_R = at.G, at.R, at.spare_G, at.spare_R
-        stride, last = (F_size if steps > 1 else 0), steps - 1
-        for i in range(n):
-            buffer[z + i] = buffer[candidate + i] = buffer[best + i] = x0[i]
-        total, status, passes, iterations = np.inf, _RUNNING, 0 * revision, 1  # part of what numba looks at
-        if fresh:
-            load_C(base, at.C + T * C_size, C_in + T * C_bytes, c_in + T * c_bytes, const_in + T * const_bytes,
-                   n, m, W, bits)
-        if not plain:
-            iterations = s.iterations
-            if fresh:
-                for t in range(steps):
-                    load_F(base, at.F + t * F_size, F_in + t * F_bytes, f_in + t * f_bytes, n, m, W, bits)
-                for t in range(T):
-                    load_C(base, at.C + t * C_size, C_in + t * C_bytes, c_in + t * c_bytes, const_in + t * const_bytes,
-                           n, m, W, bits)
-            for t in range(T):  # no gains and k = -u: the efforts to begin with
-                advance(base, z + t * h, z + (t + 1) * h, at.zero, at.F + t * stride, at.k + t * U, at.low + t * U,
-                        at.high + t * U, number(1.0), n, m, W, bits)
-            total = float(cost(base, at.C, z, T + 1, n, m, W, bits))
-            if not np.isfinite(total):
-                total, status = np.inf, _NOT_FINITE
-        mu, rate, retry, solved = s.mu_start, 1.0, False, False
-        while status == _RUNNING and passes < iterations:
-            passes += 1
-            good, clamped, linear, quadratic = True, False, 0.0, 0.0
-            C_t, V_t = at.C + T * C_size, at.V + T * V_size
-            for i in range(n):
-                for j in range(n):
-                    buffer[V_t + i * x + j] = number(0.5) * (buffer[C_t + i * h + j] + buffer[C_t + j * h + i])
-                buffer[V_t + n * x + i] = buffer[C_t + n * h + i]
-            for t in range(T - 1, -1, -1):
-                F_t, C_t, V_t = at.F + t * stride, at.C + t * C_size, at.V + t * V_size
-                G_t, R_t, Q = spare_G + t * G_size, spare_R + t * R_size, spare_R + t * R_size
-                if fresh and plain:
-                    if steps > 1 or t == T - 1:
-                        now = min(t, last)
-                        load_F(base, F_t, F_in + now * F_bytes, f_in + now * f_bytes, n, m, W, bits)
-                    load_C(base, C_t, C_in + t * C_bytes, c_in + t * c_bytes, const_in + t * const_bytes,
-                           n, m, W, bits)
-                ahead(base, at.P, V_t + V_size, F_t, n, m, W, bits)
-                if mu > 0.0:
-                    Q = at.Q
-                efforts(base, Q, C_t, F_t, at.P, n, m, W, bits)
-                if plain:
-                    good &= eliminate(base, Q, at.left, at.right, n, m, W, bits) == 1
-                    value(base, V_t, C_t, F_t, at.P, at.left, at.right, m, n, m, W, bits)
-                    gains(base, G_t, at.right, n, m, W, bits)
-                    continue
-                z_t, g, k, u, low, high, target = (
-                    z + t * h, at.g, at.k + t * U, z + t * h + uu, at.low + t * U, at.high + t * U, at.target)
-                slope(base, g, Q, z_t, n, m, W, bits)
-                if mu > 0.0:
-                    ridge(base, R_t, Q, F_t, number(mu), n, m, W, bits)
-                    slope(base, target, R_t, z_t, n, m, W, bits)
-                    for a in range(m):  # mu weighs the deviation: about z its gradient is zero
-                        buffer[R_t + a * h + n] += buffer[g + a] - buffer[target + a]
-                if eliminate(base, R_t, at.left, at.right, n, m, W, bits) == 0:
-                    good = False
-                    break
-                warm, slack = False, 0.0
-                for a in range(m):
-                    warm |= held[t, a] != 0
-                    slack = max(slack, s.box_slack * abs(buffer[g + a]))
-                settled = False
-                if warm:  # the bounds that acted in the last pass mostly go on acting
-                    for a in range(m):
-                        side = held[t, a]
-                        bound = low if side < 0 else high
-                        buffer[k + a] = buffer[bound + a] - buffer[u + a] if side != 0 else number(0.0)
-                else:
-                    gains(base, G_t, at.right, n, m, W, bits)
-                    aim(base, target, G_t, z_t, n, m, W, bits)
-                    settled = _within(buffer, target, low, high, m)
-                    for a in range(m):
-                        buffer[k + a] = min(max(buffer[target + a], buffer[low + a]), buffer[high + a]) - buffer[u + a]
-                    if not settled:
-                        _hold(buffer, held[t], k, g, R_t, u, low, high, uu, h, slack)
-                if not settled:
-                    for _ in range(s.box_iterations):
-                        _fix(buffer, at.M, R_t, held[t], low, high, n, h)
-                        eliminate(base, at.M, at.left, at.right, n, m, W, bits)
-                        gains(base, G_t, at.right, n, m, W, bits)
-                        aim(base, target, G_t, z_t, n, m, W, bits)
-                        settled = _within(buffer, target, low, high, m)
-                        if settled:
-                            for a in range(m):
-                                buffer[k + a] = buffer[target + a] - buffer[u + a]
-                        else:
-                            _search(buffer, k, target, g, R_t, u, low, high, uu, h, m)
-                        settled &= _hold(buffer, held[t], k, g, R_t, u, low, high, uu, h, slack)
-                        if settled:
-                            break
-                    if not settled:
-                        for a in range(m):
-                            buffer[G_t + a * ga + n] += buffer[u + a] + buffer[k + a] - buffer[target + a]
-                free = mu == 0.0 and settled
-                for a in range(m):
-                    slope_a = number(0.0)
-                    for j in range(m):
-                        slope_a += buffer[Q + a * h + uu + j] * buffer[k + j]
-                    linear += buffer[k + a] * buffer[g + a]
-                    quadratic += buffer[k + a] * slope_a
-                    free &= held[t, a] == 0
-                    clamped |= held[t, a] != 0
-                rows = m
-                if not free:
-                    halves(base, at.left, at.right, Q, G_t, n, m, W, bits)
-                    rows = 2 * m
-                value(base, V_t, C_t, F_t, at.P, at.left, at.right, rows, n, m, W, bits)
-            good &= np.isfinite(linear + quadratic) and is_finite(base, at.V, n, m, W, bits) == 1
-            if good:
-                G, spare_G, R, spare_R, solved = spare_G, G, spare_R, R, True
-            finite = good or _all_finite(buffer, at.F, at.V)
-            if plain:
-                status = _CONVERGED if good else _FAILED if finite else _NOT_FINITE
-                if good and forward:
-                    for t in range(T):
-                        advance(base, z + t * h, z + (t + 1) * h, G + t * G_size, at.F + t * stride, at.zero,
-                                at.low + t * U, at.high + t * U, number(0.0), n, m, W, bits)
-                    total = float(cost(base, at.C, z, T + 1, n, m, W, bits))
-                    if not np.isfinite(total):
-                        total, status = np.inf, _NOT_FINITE
-                break
-            enough = max(s.tolerance, 10 * eps) * (1 + abs(total))
-            expected = -(linear + 0.5 * quadratic)
-            flat, accepted = good and expected <= enough, False
-            converged = flat and mu == 0.0
-            if good and not flat:
-                least, length = np.inf, 1.0
-                for rung in range(s.step_lengths):
-                    for t in range(T):
-                        advance(base, candidate + t * h, candidate + (t + 1) * h, G + t * G_size, at.F + t * stride,
-                                at.k + t * U, at.low + t * U, at.high + t * U, number(1.0 - length), n, m, W, bits)
-                    found = float(cost(base, at.C, candidate, T + 1, n, m, W, bits))
-                    promised = -length * (linear + 0.5 * length * quadratic)
-                    if total - found >= s.accept_ratio * promised and promised > 0.0 and found < least:
-                        accepted, least, best, candidate = True, found, candidate, best
-                        # A full step that delivers what it promised met no limit on the way, and no shorter one would:
-                        # it is the best. Where no limit acted in the pass either, it is the minimum.
-                        if rung == 0 and abs(total - found - expected) <= enough:
-                            converged = mu == 0.0 and not clamped
-                            break
-                    length *= s.backtracking
-                if accepted:
-                    total, z, best = least, best, z
-            if accepted:
-                rate = min(rate / s.mu_factor, 1 / s.mu_factor)
-                mu *= rate
-                if mu < s.mu_min:
-                    mu = 0.0
-                retry = False
-            elif flat:
-                mu, rate, retry = 0.0, 1.0, True
-            else:
-                rate = max(rate * s.mu_factor, s.mu_factor)
-                mu = max(mu * rate, s.mu_min)
-                if retry or mu > s.mu_max:
-                    status = _FAILED
-                elif not finite:
-                    status = _NOT_FINITE
-            if converged:
-                status = _CONVERGED
-        return _LIMIT if status == _RUNNING else status, passes, total, z, G if solved else -1, R
-
-    vector, matrix, stack = number[::1], number[:, ::1], number[:, :, ::1]
-    integers, yes = numba.int64, numba.boolean
-    signature = numba.types.Tuple((integers, integers, numba.float64, integers, integers, integers))(
-        vector, integers[::1], vector, stack, matrix, stack, matrix, vector, integers[:, ::1], yes, yes, yes,
-        numba.float64[::1])
-    try:
-        return numba.njit(signature, cache=True, **_OPTIONS)(run)
-    except RuntimeError:  # numba may write neither beside this file nor in the user's cache
-        return numba.njit(signature, **_OPTIONS)(run)
+_CONVERGED = STATUSES.index(CONVERGED)
 
 
 class Solution(NamedTuple):
@@ -393,23 +34,24 @@ class Solution(NamedTuple):
     Quu: Array  # (T, m, m), regularised; the identity where no pass succeeded
     V: Array  # (T + 1, n, n), the value at x is 1/2 x'V x + v'x and a constant
     v: Array  # (T + 1, n)
+    solved: bool  # a pass succeeded
 
 
 class Workspace:
-    """The memory of problems of one size, allocated once; compiles when it is made."""
+    """The memory of problems of one size, allocated once."""
 
     def __init__(self, n: int, m: int, T: int, dtype: Any = np.float64, width: int | None = None) -> None:
         """double or single precision; `width` lanes a vector, a power of two."""
         if not (1 <= n <= MOST_STATES and 1 <= m <= MOST_EFFORTS and T >= 1):
-            raise ValueError(f"n = {n} must be within 1 and {MOST_STATES}, m = {m} within 1 and {MOST_EFFORTS}, T = {T} "
-                             "at least 1")
+            raise ValueError(f"n = {n} must be within 1 and {MOST_STATES}, m = {m} within 1 and {MOST_EFFORTS}, "
+                             f"T = {T} at least 1")
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float64, np.float32):
             raise ValueError(f"dtype must be float64 or float32, not {self.dtype}")
         bits = 8 * self.dtype.itemsize
         width = width or simd.register_bytes() * 8 // bits
         self.n, self.m, self.T, self.layout = n, m, T, Layout(n, m, width)
-        self._run = compiled(n, m, bits, width)
+        self._compiled = n, m, bits, width
         self._at = Places.of(self.layout, T)
         memory = np.zeros(self._at.size + 64, self.dtype)
         start = -memory.ctypes.data % 64 // self.dtype.itemsize  # rows of whole vectors do not cross cache lines
@@ -420,7 +62,8 @@ class Workspace:
             self._buffer[z + n] = 1.0
         self.low, self.high = self._view(self._at.low, T, self.layout.u), self._view(self._at.high, T, self.layout.u)
         self._k = self._view(self._at.k, T, self.layout.u)
-        self._no_options = np.array(Settings(), float)
+        self._sweep: Any = None
+        self._solve: Any = None
         p = n + m
         self._shapes = (((T, n, p), (1, n, p)), ((T, n), (1, n)), ((T + 1, p, p),), ((T + 1, p),), ((T + 1,),))
         self._data: tuple[Array, ...] = ()
@@ -452,29 +95,39 @@ class Workspace:
             raise ValueError(f"F and f must have as many steps, not {len(F)} and {len(f)}")
         self._data, self._fresh = data, True
 
+    def prepare(self, limits: bool = False) -> None:
+        """Compile `sweep`, and `solve` if `limits`; otherwise their first call does, which takes seconds."""
+        lq_sweep.compiled(*self._compiled)
+        if limits:
+            lq_limits.compiled(*self._compiled)
+
     def sweep(self, x0: Array, forward: bool = True) -> tuple[int, float]:
         """Status and cost of one backward pass without limits and, if `forward`, the rollout of its policy with
         efforts clamped into the limits; see `solution`. The status is converged, not_finite, or line_search_failed
         where Q_uu is not positive definite."""
-        return self._call(x0, True, forward, self._no_options)
+        if self._sweep is None:
+            self._sweep = lq_sweep.compiled(*self._compiled)
+        status, cost = self._sweep(self._buffer, self._places, x0, *self._data, self._fresh, forward)
+        at, self._fresh = self._at, False
+        self._found = status, 1, cost, at.z, at.G if status == _CONVERGED else -1, at.R
+        return status, cost
 
     def solve(self, x0: Array, u: Array, settings: Settings) -> tuple[int, float]:
         """Status and cost of passes within limits from the efforts u (T, m), finite and within the limits."""
+        if self._solve is None:
+            self._solve = lq_limits.compiled(*self._compiled)
         self._k[:, : self.m] = -u
-        return self._call(x0, False, True, np.array(settings, float))
-
-    def _call(self, x0: Array, plain: bool, forward: bool, options: Array) -> tuple[int, float]:
-        status, self._passes, cost, *self._found = self._run(
-            self._buffer, self._places, x0, *self._data, self._held, self._fresh, plain, forward, options)
-        self._fresh, self._status, self._cost = False, status, cost
-        return status, cost
+        self._found = self._solve(self._buffer, self._places, x0, *self._data, self._held, self._fresh,
+                                  np.array(settings, float))
+        self._fresh = False
+        return self._found[0], self._found[2]
 
     def solution(self) -> Solution:
         """Of the last call."""
         L, T, n, m = self.layout, self.T, self.n, self.m
-        z, G, R = self._found
+        status, passes, cost, z, G, R = self._found
         trajectory, values = self._view(z, T + 1, L.h), self._view(self._at.V, T + 1, n + 1, L.x)
         gains = self._view(G, T, m, L.a) if G >= 0 else np.zeros((T, m, L.a), self.dtype)
         Quu = self._view(R, T, m, L.h)[..., n + 1 : L.p] if G >= 0 else np.tile(np.eye(m, dtype=self.dtype), (T, 1, 1))
-        return Solution(self._status, self._passes, self._cost, trajectory[:, :n], trajectory[:T, n + 1 : L.p],
-                        gains[..., :n], gains[..., n], Quu, values[:, :n, :n], values[:, n, :n])
+        return Solution(status, passes, cost, trajectory[:, :n], trajectory[:T, n + 1 : L.p],
+                        gains[..., :n], gains[..., n], Quu, values[:, :n, :n], values[:, n, :n], G >= 0)

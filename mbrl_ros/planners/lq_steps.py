@@ -1,16 +1,18 @@
 """The steps of one LQ problem in registers: intrinsics of numba for sizes that are known when they are compiled.
 
-Homogeneous, in the order h = [x; 1; u]: a step costs 1/2 h'C h and leads to x' = F h, F = [A f B]. With the value
-1/2 [x; 1]'V [x; 1] after it,
+Homogeneous, in the order h = [x; 1; u]: a step costs 1/2 h'C h and leads to x' = F h, F = [A f B]. With V the matrix of
+the value 1/2 [x; 1]'V [x; 1] of the next step,
 
-    P = [V' 0; 0 1]-weighted F, Q = C + F'P,  Q_u = the rows of u in Q,  u = G [x; 1],  V = Q_aa + left'right
+    P = V [F; 0 1 0],   Q = C + [F; 0 1 0]'P,   u = G [x; 1],   V = Q_aa + left'right,
 
-where left'right is Q_au G for the minimiser G. All of x is symmetric: only blocks on and above the diagonal are
-computed, the others are their transposes, and blocks on the diagonal are made symmetric. Else the antisymmetric rounding
-error would grow with the open-loop dynamics, A'E A per step. The column of the 1 is never formed: it is its row.
+Q_u the rows of u in Q, left'right = Q_au G for the minimiser G. V is symmetric: only blocks on and above its diagonal
+are computed, the others are their transposes, and blocks on the diagonal are made symmetric. Else the antisymmetric
+rounding error would grow with the open-loop dynamics, A'E A per step. The column of the 1 is never formed: it is its
+row.
 
 Every intrinsic takes the address of one buffer, then where in it its arrays are (in elements), then n, m, lanes, bits,
-which must be literal. The shapes of the arrays are in Layout; rows are whole vectors, what is beyond is zero or not read.
+which must be literal. The shapes of the arrays are in Layout; rows are whole vectors, what is beyond is zero or not
+read.
 """
 from __future__ import annotations
 
@@ -81,8 +83,7 @@ def _intrinsic(places: int, write: Callable[..., Value | None], floats: int = 0,
     return intrinsic(prefer_literal=True)(step)
 
 
-@intrinsic
-def address(typingctx: Any, array: Any) -> Any:
+def _address(typingctx: Any, array: Any) -> Any:
     """Of the first element of an array."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Value:
@@ -102,7 +103,7 @@ def _tiles(e: Emitter, rows: int, vectors: int) -> list[tuple[int, int, int, int
 
 
 def _ahead(e: Emitter, s: Layout, p: Value, P: Value, V: Value, F: Value) -> None:
-    """P = [V' 0; 0 1]-weighted F: its rows are V_x. F + v_. e', the column of the 1 apart."""
+    """P (n + 1, h) = V [F; 0 1 0]; of V only the rows are read, and the constant is left out."""
     w, n = s.width, s.n
     for i, rows, j, columns in _tiles(e, n + 1, s.h // w):
         tile = [[e.number(0.0)] * columns for _ in range(rows)]
@@ -344,6 +345,7 @@ def _load_C(e: Emitter, s: Layout, p: Value, C: Value, source: Value, linear: Va
     _row(e, s, p, e.index(1, s.n * s.h, C), c, 0, twice)
 
 
+address: Any = intrinsic(_address)
 load_F, load_C = _intrinsic(3, _load_F), _intrinsic(4, _load_C)
 ahead, efforts, ridge = _intrinsic(3, _ahead), _intrinsic(4, _efforts), _intrinsic(3, _ridge, floats=1)
 eliminate, gains = _intrinsic(3, _eliminate, result=types.int64), _intrinsic(2, _gains)

@@ -60,6 +60,7 @@ class Workspace:
         self._held = np.zeros((T, m), np.int64)
         for z in (self._at.z, self._at.candidate, self._at.best):
             self._buffer[z + n] = 1.0
+        self._buffer[self._at.free : self._at.free + n + 1] = 1.0
         self.low, self.high = self._view(self._at.low, T, self.layout.u), self._view(self._at.high, T, self.layout.u)
         self._k = self._view(self._at.k, T, self.layout.u)
         self._sweep: Any = None

@@ -23,7 +23,9 @@ from mbrl_ros.planners.lq_steps import (
     efforts,
     eliminate,
     gains,
+    gradient,
     halves,
+    hold,
     is_finite,
     load_C,
     load_F,
@@ -64,42 +66,38 @@ def _within(b: Array, target: int, low: int, high: int, m: int) -> bool:
 
 
 @_jit
-def _hold(b: Array, held: Array, k: int, g: int, R: int, u: int, low: int, high: int, uu: int, h: int,
-          slack: float) -> bool:
+def _active(b: Array, held: Array, gradient: int, k: int, u: int, low: int, high: int, slack: float) -> bool:
     """Which components of k the gradient holds at a bound (-1, 1, or 0); whether they are those that were."""
-    m, same = len(held), True
-    for a in range(m):
-        gradient = b[g + a]
-        for j in range(m):
-            gradient += b[R + a * h + uu + j] * b[k + j]
-        now = 0
-        if b[k + a] <= b[low + a] - b[u + a] and gradient > slack:
-            now = -1
-        elif b[k + a] >= b[high + a] - b[u + a] and gradient < -slack:
-            now = 1
+    same = True
+    for a in range(len(held)):
+        now, slope = 0, b[gradient + a]
+        if slope > slack:
+            now = -1 if b[k + a] <= b[low + a] - b[u + a] else 0
+        elif slope < -slack:
+            now = 1 if b[k + a] >= b[high + a] - b[u + a] else 0
         same &= now == held[a]
         held[a] = now
     return same
 
 
 @_jit
-def _fix(b: Array, M: int, R: int, held: Array, low: int, high: int, n: int, h: int) -> None:
-    """M (m, h) = R with u = bound where held: rows of the identity, and the bound in the equations of the others."""
-    m = len(held)
-    for a in range(m):
-        row, source = M + a * h, R + a * h
+def _bounds(b: Array, held: Array, free: int, bound: int, low: int, high: int) -> None:
+    """Of what is held."""
+    for a in range(len(held)):
+        b[free + a] = 1.0 if held[a] == 0 else 0.0
+        b[bound + a] = 0.0 if held[a] == 0 else b[low + a] if held[a] < 0 else b[high + a]
+
+
+@_jit
+def _fix(b: Array, M: int, held: Array, bound: int, n: int, h: int) -> None:
+    """Rows of M (m, h) that say u = bound where held."""
+    for a in range(len(held)):
         if held[a] != 0:
+            row = M + a * h
             for j in range(h):
                 b[row + j] = 0.0
             b[row + n + 1 + a] = 1.0
-            b[row + n] = -b[(low if held[a] < 0 else high) + a]
-        else:
-            for j in range(h):
-                b[row + j] = b[source + j]
-            for j in range(m):
-                if held[j] != 0:
-                    b[row + n] += b[source + n + 1 + j] * b[(low if held[j] < 0 else high) + j]
-                    b[row + n + 1 + j] = 0.0
+            b[row + n] = -b[bound + a]
 
 
 @_jit
@@ -153,7 +151,7 @@ def compiled(n: int, m: int, bits: int, width: int) -> Any:
         s = Settings(int(o[0]), int(o[1]), o[2], o[3], o[4], o[5], o[6], o[7], o[8], int(o[9]), o[10])
         o = places
         at = Places(o[0], o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14],
-                    o[15], o[16], o[17], o[18], o[19], o[20], o[21])
+                    o[15], o[16], o[17], o[18], o[19], o[20], o[21], o[22], o[23], o[24])
         base, T, steps = address(buffer), len(c) - 1, len(F)
         F_in, f_in, C_in, c_in, const_in = address(F), address(f), address(C), address(c), address(const)
         z, candidate, best = at.z, at.candidate, at.best
@@ -220,10 +218,13 @@ def compiled(n: int, m: int, bits: int, width: int) -> Any:
                     for a in range(m):
                         buffer[k + a] = min(max(buffer[target + a], buffer[low + a]), buffer[high + a]) - buffer[u + a]
                     if not settled:
-                        _hold(buffer, held[t], k, g, R_t, u, low, high, uu, h, slack)
+                        gradient(base, at.gradient, g, R_t, k, n, m, W, bits)
+                        _active(buffer, held[t], at.gradient, k, u, low, high, slack)
                 if not settled:
                     for _ in range(s.box_iterations):
-                        _fix(buffer, at.M, R_t, held[t], low, high, n, h)
+                        _bounds(buffer, held[t], at.free + uu, at.bound + uu, low, high)
+                        hold(base, at.M, R_t, at.free, at.bound, target, n, m, W, bits)
+                        _fix(buffer, at.M, held[t], at.bound + uu, n, h)
                         eliminate(base, at.M, at.left, at.right, n, m, W, bits)
                         gains(base, G_t, at.right, n, m, W, bits)
                         aim(base, target, G_t, z_t, n, m, W, bits)
@@ -233,19 +234,18 @@ def compiled(n: int, m: int, bits: int, width: int) -> Any:
                                 buffer[k + a] = buffer[target + a] - buffer[u + a]
                         else:
                             _search(buffer, k, target, g, R_t, u, low, high, uu, h, m)
-                        settled &= _hold(buffer, held[t], k, g, R_t, u, low, high, uu, h, slack)
+                        gradient(base, at.gradient, g, R_t, k, n, m, W, bits)
+                        settled &= _active(buffer, held[t], at.gradient, k, u, low, high, slack)
                         if settled:
                             break
                     if not settled:
                         for a in range(m):
                             buffer[G_t + a * ga + n] += buffer[u + a] + buffer[k + a] - buffer[target + a]
                 free = mu == 0.0 and settled
+                gradient(base, at.gradient, at.zero, Q, k, n, m, W, bits)  # Q_uu k
                 for a in range(m):
-                    slope_a = number(0.0)
-                    for j in range(m):
-                        slope_a += buffer[Q + a * h + uu + j] * buffer[k + j]
                     linear += buffer[k + a] * buffer[g + a]
-                    quadratic += buffer[k + a] * slope_a
+                    quadratic += buffer[k + a] * buffer[at.gradient + a]
                     free &= held[t, a] == 0
                     clamped |= held[t, a] != 0
                 rows = m

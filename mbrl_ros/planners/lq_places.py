@@ -51,6 +51,9 @@ class Places(NamedTuple):
     zero: int  # (m, a)
     g: int  # (u,)
     target: int  # (u,)
+    gradient: int  # (u,)
+    free: int  # (h,), one, but zero for efforts that are held
+    bound: int  # (h,), zero, but the bounds of efforts that are held
     size: int
 
     @classmethod
@@ -58,5 +61,6 @@ class Places(NamedTuple):
         """For a horizon."""
         V, G, R, z = (T + 1) * (s.n + 1) * s.x, T * s.m * s.a, T * s.m * s.h, (T + 1) * s.h
         sizes = [T * s.n * s.h, (T + 1) * s.p * s.h, V, G, R, G, R, z, z, z, T * s.u, T * s.u, T * s.u,
-                 (s.n + 1) * s.h, s.m * s.h, s.m * s.h, 2 * s.m * s.h, 2 * s.m * s.h, s.m * s.a, s.u, s.u]
+                 (s.n + 1) * s.h, s.m * s.h, s.m * s.h, 2 * s.m * s.h, 2 * s.m * s.h, s.m * s.a, s.u, s.u, s.u,
+                 s.h, s.h]
         return cls(*(sum(sizes[:i]) for i in range(len(sizes) + 1)))

@@ -261,6 +261,31 @@ def _products(e: Emitter, s: Layout, p: Value, to: Value, A: Value, stride: int,
         e.store(e.sums(rows), p, e.index(1, first, to))
 
 
+def _gradient(e: Emitter, s: Layout, p: Value, to: Value, g: Value, Q: Value, k: Value) -> None:
+    """to (u,) = g + Q_uu k, anything beyond."""
+    for first in range(0, s.m, s.width):
+        total = e.load(p, e.index(1, first, g))
+        for i in range(s.m):
+            row = e.load(p, e.index(1, i * s.h + s.n + 1 + first, Q))  # of the last row perhaps beyond its end
+            total = e.fma(e.spread(p, e.index(1, i, k)), row, total)
+        e.store(total, p, e.index(1, first, to))
+
+
+def _hold(e: Emitter, s: Layout, p: Value, M: Value, R: Value, free: Value, bound: Value, scratch: Value) -> None:
+    """M (m, h): R without the efforts that are not free, which add R bound to the column of the 1."""
+    vectors, w = s.h // s.width, s.width
+    fixed = [e.load(p, e.index(1, v * w, bound)) for v in range(vectors)]
+    kept = [e.load(p, e.index(1, v * w, free)) for v in range(vectors)]
+    _products(e, s, p, scratch, R, s.h, fixed)
+    one = e.lanes([float(lane == s.n % w) for lane in range(w)])
+    for i in range(s.m):
+        for v in range(vectors):
+            row = e.b.fmul(kept[v], e.load(p, e.index(1, i * s.h + v * w, R)))
+            if v == s.n // w:
+                row = e.fma(one, e.spread(p, e.index(1, i, scratch)), row)
+            e.store(row, p, e.index(1, i * s.h + v * w, M))
+
+
 def _halves(e: Emitter, s: Layout, p: Value, left: Value, right: Value, Q: Value, G: Value) -> None:
     """left = [B; G], right = [G; B], B = Q_ua + 1/2 Q_uu G: left'right is what any gain G adds to the value."""
     vectors, w, half = s.a // s.width, s.width, e.number(0.5)
@@ -352,3 +377,4 @@ eliminate, gains = _intrinsic(3, _eliminate, result=types.int64), _intrinsic(2, 
 value, advance = _intrinsic(7, _value), _intrinsic(7, _advance, floats=1)
 cost, is_finite = _intrinsic(3, _cost, result=None), _intrinsic(1, _is_finite, result=types.int64)
 slope, aim, halves = _intrinsic(3, _slope), _intrinsic(3, _aim), _intrinsic(4, _halves)
+gradient, hold = _intrinsic(4, _gradient), _intrinsic(5, _hold)

@@ -45,7 +45,7 @@ def compiled(n: int, m: int, bits: int, width: int) -> Any:
         base, T, steps, o = address(buffer), len(c) - 1, len(F), places
         # One by one, because a tuple takes ten times as long to come in.
         at = Places(o[0], o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14],
-                    o[15], o[16], o[17], o[18], o[19], o[20], o[21])
+                    o[15], o[16], o[17], o[18], o[19], o[20], o[21], o[22], o[23], o[24])
         F_in, f_in, C_in, c_in, const_in = address(F), address(f), address(C), address(c), address(const)
         stride, good = (F_size if steps > 1 else 0), revision >= 0
         C_t, V_t = at.C + T * C_size, at.V + T * V_size

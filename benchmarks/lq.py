@@ -4,8 +4,8 @@
     . .venv/bin/activate && . install/setup.sh && OMP_NUM_THREADS=1 python3 benchmarks/lq.py
 
 Every answer of a peer is compared with ours in the same run; a peer that is missing is left out, with a line that
-says so. Times are medians, and all take turns, so that what else the machine does meets all alike. `fresh` means that
-F, f, C and c are new, as after each fit of the learner. Ours is called through Workspace, checks included. `limited` is
+says so. Times are processor time, because on a busy machine long calls are interrupted more often than short ones; all take
+turns. The ratio is of medians. `fresh` means that F, f, C and c are new, as after each fit of the learner. Ours is called through Workspace, checks included. `limited` is
 until each solver says that it has converged.
 """
 from __future__ import annotations
@@ -75,17 +75,17 @@ class Ours:
         self.workspace.solve(self.data.x0, self.zero, self.settings)
 
 
-def medians(calls: list[Callable[[], None]], repeats: int) -> list[float]:
-    """Microseconds of each, in turns of four calls, the first of which only fills the caches."""
+def measure(calls: list[Callable[[], None]], repeats: int) -> list[list[float]]:
+    """Microseconds of processor time of each, least and median, in turns of four calls, the first of which only fills the caches."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for spent, call in zip(times, calls, strict=True):
             call()
             for _ in range(3):
-                began = time.perf_counter()
+                began = time.thread_time_ns()
                 call()
-                spent.append(1e6 * (time.perf_counter() - began))
-    return [statistics.median(t) for t in times]
+                spent.append(1e-3 * (time.thread_time_ns() - began))
+    return [[min(t), statistics.median(t)] for t in times]
 
 
 def _difference(a: Any, b: Any) -> float:
@@ -106,7 +106,8 @@ def _peer(kind: Any, *arguments: Any) -> Any:
 
 
 def rows(sizes: list[tuple[int, int, int]] = SIZES, repeats: int = 60) -> list[dict[str, Any]]:
-    """One comparison each: what, size, ours_us, peer, peer_us, ratio (peer over ours). Raises where answers differ."""
+    """One comparison each: what, size, ours_us, peer, peer_us, ratio (peer over ours), and the least times, ours_min_us
+    and peer_min_us. Raises RuntimeError where answers differ."""
     found: list[dict[str, Any]] = []
     for n, m, T in sizes:
         data = problem(n, m, T)
@@ -137,11 +138,12 @@ def rows(sizes: list[tuple[int, int, int]] = SIZES, repeats: int = 60) -> list[d
                      "limited")
             calls["limited", peer.name] = peer.limited
             pairs.append(("limited", "ours", "limited", peer.name))
-        times = dict(zip(calls, medians(list(calls.values()), repeats), strict=True))
+        times = dict(zip(calls, measure(list(calls.values()), repeats), strict=True))
         for what, us, their, name in pairs:
             mine, theirs = times[what, us], times[their, "ours" if name == "double" else name]
-            found.append({"what": what, "size": f"{n}, {m}, {T}", "ours_us": round(mine, 2), "peer": name,
-                          "peer_us": round(theirs, 2), "ratio": round(theirs / mine, 2)})
+            found.append({"what": what, "size": f"{n}, {m}, {T}", "ours_us": round(mine[1], 2), "peer": name,
+                          "peer_us": round(theirs[1], 2), "ratio": round(theirs[1] / mine[1], 2),
+                          "ours_min_us": round(mine[0], 2), "peer_min_us": round(theirs[0], 2)})
     return found
 
 
@@ -150,11 +152,11 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=60)
     arguments.add_argument("--size", type=int, nargs=3, action="append", metavar=("N", "M", "T"))
     options = arguments.parse_args()
-    print("| what | n, m, T | ours [us] | peer | peer [us] | ratio |\n|---|---|---|---|---|---|")
+    print("| what | n, m, T | ours min, median [us] | peer | peer min, median [us] | ratio |\n|---|---|---|---|---|---|")
     for size in options.size or SIZES:
         for row in rows([tuple(size)], options.repeats):
-            print(f"| {row['what']} | {row['size']} | {row['ours_us']:.1f} | {row['peer']} | {row['peer_us']:.1f} "
-                  f"| {row['ratio']:.1f} |", flush=True)
+            print(f"| {row['what']} | {row['size']} | {row['ours_min_us']:.1f}, {row['ours_us']:.1f} | {row['peer']} "
+                  f"| {row['peer_min_us']:.1f}, {row['peer_us']:.1f} | {row['ratio']:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class Workspace:
         p = n + m
         self._shapes = (((T, n, p), (1, n, p)), ((T, n), (1, n)), ((T + 1, p, p),), ((T + 1, p),), ((T + 1,),))
         self._data: tuple[Array, ...] = ()
+        self._fresh = False  # whether the data have to be copied yet
         self.limit(-np.inf, np.inf)
 
     def _view(self, start: int, *shape: int) -> Array:
@@ -106,6 +107,7 @@ class Workspace:
         """Status and cost of one backward pass without limits and, if `forward`, the rollout of its policy with
         efforts clamped into the limits; see `solution`. The status is converged, not_finite, or line_search_failed
         where Q_uu is not positive definite."""
+        self._check(x0)
         if self._sweep is None:
             self._sweep = lq_sweep.compiled(*self._compiled)
         status, cost = self._sweep(self._buffer, self._places, x0, *self._data, self._fresh, forward)
@@ -115,6 +117,7 @@ class Workspace:
 
     def solve(self, x0: Array, u: Array, settings: Settings) -> tuple[int, float]:
         """Status and cost of passes within limits from the efforts u (T, m), finite and within the limits."""
+        self._check(x0)
         if self._solve is None:
             self._solve = lq_limits.compiled(*self._compiled)
         self._k[:, : self.m] = -u
@@ -122,6 +125,10 @@ class Workspace:
                                   np.array(settings, float))
         self._fresh = False
         return self._found[0], self._found[2]
+
+    def _check(self, x0: Array) -> None:
+        if x0.shape != (self.n,) or not self._data:
+            raise ValueError(f"x0 must have shape ({self.n},), not {x0.shape}" if self._data else "nothing is loaded")
 
     def solution(self) -> Solution:
         """Of the last call."""

@@ -4,9 +4,9 @@
     . .venv/bin/activate && . install/setup.sh && OMP_NUM_THREADS=1 python3 benchmarks/lq.py
 
 Every answer of a peer is compared with ours in the same run; a peer that is missing is left out, with a line that
-says so. Times are processor time, because on a busy machine long calls are interrupted more often than short ones; all take
-turns. The ratio is of medians. `fresh` means that F, f, C and c are new, as after each fit of the learner. Ours is called through Workspace, checks included. `limited` is
-until each solver says that it has converged.
+says so. Times are processor time, because on a busy machine long calls are interrupted more often than short ones, and
+all take turns. The ratio is of medians. `fresh` means that F, f, C and c are new, as after each fit of the learner. Ours
+is called through Workspace, checks included. `limited` is until each solver says that it has converged.
 """
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Ours:
 
 
 def measure(calls: list[Callable[[], None]], repeats: int) -> list[list[float]]:
-    """Microseconds of processor time of each, least and median, in turns of four calls, the first of which only fills the caches."""
+    """Processor time of each [us], least and median, in turns of four calls: the first only fills the caches."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for spent, call in zip(times, calls, strict=True):
@@ -152,7 +152,7 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=60)
     arguments.add_argument("--size", type=int, nargs=3, action="append", metavar=("N", "M", "T"))
     options = arguments.parse_args()
-    print("| what | n, m, T | ours min, median [us] | peer | peer min, median [us] | ratio |\n|---|---|---|---|---|---|")
+    print("| what | n, m, T | ours min, median [us] | peer | peer min, median [us] | ratio |\n|" + "---|" * 6)
     for size in options.size or SIZES:
         for row in rows([tuple(size)], options.repeats):
             print(f"| {row['what']} | {row['size']} | {row['ours_min_us']:.1f}, {row['ours_us']:.1f} | {row['peer']} "

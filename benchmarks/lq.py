@@ -4,9 +4,9 @@
     . .venv/bin/activate && . install/setup.sh && OMP_NUM_THREADS=1 python3 benchmarks/lq.py
 
 Every answer of a peer is compared with ours in the same run; a peer that is missing is left out, with a line that
-says so. Times are processor time, because on a busy machine long calls are interrupted more often than short ones, and
-all take turns. The ratio is of medians. `fresh` means that F, f, C and c are new, as after each fit of the learner. Ours
-is called through Workspace, checks included. `limited` is until each solver says that it has converged.
+says so. Times are processor time, because on a busy machine long calls are interrupted more often than short ones,
+and all take turns. The ratio is of medians. `fresh` means that F, f, C and c are new, as after each fit of the learner.
+Ours is called through Workspace, checks included. `limited` is until each solver says that it has converged.
 """
 from __future__ import annotations
 

@@ -3,37 +3,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from mbrl_ros.planners import Problem
+from mbrl_ros.planners.quadratic import Quadratic
 from mbrl_ros.task import ResidualCost
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
-
-
-@dataclass(frozen=True)
-class QuadraticTask:
-    """A Cost that is a QuadraticCost: its own expansion. Fields as there, batch axes allowed."""
-
-    quadratic: QuadraticCost
-
-    def evaluate(self, x: Tensor, u: Tensor) -> Tensor:
-        """x (*b, T + 1, n), u (*b, T, m) -> (*b,); the last step has u = 0, so that only its x part counts."""
-        z = torch.cat([x, torch.nn.functional.pad(u, (0, 0, 0, 1))], -1)
-        q = self.quadratic
-        steps = 0.5 * (z * (q.C @ z.unsqueeze(-1)).squeeze(-1)).sum(-1) + (q.c * z).sum(-1) + q.const
-        return steps.sum(-1)
-
-    def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
-        """The same everywhere, with the batch of x."""
-        q, batch = self.quadratic, x.shape[:-2]
-        return QuadraticCost(q.C.expand(*batch, *q.C.shape[-3:]), q.c.expand(*batch, *q.c.shape[-2:]),
-                             q.const.expand(*batch, *q.const.shape[-1:]))
 
 
 def random_dynamics(n: int, m: int, seed: int, steps: tuple[int, ...] = (), radius: float = 1.0,
@@ -81,7 +62,7 @@ def lq_problem(n: int, m: int, T: int, seed: int, limit: float = float("inf"), r
     generator = torch.Generator().manual_seed(seed + 1000)
     x0 = torch.randn(*batch, n, generator=generator, dtype=torch.float64)
     bound = torch.full((T, m), limit, dtype=torch.float64)
-    return Problem(x0, random_dynamics(n, m, seed, radius=radius), QuadraticTask(random_cost(n, m, T, seed)),
+    return Problem(x0, random_dynamics(n, m, seed, radius=radius), Quadratic(random_cost(n, m, T, seed)),
                    -bound, bound)
 
 
@@ -114,14 +95,14 @@ class Unicycle:
 
 
 def quadratic_task(running: list[float], effort: list[float], terminal: list[float], target: list[float],
-                   T: int) -> QuadraticTask:
+                   T: int) -> Quadratic:
     """Diagonal weights on x - target and on u; the same target throughout."""
     n, m = len(running), len(effort)
     C = torch.zeros(T + 1, n + m, n + m, dtype=torch.float64)
     C[:-1] = torch.diag(torch.tensor(running + effort, dtype=torch.float64))
     C[-1, :n, :n] = torch.diag(torch.tensor(terminal, dtype=torch.float64))
     goal = torch.tensor(target + [0.0] * m, dtype=torch.float64)
-    return QuadraticTask(QuadraticCost(C, -C @ goal, 0.5 * (C @ goal) @ goal))
+    return Quadratic(QuadraticCost(C, -C @ goal, 0.5 * (C @ goal) @ goal))
 
 
 def swing_up(T: int = 30, limit: float = 5.0) -> Problem:

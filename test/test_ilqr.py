@@ -9,23 +9,14 @@ import pytest
 import scipy.optimize
 import torch
 from checks import assert_close, box_minimum, kkt_solution, quadratic_form, random_covariance
-from systems import (
-    DEVICES,
-    PROBLEMS,
-    QuadraticTask,
-    lq_problem,
-    parking,
-    random_dynamics,
-    residual_problem,
-    swing_up,
-    to,
-)
+from systems import DEVICES, PROBLEMS, lq_problem, parking, random_dynamics, residual_problem, swing_up, to
 from torch import Tensor
 
 from mbrl_ros.models import predict_mean
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
 from mbrl_ros.planners.ilqr import Ilqr, box_newton
 from mbrl_ros.planners.lqr import Lqr, warm_start
+from mbrl_ros.planners.quadratic import Quadratic
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost
 
 THOROUGH = Ilqr(Ilqr.Config(iterations=300, tolerance=1e-13))
@@ -106,7 +97,7 @@ def test_single_precision_converges_to_its_own_rounding() -> None:
     best = THOROUGH.plan(problem, None)
     cost, F = problem.cost.quadratic, problem.model
     single = Problem(problem.x0.float(), LinearGaussianDynamics(F.F.float(), F.f.float(), F.Sigma.float()),
-                     QuadraticTask(QuadraticCost(cost.C.float(), cost.c.float(), cost.const.float())),
+                     Quadratic(QuadraticCost(cost.C.float(), cost.c.float(), cost.const.float())),
                      problem.lower.float(), problem.upper.float())
     plan = Ilqr(Ilqr.Config(iterations=100, tolerance=0.0)).plan(single, None)
     assert plan.status == CONVERGED
@@ -277,7 +268,7 @@ def test_hopeless_curvature_is_a_failed_line_search() -> None:
     model = LinearGaussianDynamics(problem.model.F * torch.tensor([1.0, 1, 1, 0, 0]), problem.model.f,
                                    problem.model.Sigma)
     C = -torch.eye(5, dtype=torch.float64).expand(6, 5, 5)
-    task = QuadraticTask(QuadraticCost(C, torch.zeros(6, 5, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)))
+    task = Quadratic(QuadraticCost(C, torch.zeros(6, 5, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)))
     plan = Ilqr(Ilqr.Config(iterations=100)).plan(replace(problem, model=model, cost=task), None)
     assert plan.status == LINE_SEARCH_FAILED
     assert float(plan.policy.K.abs().max()) == 0.0 and float(plan.policy.Sigma.abs().max()) == 0.0
@@ -291,7 +282,7 @@ def test_regularisation_makes_a_concave_problem_solvable() -> None:
     C = cost.C.clone()
     C[:-1, 3:, 3:] = -0.5 * torch.eye(3, dtype=torch.float64)
     C[:-1, 3:, :3], C[:-1, :3, 3:], C[:, :3, :3] = 0.0, 0.0, 0.1 * torch.eye(3, dtype=torch.float64)
-    task = QuadraticTask(QuadraticCost(C, cost.c, cost.const))
+    task = Quadratic(QuadraticCost(C, cost.c, cost.const))
     plan = Ilqr(Ilqr.Config(iterations=100)).plan(replace(problem, model=model, cost=task), None)
     before, _ = starting(replace(problem, model=model, cost=task))
     assert plan.cost < float(task.evaluate(before, torch.zeros(4, 3, dtype=torch.float64)))

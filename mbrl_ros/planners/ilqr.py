@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mbrl_ros.config import param
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem, fused
+from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.planners.lqr import (
     Backward,
     Spread,
@@ -34,6 +35,7 @@ from mbrl_ros.planners.lqr import (
     spread_of,
     warm_start,
 )
+from mbrl_ros.planners.quadratic import Quadratic
 from mbrl_ros.task import ResidualCost
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, QuadraticCost
 
@@ -189,6 +191,7 @@ class Ilqr:
         self.config = config or self.Config()
         self.horizon = self.config.horizon
         self._kernel: Any = kernel.solve
+        self._compiled = CompiledLq()
 
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
         """See Planner. The policy is u_t + K_t (x - x_t) with k = 0 and Sigma = Q_uu^-1."""
@@ -197,6 +200,9 @@ class Ilqr:
         u = warm_start(problem, previous)
         if _is_common(problem):
             return _torch(self._plan_compiled(_numpy(problem), u.numpy()))
+        if isinstance(problem.cost, Quadratic) and self._compiled.applies(problem):
+            return as_plan(*self._compiled.solve(problem, problem.cost.quadratic, u, self.config, BOX_ITERATIONS,
+                                                 BOX_SLACK))
         s = self.solve(problem, u)
         return as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
 

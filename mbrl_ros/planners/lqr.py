@@ -25,6 +25,7 @@ from mbrl_ros.config import param
 from mbrl_ros.models import linearize, predict_mean
 from mbrl_ros.planners import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, Cost, Problem, fused
 from mbrl_ros.planners.graphed import Graphed
+from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, LinearGaussianPolicy, Plan, QuadraticCost
 
 # gain(t, Q_uu, Q_ua) -> H = -[k K] (*b, m, 1 + n), the Cholesky factor of Q_uu, and 0 where that exists (*b,)
@@ -361,6 +362,7 @@ class Lqr:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
         self.horizon = self.config.horizon
+        self._compiled = CompiledLq()
 
     @torch.no_grad()
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
@@ -369,16 +371,27 @@ class Lqr:
         x, cost = begin(problem, u)
         if not bool(torch.isfinite(cost)):
             return self._stay(x, u, cost, NOT_FINITE)
-        F, quadratic, spread = expand(problem.model, problem.cost, x, u)
-        step = backward(F, None, quadratic, spread=spread)
-        if not bool(step.success):
-            return self._stay(x, u, cost, LINE_SEARCH_FAILED if bool(is_finite(F, quadratic, spread)) else NOT_FINITE)
-        xs, us = forward(problem, x, u, step, cost.new_ones(1))
-        value, before = problem.cost.evaluate(xs, us)[0], spread_cost(problem.model, step, x, u)
-        total = value + (spread_cost(problem.model, step, xs, us)[0] - before)
-        status = CONVERGED if bool(total <= cost + rounding(cost.abs() + before.abs())) else LINE_SEARCH_FAILED
-        x, u, cost = (xs[0], us[0], value) if bool(total <= cost) else (x, u, cost)
-        return as_plan(x, u, step.K, torch.cholesky_inverse(step.L), float(cost), status, 1)
+        if self._compiled.applies(problem):
+            with torch.enable_grad():  # see expand
+                quadratic = problem.cost.quadratize(x, u)
+            status, xs, us, K, Sigma = self._compiled.sweep(problem, quadratic)
+            if status != CONVERGED:
+                return self._stay(x, u, cost, status)
+            value = total = problem.cost.evaluate(xs, us)
+            size = cost.abs()
+        else:
+            F, quadratic, spread = expand(problem.model, problem.cost, x, u)
+            step = backward(F, None, quadratic, spread=spread)
+            if not bool(step.success):
+                finite = bool(is_finite(F, quadratic, spread))
+                return self._stay(x, u, cost, LINE_SEARCH_FAILED if finite else NOT_FINITE)
+            xs, us = (part[0] for part in forward(problem, x, u, step, cost.new_ones(1)))
+            value, before = problem.cost.evaluate(xs, us), spread_cost(problem.model, step, x, u)
+            total = value + (spread_cost(problem.model, step, xs, us) - before)
+            size, K, Sigma = cost.abs() + before.abs(), step.K, torch.cholesky_inverse(step.L)
+        status = CONVERGED if bool(total <= cost + rounding(size)) else LINE_SEARCH_FAILED
+        x, u, cost = (xs, us, value) if bool(total <= cost) else (x, u, cost)
+        return as_plan(x, u, K, Sigma, float(cost), status, 1)
 
     @staticmethod
     def _stay(x: Tensor, u: Tensor, cost: Tensor, status: str) -> Plan:

@@ -1,0 +1,66 @@
+"""Where the arrays of one LQ problem are in the buffer that the compiled kernels work on, and what compiles them."""
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+
+from mbrl_ros.planners import lq_steps, simd
+from mbrl_ros.planners.lq_steps import Layout
+
+REVISION = zlib.crc32(b"".join(Path(str(f)).read_bytes() for f in (lq_steps.__file__, simd.__file__, __file__)))
+OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
+
+
+def compile_for(signature: Any, function: Callable[..., Any]) -> Any:
+    """The function, compiled for its signature or taken from disk.
+
+    Numba keeps no closure over other jitted functions, hence long functions whose parts are intrinsics. It looks for
+    changes in their own file only: they have to refer to REVISION, which changes with the files behind the intrinsics.
+    """
+    try:
+        return numba.njit(signature, cache=True, **OPTIONS)(function)
+    except RuntimeError:  # numba may write neither beside the file nor in the user's cache
+        return numba.njit(signature, **OPTIONS)(function)
+
+
+class Places(NamedTuple):
+    """Where the arrays are in the buffer, in elements. Shapes of one step as in Layout."""
+
+    F: int  # (T, n, h)
+    C: int  # (T + 1, p, h)
+    V: int  # (T + 1, n + 1, x)
+    G: int  # (T, m, a)
+    R: int  # (T, m, h), Q_u with the regularisation
+    spare_G: int  # what the next pass writes: the last that succeeded is kept
+    spare_R: int
+    z: int  # (T + 1, h)
+    candidate: int
+    best: int
+    low: int  # (T, u)
+    high: int
+    k: int  # (T, u), deviation of u from that of z
+    P: int  # (n + 1, h)
+    Q: int  # (m, h), Q_u
+    M: int  # (m, h), R with what is clamped fixed
+    left: int  # (2 m, h)
+    right: int
+    zero: int  # (m, a)
+    g: int  # (u,)
+    target: int  # (u,)
+    gradient: int  # (u,)
+    free: int  # (h,), one, but zero for efforts that are held
+    bound: int  # (h,), zero, but the bounds of efforts that are held
+    size: int
+
+    @classmethod
+    def of(cls, s: Layout, T: int) -> Places:
+        """For a horizon."""
+        V, G, R, z = (T + 1) * (s.n + 1) * s.x, T * s.m * s.a, T * s.m * s.h, (T + 1) * s.h
+        sizes = [T * s.n * s.h, (T + 1) * s.p * s.h, V, G, R, G, R, z, z, z, T * s.u, T * s.u, T * s.u,
+                 (s.n + 1) * s.h, s.m * s.h, s.m * s.h, 2 * s.m * s.h, 2 * s.m * s.h, s.m * s.a, s.u, s.u, s.u,
+                 s.h, s.h]
+        return cls(*(sum(sizes[:i]) for i in range(len(sizes) + 1)))

@@ -10,7 +10,7 @@ from arms import make, settings
 from checks import assert_close
 from systems import cautious, residual_problem
 
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem, kernel
 from mbrl_ros.planners.ilqr import Ilqr, warm_start
 from mbrl_ros.planners.lqr import as_plan
 from mbrl_ros.task import Task
@@ -191,3 +191,15 @@ def test_other_problems_stay_in_torch() -> None:
     assert planner.plan(single, None).efforts.dtype == torch.float32
     batch = replace(problem, x0=problem.x0.expand(4, 3))
     assert planner.solve(batch, warm_start(batch, None)).u.shape == (4, 6, 2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 8, 29])
+@pytest.mark.parametrize("inner", [0, 1, 7])
+@pytest.mark.parametrize("vectors", [1, 2, 5, 6, 11])
+def test_products_of_all_shapes(rows: int, inner: int, vectors: int) -> None:
+    """Tiles overlap at the lower end; rows beyond those asked for stay as they are."""
+    rng = np.random.default_rng(100)
+    A, B = rng.normal(size=(rows + 1, inner + 2)), rng.normal(size=(inner + 1, kernel.WIDTH * vectors))
+    C = np.full((rows + 1, B.shape[1]), 7.0)
+    kernel._product(A, B, C, rows, inner)
+    assert np.allclose(C[:rows], A[:rows, :inner] @ B[:inner], rtol=0, atol=1e-13) and (C[rows] == 7.0).all()

@@ -7,20 +7,25 @@ A trajectory is z (T + 1, n + m) = [x; u] with u_T = 0.
 Arrays that end in a product are wider than what is in them, up to a multiple of WIDTH; what is beyond is not read.
 `solve` compiles when this module is imported, some 10 seconds once: Ilqr does so when it is made, hence before anything
 moves. The result is kept in __pycache__ beside this file, or in the user's cache where that cannot be written, or where
-NUMBA_CACHE_DIR says. All of it is in this file because numba looks at no other for changes. Not-a-numbers have to
-arrive: no fast mathematics but fused multiply-add and the order of sums.
+NUMBA_CACHE_DIR says. All of it but simd.py is in this file because numba looks at no other for changes. Not-a-numbers
+have to arrive: no fast mathematics but fused multiply-add and the order of sums.
 """
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, simd
+from mbrl_ros.planners.simd import register_bytes, tile
 from mbrl_ros.types import Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512
+LANES = register_bytes() // 8  # in one of this processor
+TALL, BROAD = 4, 5 if LANES == WIDTH else 2  # rows and vectors of a tile that stays in registers
 EPS = float(np.finfo(float).eps)
 _RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(
     STATUSES.index(s) for s in (CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE))
@@ -75,30 +80,34 @@ def _padded(size: int) -> int:
 
 @_jit
 def _product(A: Array, B: Array, C: Array, rows: int, inner: int) -> None:
-    """C[:rows] = A[:rows, :inner] B[:inner], all columns. Two rows by four terms at a time use the registers best."""
-    columns, fours = C.shape[1], inner - inner % 4
-    for i in range(0, rows - 1, 2):
-        for j in range(columns):
-            C[i, j], C[i + 1, j] = 0.0, 0.0
-        for k in range(0, fours, 4):
-            a0, a1, a2, a3 = A[i, k], A[i, k + 1], A[i, k + 2], A[i, k + 3]
-            b0, b1, b2, b3 = A[i + 1, k], A[i + 1, k + 1], A[i + 1, k + 2], A[i + 1, k + 3]
-            for j in range(columns):
-                C[i, j] += a0 * B[k, j] + a1 * B[k + 1, j] + a2 * B[k + 2, j] + a3 * B[k + 3, j]
-                C[i + 1, j] += b0 * B[k, j] + b1 * B[k + 1, j] + b2 * B[k + 2, j] + b3 * B[k + 3, j]
-        for k in range(fours, inner):
-            a0, b0 = A[i, k], A[i + 1, k]
-            for j in range(columns):
-                C[i, j] += a0 * B[k, j]
-                C[i + 1, j] += b0 * B[k, j]
-    if rows % 2:
-        i = rows - 1
-        for j in range(columns):
-            C[i, j] = 0.0
-        for k in range(inner):
-            a0 = A[i, k]
-            for j in range(columns):
-                C[i, j] += a0 * B[k, j]
+    """C[:rows] = A[:rows, :inner] B[:inner], all columns, in tiles of TALL rows; the last one overlaps."""
+    if inner == 0:
+        C[:rows] = 0.0
+        return
+    lda, ldb, ldc = A.shape[1], B.shape[1], C.shape[1]
+    columns, j = ldc // LANES, 0
+    while j < columns:
+        wide = min(BROAD, columns - j) if rows >= TALL else 1
+        b, i = (j * LANES, ldb), 0
+        while i < rows:
+            if rows < TALL:
+                tile(A, (i * lda, lda), B, b, C, (i * ldc + j * LANES, ldc), inner, 1, 1)
+                i += 1
+                continue
+            i = min(i, rows - TALL)
+            a, c = (i * lda, lda), (i * ldc + j * LANES, ldc)
+            if wide == 5:
+                tile(A, a, B, b, C, c, inner, TALL, 5)
+            elif wide == 4:
+                tile(A, a, B, b, C, c, inner, TALL, 4)
+            elif wide == 3:
+                tile(A, a, B, b, C, c, inner, TALL, 3)
+            elif wide == 2:
+                tile(A, a, B, b, C, c, inner, TALL, 2)
+            else:
+                tile(A, a, B, b, C, c, inner, TALL, 1)
+            i += TALL
+        j += wide
 
 
 @_jit
@@ -612,6 +621,8 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
 
 
 def _compile() -> Any:
+    # Numba looks for changes in this file only; the name is that of its file on disk.
+    _solve.__qualname__ = f"_solve_{zlib.crc32(Path(str(simd.__file__)).read_bytes()):08x}"
     try:
         return numba.njit(_SIGNATURE, cache=True, **_OPTIONS)(_solve)
     except RuntimeError:  # numba may write neither beside this file nor in the user's cache

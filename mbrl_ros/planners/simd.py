@@ -14,6 +14,8 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 Value = Any  # of LLVM: a scalar or a vector
 INDEX = ir.IntType(64)
@@ -191,3 +193,31 @@ class Emitter:
         size = min(self.width, 1 << (count.bit_length() - 1))
         for k in [*range(0, count - size, size), count - size]:
             self.store(self.load(q, self.index(1, k, j), size), p, self.index(1, k, i))
+
+
+def _tile(_context: Any, A: Any, a: Any, B: Any, b: Any, C: Any, c: Any, inner: Any, rows: Any, vectors: Any) -> Any:
+    """C = A B, with the sum over `inner` >= 1 terms, for literally so many rows and vectors of columns, in registers.
+
+    A, B and C are arrays of doubles; a, b and c say where in them: (index of the first element, length of a row).
+    """
+    many, wide, lanes = rows.literal_value, vectors.literal_value, register_bytes() // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        e = Emitter(builder, lanes, 64)
+        pA, pB, pC = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 4))
+        (a, lda), (b, ldb), (c, ldc) = ([builder.extract_value(args[i], k) for k in (0, 1)] for i in (1, 3, 5))
+        starts = [builder.add(a, builder.mul(lda, ir.Constant(INDEX, i))) for i in range(many)]
+        sums = e.accumulate(
+            [[e.number(0.0)] * wide for _ in range(many)], args[6],
+            lambda k, i: e.spread(pA, builder.add(starts[i], k)),
+            lambda k, j: e.load(pB, builder.add(builder.mul(k, ldb), e.index(j, lanes, b))))
+        for i, row in enumerate(sums):
+            first = builder.add(c, builder.mul(ldc, ir.Constant(INDEX, i)))
+            for j, values in enumerate(row):
+                e.store(values, pC, e.index(j, lanes, first))
+        return context.get_dummy_value()
+
+    return types.void(A, a, B, b, C, c, types.int64, rows, vectors), codegen
+
+
+tile: Any = intrinsic(prefer_literal=True)(_tile)

@@ -1,6 +1,6 @@
 """Joint states in to command out, over real DDS in real time with learning on, at several control rates.
 
-    . .venv/bin/activate && . install/setup.sh && python3 benchmarks/latency.py --robots planar2 arm --rates 50 100 200 500
+    . .venv/bin/activate && . install/setup.sh && python3 benchmarks/latency.py --robots planar2 arm --rates 50 100 200
 
 Brings the ring up in a DDS domain of its own, fits a model to some seconds of excitation, then reaches for a new target
 every few seconds and listens: the middleware stamps every message when it is published, so latencies between topics do
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,16 +26,18 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from mbrl_ros.msg import LocalDynamics, StateEstimate
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import Names
-from mbrl_ros.msg import LocalDynamics, StateEstimate
 from mbrl_ros.nodes import bringup, spin, topics
+from mbrl_ros.nodes.experiment import PRIORITY
 from mbrl_ros.nodes.operator import Operator
 from mbrl_ros.robot import Robot
+from mbrl_ros.stages import Stages
 
 NEW_TARGET = 2.0  # [s]
 SETTLE = 2.0  # [s] of reaching before it counts
@@ -70,6 +73,7 @@ class Figures(NamedTuple):
     cpu: dict[str, float]  # by process: share of one core
     load: float  # average of the machine over a minute
     mode: str  # of the guard at the end
+    stages: dict[str, dict[str, float]]  # [us] by node, then "STAGE_us_p50" and so on
 
 
 class Probe(Node):
@@ -79,6 +83,8 @@ class Probe(Node):
         super().__init__("probe")
         self.sent: dict[str, dict[int, int]] = {}
         self.mode = ""  # of the guard
+        self.stages: dict[str, dict[str, float]] = {}  # by node: "STAGE_us_p50" and so on
+        self.create_subscription(DiagnosticArray, topics.STAGES, self._timed, topics.KEEP)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._said, topics.KEEP)
         self._target = self.create_publisher(PoseStamped, "target", topics.RING)
         kinds = {"joint_states": JointState, "state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
@@ -98,6 +104,10 @@ class Probe(Node):
             if status.name == "guard":
                 self.mode = status.message.partition(":")[0]
 
+    def _timed(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.stages[status.name] = {pair.key: float(pair.value) for pair in status.values}
+
     def aim(self, target: Any) -> None:
         """A new target for the tool."""
         self._target.publish(topics.pose(target, time.time_ns()))
@@ -113,6 +123,11 @@ def _answers(data: bytes) -> int:
     """The label of the first dimension of a Float64MultiArray; -1: none."""
     count, length = struct.unpack_from("<II", data, 4)
     return int(data[12 : 11 + length]) if count and length > 1 else -1
+
+
+def prioritized() -> bool:
+    """Real-time priorities are permitted here."""
+    return spin.prioritize(PRIORITY) and spin.prioritize(0)
 
 
 @contextmanager
@@ -201,12 +216,14 @@ def _measure(case: Case, ids: dict[str, int]) -> Figures:
         operator.request("controller/hold")
         operator.arm()
     operator.request("controller/reach")
+    executor.remove_node(operator)
     operator.destroy_node()
+    executor.shutdown()
     load = os.getloadavg()[0]
     probe = Probe()
     sent, cpu = _listen(case, robot, settings, probe, ids)
     probe.destroy_node()
-    return _figures(case, sent, cpu, (load + os.getloadavg()[0]) / 2, probe.mode)
+    return _figures(case, sent, cpu, (load + os.getloadavg()[0]) / 2, probe)
 
 
 def _listen(case: Case, robot: Robot, settings: Any, probe: Probe,
@@ -238,7 +255,8 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def _figures(case: Case, sent: dict[str, dict[int, int]], cpu: dict[str, float], load: float, mode: str) -> Figures:
+def _figures(case: Case, sent: dict[str, dict[int, int]], cpu: dict[str, float], load: float,
+             probe: Probe) -> Figures:
     """Without the last two states, to which the answer may not have been heard yet."""
     period = 1e9 / case.rate
     states = dict(sorted(sent["joint_states"].items())[:-2])
@@ -249,21 +267,66 @@ def _figures(case: Case, sent: dict[str, dict[int, int]], cpu: dict[str, float],
     late -= np.median(late)
     answered = sum(sent[topics.COMMANDS].get(s, np.inf) < at + period for s, at in states.items())
     return Figures(hops[topics.COMMANDS], hops, len(states), len(states) - answered, int((late > period / 2).sum()),
-                   cpu, load, mode)
+                   cpu, load, probe.mode, probe.stages)
 
 
 def _table(case: Case, f: Figures) -> str:
     p50, p99 = np.percentile(1e3 * f.latency, (50, 99)) if len(f.latency) else (np.nan, np.nan)
     share = ", ".join(f"{name} {100 * value:.0f}" for name, value in f.cpu.items())
-    ring = 100 * sum(value for name, value in f.cpu.items() if name not in ("plant", "listener"))
     between = np.diff([0.0] + [1e3 * np.median(f.hops[topic]) if len(f.hops[topic]) else np.nan for topic in HOPS])
     return (f"| {case} | {p50:.2f} | {p99:.2f} | {1e3 * f.latency.max(initial=0):.2f} "
             f"| {f.missed} of {f.ticks} ({100 * f.missed / max(1, f.ticks):.2f} %) | {f.late_states} "
-            f"| {', '.join(f'{x:.2f}' for x in between)} | {ring:.0f}: {share} | {f.load:.1f} | {f.mode} |")
+            f"| {', '.join(f'{x:.2f}' for x in between)} | {_ring_share(f):.0f}: {share} | {f.load:.1f} | {f.mode} |")
 
 
-HEAD = ("| ring | p50 [ms] | p99 [ms] | max [ms] | missed | states late | estimator, learner, controller, guard p50 [ms] "
-        "| CPU without plant [% of a core] | load | mode |\n|---|---|---|---|---|---|---|---|---|---|")
+def _ring_share(f: Figures) -> float:
+    """CPU of the ring without the simulator [% of a core]."""
+    return 100 * sum(value for name, value in f.cpu.items() if name not in ("plant", "listener"))
+
+
+def _stages(f: Figures) -> str:
+    """A line per node: median and 99 % of every stage."""
+    lines = []
+    for node, of in f.stages.items():
+        stages = (key.removesuffix("_us_p50") for key in of if key.endswith("_us_p50"))
+        lines.append(f"  {node:10} [us] " + ", ".join(f"{s} {of[s + '_us_p50']:.0f} ({of[s + '_us_p99']:.0f})"
+                                                     for s in stages))
+    return "\n".join(lines)
+
+
+HEAD = ("| ring | p50 [ms] | p99 [ms] | max [ms] | missed | states late "
+        "| estimator, learner, controller, guard p50 [ms] | CPU without plant [% of a core] | load | mode |\n"
+        + 10 * "|---" + "|")
+
+
+def stage_timer_us() -> float:
+    """What a tick of five stages costs the node that times it, least of many."""
+    stages, stamp = Stages(), time.time_ns()
+
+    def tick() -> None:
+        stages.start()
+        stages.received(time.time_ns() - stamp)
+        for stage in ("convert", "fit", "fill", "publish"):
+            stages.done(stage)
+        stages.end()
+
+    return 1e6 * min(timeit.repeat(tick, number=1000, repeat=20)) / 1000
+
+
+def rows(rates: tuple[int, ...] = (50, 100, 200), robots: tuple[str, ...] = ("planar2", "arm"),
+         seconds: float = 20.0) -> list[dict[str, Any]]:
+    """For a table of all benchmarks; missed deadlines, CPU and load of the machine are in `size`. There is no peer."""
+    row = lambda what, size, value: {"what": what, "size": size, "ours_us": value, "peer": None,  # noqa: E731
+                                     "peer_us": None, "ratio": None}
+    found = [row("stage timer", "5 stages", stage_timer_us())]
+    for case in (Case(robot, rate=rate, priority=PRIORITY if prioritized() else 0, seconds=seconds)
+                 for robot in robots for rate in rates):
+        f = measure(case)
+        size = f"{case}, load {f.load:.1f}, missed {f.missed} of {f.ticks}, CPU {_ring_share(f):.0f} % of a core"
+        p50, p99, largest = 1e6 * np.percentile(f.latency, (50, 99, 100))
+        found += [row(f"joint_states to command, {name}", size, float(value))
+                  for name, value in (("p50", p50), ("p99", p99), ("max", largest))]
+    return found
 
 
 def main() -> int:
@@ -274,14 +337,20 @@ def main() -> int:
     p.add_argument("--rates", nargs="+", type=int, default=[50, 100, 200, 500])
     p.add_argument("--priors", nargs="+", default=["gaussian"])
     p.add_argument("--executors", nargs="+", default=[""], help="of the nodes (default: theirs)")
-    p.add_argument("--priority", type=int, default=0, help="real-time priority of the ring")
+    p.add_argument("--priority", type=int, default=PRIORITY if prioritized() else 0,
+                   help="real-time priority of the ring, 0: none (default: as in the demonstration, %(default)s)")
     p.add_argument("--seconds", type=float, default=20.0, help="that count (default: %(default)s)")
     p.add_argument("--composed", action="store_true", help="all nodes on one executor")
+    p.add_argument("--stages", action="store_true", help="median (99 %%) of the stages of each node's ticks")
     a = p.parse_args()
+    print(f"The stage timer costs {stage_timer_us():.1f} us a tick.\n")
     print(HEAD)
     for case in (Case(robot, prior, rate, a.composed, executor, a.priority, a.seconds)
                  for robot in a.robots for prior in a.priors for rate in a.rates for executor in a.executors):
-        print(_table(case, measure(case)), flush=True)
+        figures = measure(case)
+        print(_table(case, figures), flush=True)
+        if a.stages:
+            print(_stages(figures), flush=True)
     return 0
 
 

@@ -97,8 +97,8 @@ def sane(what: str, values: Array, labels: Sequence[str] = (), largest: float = 
 
 
 def _sane(values: Array, largest: float) -> bool:
-    """All are surely finite and at most `largest` in size, because their norm is: a third of the time of comparing each.
-    NaN fails; what fails is looked at one by one."""
+    """All are finite and at most `largest` in size, because their norm is: a third of the time of comparing each.
+    NaN fails, and what fails is looked at one by one."""
     return bool(np.vdot(values, values) <= min(largest * largest, FINITE))
 
 

@@ -87,8 +87,8 @@ def _parameter_files(args: list[str]) -> list[Path]:
 
 
 def make_executor(kind: str, sim_time: bool = False) -> Executor:
-    """The executor of that name. The one for events reads the clock before a new time on /clock has come, so that timers
-    on simulated time are late by up to a period: `auto` then takes the other one."""
+    """The executor of that name. On simulated time the timers of the one for events are late: `auto` takes the other.
+    It is spun by spin_once with a timeout only, and its subscriptions take no message infos: rclpy 9.1 fails there."""
     if kind == "single" or (kind == "auto" and (EventsExecutor is None or sim_time)):
         return SingleThreadedExecutor()
     if EventsExecutor is None:

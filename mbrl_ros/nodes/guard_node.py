@@ -77,7 +77,13 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
     def _now(self) -> float:
         return self._periods * self.robot.period if self._lockstep else time.monotonic()
 
+    def _overdue(self) -> None:
+        """Whoever slept notices before it hears of what has come since, in whichever order an executor calls."""
+        if not self._lockstep:
+            self.guard.check(self._now())
+
     def _measured(self, message: JointState) -> None:
+        self._overdue()
         try:
             state = messages.from_joint_state(message, self.robot.joints, need_effort=False)
             if state.velocity is None:
@@ -112,6 +118,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
 
     def _commanded(self, message: Float64MultiArray) -> None:
         self._stages.start()
+        self._overdue()
         try:
             command = messages.from_effort_command(message, self.robot.m)
         except MessageError as error:

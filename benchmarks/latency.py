@@ -233,6 +233,8 @@ def _listen(case: Case, robot: Robot, settings: Any, probe: Probe,
     executor.add_node(probe)
     targets = iter(scenario.draw_targets(robot, scenario.config_of(settings, {"targets": 100, "seed": 0})))
     ids = {**ids, "listener": os.getpid()}
+    while not all(probe.sent.values()):  # discovery takes up to seconds, topic by topic
+        executor.spin_once(timeout_sec=0.05)
     began, aimed = time.monotonic() + SETTLE, -np.inf
     before: dict[str, float] = {}
     while time.monotonic() < began + case.seconds:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -111,18 +112,24 @@ def from_joint_state(message: Message, joints: Sequence[str], need_effort: bool 
     An empty velocity gives None. With need_effort=False the effort field is not looked at, as for a robot that does not
     report what acted, and the observation's effort is zero, to be replaced by what was commanded.
     """
-    names = list(message.name)
+    names = tuple(message.name)
+    index = _index(names, tuple(joints))
+    pick = lambda field: fields.pick(message, field, index, len(names), joints)  # noqa: E731
+    velocity = pick("velocity") if len(message.velocity) else None
+    effort = pick("effort") if need_effort else np.zeros(len(index))
+    return Observation(read_stamp(message.header.stamp), pick("position"), velocity, effort)
+
+
+@lru_cache(maxsize=16)
+def _index(names: tuple[str, ...], joints: tuple[str, ...]) -> list[int]:
+    """Where the joints are among the names."""
     missing = [joint for joint in joints if joint not in names]
     if missing:
         raise MessageError(f"JointState: no joint {', '.join(missing)}; it has {', '.join(names) or 'no joints'}")
     doubled = [joint for joint in joints if names.count(joint) > 1]
     if doubled:
         raise MessageError(f"JointState: {', '.join(doubled)} is there more than once")
-    index = [names.index(joint) for joint in joints]
-    pick = lambda field: fields.pick(message, field, index, len(names), joints)  # noqa: E731
-    velocity = pick("velocity") if len(message.velocity) else None
-    effort = pick("effort") if need_effort else np.zeros(len(index))
-    return Observation(read_stamp(message.header.stamp), pick("position"), velocity, effort)
+    return [names.index(joint) for joint in joints]
 
 
 # --- StateEstimate
@@ -187,7 +194,8 @@ def to_local_dynamics(cls: MessageClass, model: LocalModel, layout: Layout) -> M
 def from_local_dynamics(message: Message, layout: Layout | None = None) -> LocalModel:
     state = from_state_estimate(message.state, layout)
     n, m = len(state.belief.mean), len(state.effort)
-    F = np.hstack([read(message, "state_matrix", (n, n)), read(message, "input_matrix", (n, m))])
+    F = np.empty((n, n + m))
+    F[:, :n], F[:, n:] = read(message, "state_matrix", (n, n)), read(message, "input_matrix", (n, m))
     leverage = (read(message, "leverage", (1 + n + m, 1 + n + m), largest=np.inf) if len(message.leverage) else None)
     dynamics = LinearGaussianDynamics(F, read(message, "offset", (n,)),
                                       read(message, "covariance", (n, n), largest=VARIANCE), leverage)

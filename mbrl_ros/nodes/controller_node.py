@@ -107,6 +107,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._reference = topics.publisher(self, PoseStamped, "reference", topics.KEEP)
         self._mode = topics.publisher(self, String, "mode", topics.LATCHED)
         self._diagnostics = topics.Diagnostics(self)
+        self._stages = topics.timed(self)
         self.create_subscription(PoseStamped, "target", self._target, topics.RING)
         self.create_subscription(ModelCheckpoint, "model_checkpoint", self._checkpoint, topics.LATCHED)
         self.create_subscription(LocalDynamics, "local_dynamics", self._modelled, topics.RING)
@@ -126,6 +127,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
 
     def _modelled(self, message: LocalDynamics) -> None:
         arrived = time.monotonic()
+        self._stages.start()
         try:
             model = messages.from_local_dynamics(message, self.robot)
         except MessageError as error:
@@ -135,12 +137,17 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             self._commands.publish(self._last)
             return
         self._count(model.state.time, arrived)
+        self._stages.received(time.time_ns() - model.state.time)
+        self._stages.done("convert")
         try:
             effort = self.controller.act(model.state, model.dynamics, model.prediction_error)
         except Exception as error:  # whatever it is, the robot must not keep the last effort
             self._fault(f"{type(error).__name__}: {error}")
             return
+        self._stages.done("plan")
         self._command(effort)
+        self._stages.done("publish")
+        self._stages.end()
         took = time.monotonic() - arrived
         self._ticks += 1
         self._missed += took > self.robot.period

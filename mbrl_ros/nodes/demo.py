@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--pace", choices=("lockstep", "realtime"), help="default: lockstep; realtime with --processes")
     p.add_argument("--processes", action="store_true", help="a process per node")
     p.add_argument("--no-adapt", action="store_true", help="the fitted model as it is, without learning on the way")
-    p.add_argument("--executor", choices=EXECUTORS, default="events" if spin.EventsExecutor else "single",
+    p.add_argument("--executor", choices=EXECUTORS, default="auto",
                    help="for nodes in this process (default: %(default)s)")
     p.add_argument("--no-plots", action="store_true", help="neither plots nor animation")
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")

@@ -35,6 +35,7 @@ def summary(demo: Experiment, results: list[TargetResult], oracle: list[TargetRe
         "tick_ms_p50": _number(p50), "tick_ms_p99": _number(p99),
         "controller_ms_p50": _number(heard.figure("controller", "tick_ms_p50")),
         "controller_ms_p99": _number(heard.figure("controller", "tick_ms_p99")),
+        "stages": heard.stages,
         "missed_deadlines": int(late) if np.isfinite(late) else None,
         "seed": demo.arguments.seed, **vars(demo.names), "pace": demo.pace,
         "processes": demo.arguments.processes, "adapt": not demo.arguments.no_adapt,

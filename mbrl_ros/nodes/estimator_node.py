@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import deque
 from typing import Any
 
@@ -39,6 +40,7 @@ class EstimatorNode(PartNode):
         self._commands = deque([np.zeros(self.robot.m)] * waiting, waiting)  # oldest first: that one acts
         self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came
         self._last: StateEstimate | None = None
+        self._stages = topics.timed(self)
         self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.RING)
         if self._by_command:  # before the states: where both wait, the command is the older one
             self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
@@ -53,6 +55,7 @@ class EstimatorNode(PartNode):
         self._commands.append(np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit))
 
     def _measured(self, message: JointState) -> None:
+        self._stages.start()
         try:
             observation = messages.from_joint_state(message, self.robot.joints, not self._by_command)
         except MessageError as error:
@@ -60,11 +63,14 @@ class EstimatorNode(PartNode):
             return
         if self._by_command:
             observation = dataclasses.replace(observation, effort=self._commands[0])
+        self._stages.received(time.time_ns() - observation.time)
+        self._stages.done("convert")
         if self._stale(observation) or self._again(observation):
             return
         estimate = self.estimator.update(observation)
         if estimate is None:
             return
+        self._stages.done("update")
         if self._last is not None and estimate.episode != self._last.episode:
             gap = 1e-9 * (observation.time - read_stamp(self._last.header.stamp))
             self.get_logger().warning(f"a new episode begins after a gap of {gap:.3g} s; expected one period, "
@@ -74,7 +80,10 @@ class EstimatorNode(PartNode):
         except MessageError as error:
             self.get_logger().error(f"no estimate: {error}", throttle_duration_sec=topics.THROTTLE)
             return
+        self._stages.done("fill")
         self._estimates.publish(self._last)
+        self._stages.done("publish")
+        self._stages.end()
 
     def _stale(self, observation: Observation) -> bool:
         age = 1e-9 * (self.get_clock().now().nanoseconds - observation.time)

@@ -58,7 +58,7 @@ class Experiment:
                  "logger.folder": str(self.folder / "recording"),
                  **{f"{part}.seed": self.arguments.seed for part in ("plant", "excitation", "controller", "learner")}}
         apart = self.arguments.processes
-        self._executor = spin.make_executor("single" if apart else self.arguments.executor)
+        self._executor = spin.make_executor("auto" if apart else self.arguments.executor)
         self.operator = Operator(self.robot, self.lockstep, self._spin)
         self._nodes.append(self.operator)
         if apart:

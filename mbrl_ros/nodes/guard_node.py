@@ -58,6 +58,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._active = False  # the state of the lifecycle
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.RING)
         self._diagnostics = topics.Diagnostics(self)
+        self._stages = topics.timed(self)
         self.create_subscription(JointState, "joint_states", self._measured, topics.RING)
         self.create_subscription(Float64MultiArray, topics.ASKED, self._commanded, topics.RING)
         self.create_subscription(String, "mode", self._mode, topics.LATCHED)
@@ -76,7 +77,13 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
     def _now(self) -> float:
         return self._periods * self.robot.period if self._lockstep else time.monotonic()
 
+    def _overdue(self) -> None:
+        """Whoever slept notices before it hears of what has come since, in whichever order an executor calls."""
+        if not self._lockstep:
+            self.guard.check(self._now())
+
     def _measured(self, message: JointState) -> None:
+        self._overdue()
         try:
             state = messages.from_joint_state(message, self.robot.joints, need_effort=False)
             if state.velocity is None:
@@ -110,11 +117,15 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             self._announce()
 
     def _commanded(self, message: Float64MultiArray) -> None:
+        self._stages.start()
+        self._overdue()
         try:
             command = messages.from_effort_command(message, self.robot.m)
         except MessageError as error:
             self._unusable(topics.ASKED, error)
             return
+        self._stages.received(time.time_ns() - (command.answers or 0))
+        self._stages.done("convert")
         now, self._unanswered = self._now(), 0
         used = self.guard.commanded(command.effort, command.answers, now)
         if self._lockstep and command.answers == self._newest and self._answers_newest():
@@ -140,12 +151,15 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
     # --- what goes out
 
     def _send(self, now: float) -> None:
+        self._stages.start()
         effort = self.guard.effort(now)
         if effort is None:
             return
+        self._stages.done("limit")
         own = self._lockstep or self.guard.state != ARMED
         self._last = topics.command(effort, self._newest if own else self.guard.answered or None)
         self._efforts.publish(self._last)
+        self._stages.done("publish")
         self._last_time = time.monotonic()
 
     def _watch(self) -> None:

@@ -41,6 +41,7 @@ class LearnerNode(PartNode):
         self._models = topics.publisher(self, LocalDynamics, "local_dynamics", topics.RING)
         self._checkpoints = topics.publisher(self, ModelCheckpoint, "model_checkpoint", topics.LATCHED)
         self._diagnostics = topics.Diagnostics(self)
+        self._stages = topics.timed(self)
         self.create_subscription(StateEstimate, "state_estimate", self._estimated, topics.RING)
         self.create_service(Trigger, "learner/fit", self._fit)
         self.create_timer(POLL, self._poll)
@@ -52,6 +53,7 @@ class LearnerNode(PartNode):
         self.learner.adapt, self._seconds = config.adapt, config.fit_seconds
 
     def _estimated(self, message: StateEstimate) -> None:
+        self._stages.start()
         try:
             state = messages.from_state_estimate(message, self.robot)
         except MessageError as error:
@@ -61,15 +63,21 @@ class LearnerNode(PartNode):
             self._models.publish(self._last)
             return
         self._newest, self._last = state.time, None
+        self._stages.received(time.time_ns() - state.time)
+        self._stages.done("convert")
         try:
             dynamics = self.learner.update(state)
+            self._stages.done("fit")
             model = LocalModel(state, dynamics, self.robot.period, self.learner.sample_weight,
                                self.learner.prediction_error)
             self._last = messages.to_local_dynamics(LocalDynamics, model, self.robot)
         except ValueError as error:  # LinAlgError is one too
             self.get_logger().error(f"no model at this state: {error}", throttle_duration_sec=topics.THROTTLE)
             return
+        self._stages.done("fill")
         self._models.publish(self._last)
+        self._stages.done("publish")
+        self._stages.end()
 
     def _fit(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._training.running:

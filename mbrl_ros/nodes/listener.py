@@ -39,6 +39,7 @@ class Listener:
         self.response: list[float] = []  # [s] from a state to its command
         self.mode, self.fault, self.checkpoint = "", "", 0  # now; the first, and why; version of the newest
         self.said: dict[str, tuple[str, dict[str, str]]] = {}  # newest diagnostics by node
+        self.stages: dict[str, dict[str, float]] = {}  # newest times of the stages of a tick [us] by node
         self._tool_rows = robot.slice(f"site/{robot.sites[0]}/position")
         hear = lambda kind, topic, heard, qos=topics.KEEP: node.create_subscription(kind, topic, heard, qos)  # noqa: E731
         hear(StateEstimate, "state_estimate", self._state)
@@ -48,6 +49,7 @@ class Listener:
         hear(Float64MultiArray, topics.COMMANDS, self._command)
         hear(Float64, "plant/response_time", lambda m: self.response.append(m.data))
         hear(DiagnosticArray, topics.DIAGNOSTICS, self._diagnostics)
+        hear(DiagnosticArray, topics.STAGES, self._timed)
         hear(String, "mode", lambda m: setattr(self, "mode", m.data), topics.LATCHED)
         hear(ModelCheckpoint, "model_checkpoint", lambda m: setattr(self, "checkpoint", m.version), topics.LATCHED)
 
@@ -77,6 +79,10 @@ class Listener:
             self.said[status.name] = (status.message, {pair.key: pair.value for pair in status.values})
             if status.name in ("controller", "guard") and status.message.startswith("fault"):
                 self.fault = self.fault or status.message
+
+    def _timed(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.stages[status.name] = {pair.key: float(pair.value) for pair in status.values}
 
     def figure(self, node: str, key: str) -> float:
         """A number from a node's newest diagnostics; NaN where it said none."""

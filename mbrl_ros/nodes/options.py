@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 from mbrl_ros.config import ConfigError, param
 
-EXECUTORS = ("single", "events")
+EXECUTORS = ("auto", "single", "events")
 
 
 @dataclass(frozen=True)
 class Process:
     """Parameters `process.*` of every node: how its process runs."""
 
-    executor: str = param("single", "single: rclpy's single-threaded executor; events: its experimental, faster one",
+    executor: str = param("auto", "single: rclpy's single-threaded executor; events: its experimental one, at half the "
+                          "CPU; auto: events, but single where the release has none or with use_sim_time",
                           choices=EXECUTORS)
     priority: int = param(0, "Real-time priority (SCHED_FIFO), where the system permits it: other work then delays no "
                           "tick; 0: none", 0, 99)

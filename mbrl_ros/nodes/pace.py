@@ -52,7 +52,7 @@ class Lockstep:
         """True where the command was an answer to the present state."""
         if self._held or command.answers not in (None, self._observation.time):
             return False
-        self._observation = self._node.plant.step(command.effort)
+        self._observation = self._node.step(command.effort)
         self.periods += 1
         self._left -= self._left > 0
         self._show()
@@ -128,13 +128,12 @@ class Realtime:
             self._step()
 
     def _step(self) -> None:
-        plant = self._node.plant
         end = self._began + (self._count + 1) * self._period
-        if end - self._last_command > plant.config.timeout:
+        if end - self._last_command > self._node.plant.config.timeout:
             self._held = self._before = np.zeros(self._node.robot.m)
         self.periods += 1
         self.missed += self._commanded and not self._answered
-        observation = plant.step(self._held, self._fraction, self._before)
+        observation = self._node.step(self._held, self._fraction, self._before)
         self._before, self._fraction, self._answered = self._held, 0.0, False
         self._count += 1
         self._publish(observation)

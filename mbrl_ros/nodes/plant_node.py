@@ -36,6 +36,7 @@ class PlantNode(PartNode):
         self._tool = topics.publisher(self, PoseStamped, "plant/tool_pose", topics.KEEP)
         self._response = topics.publisher(self, Float64, "plant/response_time", topics.KEEP)
         self._diagnostics = topics.Diagnostics(self)
+        self._stages = topics.timed(self)
         self._published = 0.0  # monotonic [s]
         self.pace = (Lockstep if config.pace == "lockstep" else Realtime)(self, own.hold_after)
         self.pace.start(self.plant.reset(config.seed))
@@ -44,15 +45,26 @@ class PlantNode(PartNode):
         self.create_service(SetBool, "plant/run", self._run)
         self.create_timer(1.0, self._report)
 
+    def step(self, *efforts: Any) -> Observation:
+        """One period of the plant."""
+        self._stages.start()
+        observation = self.plant.step(*efforts)
+        self._stages.done("simulate")
+        return observation
+
     def publish(self, observation: Observation) -> None:
         """Send an observation; the ground truth goes out only if somebody listens."""
         self._published = time.monotonic()
+        self._stages.start()
         message = messages.to_joint_state(JointState, observation, self.robot.joints)
         if topics.wanted(self._tool):
             self._tool.publish(topics.pose(self.plant.true_tool(), observation.time))
         if self._clock_time is not None:
             self._clock_time.publish(Clock(clock=message.header.stamp))
+        self._stages.done("fill")
         self._states.publish(message)
+        self._stages.done("publish")
+        self._stages.end()
 
     def _commanded(self, message: Float64MultiArray) -> None:
         arrived, published = time.monotonic(), self._published

@@ -14,6 +14,7 @@ from std_srvs.srv import Trigger
 
 from mbrl_ros import messages
 from mbrl_ros.messages import Command, Target
+from mbrl_ros.stages import Stages
 from mbrl_ros.types import Array
 
 RING = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # a stale state is worthless
@@ -23,6 +24,7 @@ KEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # for tho
 ASKED = "effort_command"  # from the controller to the guard
 COMMANDS = "effort_controller/commands"  # from the guard to the robot
 DIAGNOSTICS = "/diagnostics"
+STAGES = "stages"  # how long the stages of a node's ticks take, for those who listen
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 THROTTLE = 5.0  # [s] between lines about the same kind of bad input
 
@@ -54,12 +56,24 @@ def wanted(publisher: Any) -> bool:
     return publisher.get_subscription_count() > 0
 
 
+def timed(node: Node) -> Stages:
+    """A stage timer, whose figures the node says once a second where somebody listens."""
+    stages, said = Stages(), Diagnostics(node, STAGES)
+
+    def say() -> None:
+        if wanted(said.publisher):
+            said.send(OK, "stages", stages.figures())
+
+    node.create_timer(1.0, say)
+    return stages
+
+
 class Diagnostics:
     """Says on /diagnostics how a node is."""
 
-    def __init__(self, node: Node):
+    def __init__(self, node: Node, topic: str = DIAGNOSTICS):
         self._node = node
-        self._publisher = publisher(node, DiagnosticArray, DIAGNOSTICS, 10)
+        self.publisher = publisher(node, DiagnosticArray, topic, 10)
 
     def send(self, level: bytes, message: str, values: dict[str, Any]) -> None:
         """One status of this node; `values` become text."""
@@ -69,4 +83,4 @@ class Diagnostics:
         status = DiagnosticStatus(level=level, name=name, message=message, values=pairs)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(array)
+        self.publisher.publish(array)

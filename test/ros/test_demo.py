@@ -16,7 +16,7 @@ from mbrl_ros.scenario import Config
 SMALL = ["--robot", "planar2", "--prior", "gaussian", "--data-seconds", "8", "--seed", "1"]
 KEYS = {"success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio", "data_seconds",
         "ticks", "tick_ms_p50", "tick_ms_p99", "missed_deadlines", "seed", "robot", "prior", "versions", "planner",
-        "pace", "before_payload", "after_payload", "diverged", "command_line"}
+        "pace", "before_payload", "after_payload", "diverged", "command_line", "stages"}
 
 
 @pytest.mark.slow
@@ -28,6 +28,8 @@ def test_demo_does_what_the_plain_loop_does_and_leaves_a_report(tmp_path):
     folder, = tmp_path.iterdir()
     figures = json.loads((folder / "summary.json").read_text())
     assert set(figures) >= KEYS
+    assert {"plant", "estimator", "learner", "controller", "guard"} == set(figures["stages"])
+    assert figures["stages"]["learner"]["fit_us_p50"] > 0
     assert figures["ticks"] == 50 + 400 + 50 + 2 * 150
     assert {"tracking.png", "prediction.png", "response.png", "run.gif", "recording", "summary.json"} == {
         path.name for path in folder.iterdir()}

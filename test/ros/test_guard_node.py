@@ -12,7 +12,7 @@ from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.fields import read_stamp
-from mbrl_ros.nodes import topics
+from mbrl_ros.nodes import spin, topics
 
 SHORT = {"plant__timeout": 0.01, "guard__patience": 3}
 NAN = float("nan")
@@ -208,3 +208,28 @@ def test_a_controller_that_faults_makes_the_arm_hold(rig):
     periods = made[PlantNode].pace.periods
     assert made.spin(lambda: made[PlantNode].pace.periods > periods + 60)
     assert np.abs(made[PlantNode].plant.true_state()[1]).max() < 0.05
+
+
+@pytest.mark.parametrize("executor", ["single", "events"])
+def test_a_guard_that_slept_does_not_go_on_as_if_nothing_had_been(rig, executor):
+    made = rig(*RING, plant__pace="realtime", guard__state_age=0.4, guard__command_age=0.4)
+    guard, own = made[GuardNode], spin.make_executor(executor)
+    made.executor.remove_node(guard)
+    own.add_node(guard)
+    guard.create_timer(0.005, lambda: None)  # so that it wakes up
+    both = lambda condition, seconds: made.spin(lambda: own.spin_once(timeout_sec=0.005) or condition(), seconds)  # noqa: E731
+
+    def armed():
+        guard.guard.reset()
+        guard.guard.arm(guard._now())
+        return not both(lambda: state_of(made) != "armed", 0.5)
+
+    try:
+        assert made.spin(armed)
+        made.spin_for(1.0)  # the others go on: there are new states and commands when it wakes up
+        both(lambda: state_of(made) != "armed", 5.0)
+        assert state_of(made) == "fault"
+        assert "no joint state for 1" in guard.guard.reason
+    finally:
+        own.remove_node(guard)
+        own.shutdown()

@@ -1,0 +1,360 @@
+"""Joint states in to command out, over real DDS in real time with learning on, at several control rates.
+
+    . .venv/bin/activate && . install/setup.sh && python3 benchmarks/latency.py --robots planar2 arm --rates 50 100 200
+
+Brings the ring up in a DDS domain of its own, fits a model to some seconds of excitation, then reaches for a new target
+every few seconds and listens: the middleware stamps every message when it is published, so latencies between topics do
+not depend on when the listener is scheduled. `processes` is a process per node, `composed` all nodes on one executor.
+A deadline is missed where no command that answers a state is out before the next state is due.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import timeit
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from mbrl_ros.msg import LocalDynamics, StateEstimate
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from mbrl_ros import assembly, scenario
+from mbrl_ros.config import Names
+from mbrl_ros.nodes import bringup, spin, topics
+from mbrl_ros.nodes.experiment import PRIORITY
+from mbrl_ros.nodes.operator import Operator
+from mbrl_ros.robot import Robot
+from mbrl_ros.stages import Stages
+
+NEW_TARGET = 2.0  # [s]
+SETTLE = 2.0  # [s] of reaching before it counts
+HOPS = ("state_estimate", "local_dynamics", topics.ASKED, topics.COMMANDS)  # in the order of the ring
+PATIENT = {"guard.state_age": 0.5, "guard.command_age": 0.5, "controller.watchdog": 0.5}  # [s] late is counted, no end
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Case(NamedTuple):
+    """What is measured."""
+
+    robot: str = "arm"
+    prior: str = "gaussian"
+    rate: int = 100  # [Hz]
+    composed: bool = False
+    executor: str = ""  # the nodes' default
+    priority: int = 0
+    seconds: float = 20.0
+
+    def __str__(self) -> str:
+        return (f"{self.robot}, {self.prior}, {self.rate} Hz, {'composed' if self.composed else 'processes'}"
+                f"{', ' * bool(self.executor)}{self.executor}{f', FIFO {self.priority}' if self.priority else ''}")
+
+
+class Figures(NamedTuple):
+    """What came out."""
+
+    latency: np.ndarray  # (N,) [s] from joint_states to effort_controller/commands, of all states that were answered
+    hops: dict[str, np.ndarray]  # by topic: (N,) [s] from joint_states on
+    ticks: int
+    missed: int
+    late_states: int  # published by the simulator more than half a period late
+    cpu: dict[str, float]  # by process: share of one core
+    load: float  # average of the machine over a minute
+    mode: str  # of the guard at the end
+    stages: dict[str, dict[str, float]]  # [us] by node, then "STAGE_us_p50" and so on
+
+
+class Probe(Node):
+    """Stamps of what is published, from the bytes: [ns] of the state that a message is about, and when it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__("probe")
+        self.sent: dict[str, dict[int, int]] = {}
+        self.mode = ""  # of the guard
+        self.stages: dict[str, dict[str, float]] = {}  # by node: "STAGE_us_p50" and so on
+        self.create_subscription(DiagnosticArray, topics.STAGES, self._timed, topics.KEEP)
+        self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._said, topics.KEEP)
+        self._target = self.create_publisher(PoseStamped, "target", topics.RING)
+        kinds = {"joint_states": JointState, "state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
+                 topics.ASKED: Float64MultiArray, topics.COMMANDS: Float64MultiArray}
+        for topic, kind in kinds.items():
+            about = _answers if kind is Float64MultiArray else _stamp
+            self.create_subscription(kind, topic, self._heard(self.sent.setdefault(topic, {}), about), topics.KEEP,
+                                     raw=True)
+
+    def _heard(self, sent: dict[int, int], about: Any) -> Any:
+        def heard(data: bytes, info: dict[str, Any]) -> None:
+            sent.setdefault(about(data), info["source_timestamp"])
+        return heard
+
+    def _said(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "guard":
+                self.mode = status.message.partition(":")[0]
+
+    def _timed(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.stages[status.name] = {pair.key: float(pair.value) for pair in status.values}
+
+    def aim(self, target: Any) -> None:
+        """A new target for the tool."""
+        self._target.publish(topics.pose(target, time.time_ns()))
+
+
+def _stamp(data: bytes) -> int:
+    """The stamp of a header at the beginning of a serialized message."""
+    seconds, nanoseconds = struct.unpack_from("<iI", data, 4)
+    return int(seconds * 1_000_000_000 + nanoseconds)
+
+
+def _answers(data: bytes) -> int:
+    """The label of the first dimension of a Float64MultiArray; -1: none."""
+    count, length = struct.unpack_from("<II", data, 4)
+    return int(data[12 : 11 + length]) if count and length > 1 else -1
+
+
+def prioritized() -> bool:
+    """Real-time priorities are permitted here."""
+    return spin.prioritize(PRIORITY) and spin.prioritize(0)
+
+
+@contextmanager
+def _domain() -> Any:
+    """A DDS domain that nobody else on this machine uses, as the tests claim theirs."""
+    for offset in range(100):
+        domain, lock = 1 + (os.getpid() + offset) % 100, socket.socket()
+        try:
+            lock.bind(("127.0.0.1", 24000 + domain))
+        except OSError:
+            lock.close()
+            continue
+        with lock:
+            os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
+                              ROS_LOG_DIR=tempfile.mkdtemp(prefix="ros_log_"))
+            yield
+        return
+    raise RuntimeError("no free ROS domain")
+
+
+def _start(case: Case) -> tuple[dict[str, int], Any]:
+    """Process ids by name, and what ends them."""
+    names = Names(robot=case.robot, prior=case.prior)
+    values = bringup.parse([f"{name}:={value}" for name, value in vars(names).items()] + [f"priority:={case.priority}"])
+    extra = ["-p", f"robot.period:={1 / case.rate:g}"]
+    for name, value in PATIENT.items():
+        extra += ["-p", f"{name}:={value}"]
+    if case.executor:
+        extra += ["-p", f"process.executor:={case.executor}"]
+    if not case.composed:
+        processes = bringup.Processes(values, extra)
+        return processes.ids(), processes.stop
+    child = subprocess.Popen([sys.executable, __file__, "--serve", *bringup.node_arguments(values), *extra])
+    return {"ring": child.pid}, lambda: (child.terminate(), child.wait())
+
+
+def serve(arguments: list[str]) -> int:
+    """All nodes of the ring on one executor, until a signal."""
+    from mbrl_ros.nodes.experiment import NODES
+    from mbrl_ros.nodes.logger_node import LoggerNode
+
+    def run(stop: spin.Stop) -> int:
+        nodes = [kind() for kind in NODES if kind is not LoggerNode]
+        executor = spin.make_executor(nodes[0].process.executor)
+        for node in nodes:
+            executor.add_node(node)
+        spin.freeze()
+        spin.prioritize(nodes[0].process.priority)
+        stop.calm = True
+        while not stop:
+            executor.spin_once(timeout_sec=0.1)
+        spin.close(nodes)
+        return 0
+
+    return spin.guarded(run, ["latency", *arguments])
+
+
+def measure(case: Case) -> Figures:
+    """Bring up, excite, fit, reach and listen."""
+    with _domain():
+        ids, end = _start(case)
+        spin.init([])
+        try:
+            return _measure(case, ids)
+        finally:
+            end()
+            rclpy.try_shutdown()
+
+
+def _measure(case: Case, ids: dict[str, int]) -> Figures:
+    settings = assembly.settings(Names(robot=case.robot, prior=case.prior), {"robot": {"period": 1 / case.rate}})
+    robot = assembly.make_robot(settings)
+    executor = spin.make_executor("auto")
+    operator = Operator(robot, False, lambda seconds: executor.spin_once(timeout_sec=seconds))
+    executor.add_node(operator)
+    operator.ready()
+    operator.request("controller/hold")
+    operator.advance(case.rate)
+    operator.arm()
+    operator.set("controller", "excitation.duration", 4.0)
+    operator.set("learner", "learner.fit_seconds", 4.0)
+    operator.request("controller/excite")
+    operator.advance(round(4.5 * case.rate))
+    operator.fit()
+    if operator.heard.fault:
+        operator.request("controller/hold")
+        operator.arm()
+    operator.request("controller/reach")
+    executor.remove_node(operator)
+    operator.destroy_node()
+    executor.shutdown()
+    load = os.getloadavg()[0]
+    probe = Probe()
+    sent, cpu = _listen(case, robot, settings, probe, ids)
+    probe.destroy_node()
+    return _figures(case, sent, cpu, (load + os.getloadavg()[0]) / 2, probe)
+
+
+def _listen(case: Case, robot: Robot, settings: Any, probe: Probe,
+            ids: dict[str, int]) -> tuple[dict[str, dict[int, int]], dict[str, float]]:
+    """What was sent while the tool went to one target after the other, and shares of one core."""
+    executor = spin.make_executor("single")  # callbacks with message infos fail in that for events (rclpy 9.1)
+    executor.add_node(probe)
+    targets = iter(scenario.draw_targets(robot, scenario.config_of(settings, {"targets": 100, "seed": 0})))
+    ids = {**ids, "listener": os.getpid()}
+    while not all(probe.sent.values()):  # discovery takes up to seconds, topic by topic
+        executor.spin_once(timeout_sec=0.05)
+    began, aimed = time.monotonic() + SETTLE, -np.inf
+    before: dict[str, float] = {}
+    while time.monotonic() < began + case.seconds:
+        now = time.monotonic()
+        if now > aimed + NEW_TARGET:
+            aimed = now
+            probe.aim(next(targets))
+        if now >= began and not before:
+            before, started = {name: _cpu(pid) for name, pid in ids.items()}, now
+            for of in probe.sent.values():
+                of.clear()
+        executor.spin_once(timeout_sec=0.05)
+    passed = time.monotonic() - started
+    return probe.sent, {name: (_cpu(pid) - before[name]) / passed for name, pid in ids.items()}
+
+
+def _cpu(pid: int) -> float:
+    """[s] in user and system mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def _figures(case: Case, sent: dict[str, dict[int, int]], cpu: dict[str, float], load: float,
+             probe: Probe) -> Figures:
+    """Without the last two states, to which the answer may not have been heard yet."""
+    period = 1e9 / case.rate
+    states = dict(sorted(sent["joint_states"].items())[:-2])
+    hops = {topic: 1e-9 * np.array([sent[topic][s] - at for s, at in states.items() if s in sent[topic]])
+            for topic in HOPS}
+    due = np.array(list(states), float)
+    late = np.array(list(states.values())) - due
+    late -= np.median(late)
+    answered = sum(sent[topics.COMMANDS].get(s, np.inf) < at + period for s, at in states.items())
+    return Figures(hops[topics.COMMANDS], hops, len(states), len(states) - answered, int((late > period / 2).sum()),
+                   cpu, load, probe.mode, probe.stages)
+
+
+def _table(case: Case, f: Figures) -> str:
+    p50, p99 = np.percentile(1e3 * f.latency, (50, 99)) if len(f.latency) else (np.nan, np.nan)
+    share = ", ".join(f"{name} {100 * value:.0f}" for name, value in f.cpu.items())
+    between = np.diff([0.0] + [1e3 * np.median(f.hops[topic]) if len(f.hops[topic]) else np.nan for topic in HOPS])
+    return (f"| {case} | {p50:.2f} | {p99:.2f} | {1e3 * f.latency.max(initial=0):.2f} "
+            f"| {f.missed} of {f.ticks} ({100 * f.missed / max(1, f.ticks):.2f} %) | {f.late_states} "
+            f"| {', '.join(f'{x:.2f}' for x in between)} | {_ring_share(f):.0f}: {share} | {f.load:.1f} | {f.mode} |")
+
+
+def _ring_share(f: Figures) -> float:
+    """CPU of the ring without the simulator [% of a core]."""
+    return 100 * sum(value for name, value in f.cpu.items() if name not in ("plant", "listener"))
+
+
+def _stages(f: Figures) -> str:
+    """A line per node: median and 99 % of every stage."""
+    lines = []
+    for node, of in f.stages.items():
+        stages = (key.removesuffix("_us_p50") for key in of if key.endswith("_us_p50"))
+        lines.append(f"  {node:10} [us] " + ", ".join(f"{s} {of[s + '_us_p50']:.0f} ({of[s + '_us_p99']:.0f})"
+                                                     for s in stages))
+    return "\n".join(lines)
+
+
+HEAD = ("| ring | p50 [ms] | p99 [ms] | max [ms] | missed | states late "
+        "| estimator, learner, controller, guard p50 [ms] | CPU without plant [% of a core] | load | mode |\n"
+        + 10 * "|---" + "|")
+
+
+def stage_timer_us() -> float:
+    """What a tick of five stages costs the node that times it, least of many."""
+    stages, stamp = Stages(), time.time_ns()
+
+    def tick() -> None:
+        stages.start()
+        stages.received(time.time_ns() - stamp)
+        for stage in ("convert", "fit", "fill", "publish"):
+            stages.done(stage)
+        stages.end()
+
+    return 1e6 * min(timeit.repeat(tick, number=1000, repeat=20)) / 1000
+
+
+def rows(rates: tuple[int, ...] = (50, 100, 200), robots: tuple[str, ...] = ("planar2", "arm"),
+         seconds: float = 20.0) -> list[dict[str, Any]]:
+    """For a table of all benchmarks; missed deadlines, CPU and load of the machine are in `size`. There is no peer."""
+    row = lambda what, size, value: {"what": what, "size": size, "ours_us": value, "peer": None,  # noqa: E731
+                                     "peer_us": None, "ratio": None}
+    found = [row("stage timer", "5 stages", stage_timer_us())]
+    for case in (Case(robot, rate=rate, priority=PRIORITY if prioritized() else 0, seconds=seconds)
+                 for robot in robots for rate in rates):
+        f = measure(case)
+        size = f"{case}, load {f.load:.1f}, missed {f.missed} of {f.ticks}, CPU {_ring_share(f):.0f} % of a core"
+        p50, p99, largest = 1e6 * np.percentile(f.latency, (50, 99, 100))
+        found += [row(f"joint_states to command, {name}", size, float(value))
+                  for name, value in (("p50", p50), ("p99", p99), ("max", largest))]
+    return found
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--serve"]:
+        return serve(sys.argv[2:])
+    p = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    p.add_argument("--robots", nargs="+", default=["arm"])
+    p.add_argument("--rates", nargs="+", type=int, default=[50, 100, 200, 500])
+    p.add_argument("--priors", nargs="+", default=["gaussian"])
+    p.add_argument("--executors", nargs="+", default=[""], help="of the nodes (default: theirs)")
+    p.add_argument("--priority", type=int, default=PRIORITY if prioritized() else 0,
+                   help="real-time priority of the ring, 0: none (default: as in the demonstration, %(default)s)")
+    p.add_argument("--seconds", type=float, default=20.0, help="that count (default: %(default)s)")
+    p.add_argument("--composed", action="store_true", help="all nodes on one executor")
+    p.add_argument("--stages", action="store_true", help="median (99 %%) of the stages of each node's ticks")
+    a = p.parse_args()
+    print(f"The stage timer costs {stage_timer_us():.1f} us a tick.\n")
+    print(HEAD)
+    for case in (Case(robot, prior, rate, a.composed, executor, a.priority, a.seconds)
+                 for robot in a.robots for prior in a.priors for rate in a.rates for executor in a.executors):
+        figures = measure(case)
+        print(_table(case, figures), flush=True)
+        if a.stages:
+            print(_stages(figures), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from mbrl_ros.planners import STATUSES, Problem
-from mbrl_ros.planners.ilqr import Ilqr, warm_start
-from mbrl_ros.planners.lqr import as_plan
+from mbrl_ros.planners import Problem
+from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.task import ResidualCost
-from mbrl_ros.types import LinearGaussianDynamics, Plan
+from mbrl_ros.types import LinearGaussianDynamics
 
 SIZES = [(4, 1, 20), (12, 2, 20), (27, 7, 20), (27, 7, 50), (40, 7, 20)]  # n, m, T; (27, 7) is the 7-joint arm
 AGREE = 1e-9  # N m, of efforts of the order of 1
@@ -45,26 +45,21 @@ def arm_like(n: int, m: int, T: int, limit: float) -> Problem:
     return Problem(draw(n), model, cost, -bound, bound)
 
 
-def with_torch(planner: Ilqr, problem: Problem) -> Plan:
-    """What plan does where the kernel does not apply."""
-    s = planner.solve(problem, warm_start(problem, None))
-    return as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
-
-
 def rows(repeats: int = 100) -> list[dict[str, Any]]:
     """For bench.py: medians [us]."""
     torch.set_num_threads(1)
     found = []
     for n, m, T in SIZES:
         for limit in (float("inf"), 0.5):
-            problem, planner = arm_like(n, m, T, limit), Ilqr(Ilqr.Config(horizon=T, iterations=2))
-            plans = with_torch(planner, problem), planner.plan(problem, None)
+            problem, settings = arm_like(n, m, T, limit), Ilqr.Config(horizon=T, iterations=2)
+            planner, reference = Ilqr(settings), Ilqr(replace(settings, solver="torch"))
+            plans = reference.plan(problem, None), planner.plan(problem, None)
             difference = float((torch.as_tensor(plans[0].efforts) - torch.as_tensor(plans[1].efforts)).abs().max())
             if difference > AGREE:
                 raise SystemExit(f"plan ({n},{m},{T}): the answers differ by {difference:.0e}")
             times: tuple[list[float], list[float]] = ([], [])
             for _ in range(repeats):
-                for spent, run in zip(times, (lambda: with_torch(planner, problem),  # noqa: B023
+                for spent, run in zip(times, (lambda: reference.plan(problem, None),  # noqa: B023
                                               lambda: planner.plan(problem, None)), strict=True):  # noqa: B023
                     began = time.perf_counter()
                     run()

@@ -10,9 +10,8 @@ from arms import make, settings
 from checks import assert_close
 from systems import cautious, residual_problem
 
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem, kernel
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, Problem, kernel
 from mbrl_ros.planners.ilqr import Ilqr, warm_start
-from mbrl_ros.planners.lqr import as_plan
 from mbrl_ros.task import Task
 from mbrl_ros.types import LinearGaussianDynamics, Plan
 
@@ -22,8 +21,7 @@ AGREE = 1e-8
 
 def both(planner: Ilqr, problem: Problem, previous: Plan | None = None) -> tuple[Plan, Plan]:
     """The plan of the kernel and that of torch."""
-    s = planner.solve(problem, warm_start(problem, previous))
-    in_torch = as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
+    in_torch = Ilqr(replace(planner.config, solver="torch")).plan(problem, previous)
     called = []
     kernel = planner._kernel
     planner._kernel = lambda *a: called.append(True) or kernel(*a)

@@ -167,8 +167,6 @@ class _State(NamedTuple):
 class Ilqr:
     """Settings only. `plan` serves the ring; `solve` takes problems x0 (*b, n) and decides for each of them apart."""
 
-    takes_numpy = True
-
     @dataclass(frozen=True)
     class Config:
         """Settings of the planner."""
@@ -185,11 +183,14 @@ class Ilqr:
         mu_min: float = param(1e-6, "Smallest regularisation that is not zero", low=1e-300)
         mu_max: float = param(1e10, "Regularisation above which the line search has failed", low=0.0)
         mu_factor: float = param(1.6, "By which the rate of change of the regularisation itself changes", low=1.01)
+        solver: str = param("auto", "auto: compiled, for one problem on the CPU of the kinds that are; torch: the "
+                            "reference for all of them", choices=("auto", "torch"))
 
     def __init__(self, config: Config | None = None) -> None:
         from mbrl_ros.planners import kernel  # may compile for some 10 s: not where only settings are wanted
         self.config = config or self.Config()
         self.horizon = self.config.horizon
+        self.takes_numpy = self.config.solver == "auto"
         self._kernel: Any = kernel.solve
         self._compiled = CompiledLq()
 
@@ -198,9 +199,10 @@ class Ilqr:
         if isinstance(problem.x0, np.ndarray):
             return self._plan_numpy(problem, previous)
         u = warm_start(problem, previous)
-        if _is_common(problem):
+        compiled = self.config.solver == "auto"
+        if compiled and _is_common(problem):
             return _torch(self._plan_compiled(_numpy(problem), u.numpy()))
-        if isinstance(problem.cost, Quadratic) and self._compiled.applies(problem):
+        if compiled and isinstance(problem.cost, Quadratic) and self._compiled.applies(problem):
             return as_plan(*self._compiled.solve(problem, problem.cost.quadratic, u, self.config, BOX_ITERATIONS,
                                                  BOX_SLACK))
         s = self.solve(problem, u)
@@ -228,7 +230,7 @@ class Ilqr:
 
     def _plan_numpy(self, problem: Problem, previous: Plan | None) -> Plan:
         """`plan` without torch, which would cost as much as planning; with it, where the kernel does not apply."""
-        if not _has_sizes(problem):
+        if not (self.takes_numpy and _has_sizes(problem)):
             return _numpy(self.plan(_torch(problem), _torch(previous)))
         u = np.zeros(problem.lower.shape) if previous is None else previous.efforts
         u = np.where(np.isfinite(u), u, 0.0)

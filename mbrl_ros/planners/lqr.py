@@ -358,6 +358,8 @@ class Lqr:
         """Settings of the planner."""
 
         horizon: int = param(20, "Control periods planned ahead", low=1)
+        solver: str = param("auto", "auto: compiled, for one problem on the CPU of the kinds that are; torch: the "
+                            "reference for all of them", choices=("auto", "torch"))
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -371,7 +373,7 @@ class Lqr:
         x, cost = begin(problem, u)
         if not bool(torch.isfinite(cost)):
             return self._stay(x, u, cost, NOT_FINITE)
-        if self._compiled.applies(problem):
+        if self.config.solver == "auto" and self._compiled.applies(problem):
             with torch.enable_grad():  # see expand
                 quadratic = problem.cost.quadratize(x, u)
             status, xs, us, K, Sigma = self._compiled.sweep(problem, quadratic)

@@ -99,10 +99,12 @@ def test_a_step_saves_what_it_promises() -> None:
     assert_close(rise, lengths * step.linear + 0.5 * lengths**2 * step.quadratic, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("planner", [Lqr(Lqr.Config(horizon=12)), Ilqr(Ilqr.Config(horizon=12, iterations=4))])
-@pytest.mark.parametrize("compiled", [False, True])
-def test_no_leverage_is_no_caution_bit_by_bit(planner: Planner, compiled: bool) -> None:
-    problem = residual_problem(5, 2, 12, 37, limit=0.5) if compiled else lq_problem(5, 2, 12, seed=37, limit=0.5)
+@pytest.mark.parametrize("planner, problem", [
+    (Lqr(Lqr.Config(horizon=12, solver="torch")), lq_problem(5, 2, 12, seed=37, limit=0.5)),
+    (Ilqr(Ilqr.Config(horizon=12, iterations=4, solver="torch")), lq_problem(5, 2, 12, seed=37, limit=0.5)),
+    (Ilqr(Ilqr.Config(horizon=12, iterations=4)), residual_problem(5, 2, 12, 37, limit=0.5))],
+    ids=["lqr", "ilqr", "compiled ilqr"])
+def test_no_leverage_is_no_caution_bit_by_bit(planner: Planner, problem: Problem) -> None:
     zero = planner.plan(cautious(problem, 38, factor=0.0), None)
     plain = planner.plan(problem, None)
     assert (zero.cost, zero.status, zero.iterations) == (plain.cost, plain.status, plain.iterations)

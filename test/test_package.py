@@ -18,7 +18,7 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 LAYERS = [
     {'types', 'gaussian', 'fit_kernel'},
     {'config', 'robot', 'base_policy', 'excitation', 'latency', 'path', 'reading_noise', 'task', 'world', 'models',
-     'policy', 'trust', 'fields', 'messages'},
+     'policy', 'trust', 'fields', 'messages', 'stages'},
     {'planners'},
     {'plant', 'estimator', 'learner', 'controller', 'guard', 'replay'},
     {'loop', 'mcap_file', 'recording', 'raycast', 'drawing', 'report', 'scenario', 'suite_report'},

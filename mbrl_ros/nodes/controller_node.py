@@ -102,8 +102,8 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._last: Float64MultiArray | None = None
         self._said = ("", "")  # mode and reason last published
         self._ticks, self._missed, self._tick_ms = 0, 0, deque[float](maxlen=RECENT)
-        self._commands = topics.publisher(self, Float64MultiArray, topics.ASKED, topics.RING)
-        self._plans = topics.publisher(self, Plan, "plan", topics.RING)
+        self._commands = topics.publisher(self, Float64MultiArray, topics.ASKED, topics.SENT)
+        self._plans = topics.publisher(self, Plan, "plan", topics.SENT)
         self._reference = topics.publisher(self, PoseStamped, "reference", topics.KEEP)
         self._mode = topics.publisher(self, String, "mode", topics.LATCHED)
         self._diagnostics = topics.Diagnostics(self)

@@ -41,7 +41,7 @@ class EstimatorNode(PartNode):
         self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came
         self._last: StateEstimate | None = None
         self._stages = topics.timed(self)
-        self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.RING)
+        self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.SENT)
         if self._by_command:  # before the states: where both wait, the command is the older one
             self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
         self.create_subscription(JointState, "joint_states", self._measured, topics.RING)

@@ -56,7 +56,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._last, self._last_time = Float64MultiArray(), 0.0  # sent; when
         self._said, self._faults = ("", ""), 0
         self._active = False  # the state of the lifecycle
-        self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.RING)
+        self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
         self.create_subscription(JointState, "joint_states", self._measured, topics.RING)

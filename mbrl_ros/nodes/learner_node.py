@@ -38,7 +38,7 @@ class LearnerNode(PartNode):
         self._last: LocalDynamics | None = None
         self._fit_said = "not fitted"
         self._failed = False
-        self._models = topics.publisher(self, LocalDynamics, "local_dynamics", topics.RING)
+        self._models = topics.publisher(self, LocalDynamics, "local_dynamics", topics.SENT)
         self._checkpoints = topics.publisher(self, ModelCheckpoint, "model_checkpoint", topics.LATCHED)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)

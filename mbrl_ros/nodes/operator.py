@@ -62,18 +62,23 @@ class Operator(Node):
 
     def request(self, service: str) -> str:
         """Call a Trigger service. Raises OperatorError where it refuses."""
+        answer = self._ask(lambda: self._triggers[service].call_async(Trigger.Request()), service)
+        if not answer.success:
+            raise OperatorError(f"{service} refused: {answer.message}")
+        return answer.message
+
+    def _ask(self, call: Callable[[], Any], what: str) -> Any:
+        """The answer of a service, which is called again where none comes."""
         end, futures = time.monotonic() + PATIENCE, []
         answered = lambda: next((f for f in futures if f.done()), None)  # noqa: E731
         while not answered() and time.monotonic() < end:
-            futures.append(self._triggers[service].call_async(Trigger.Request()))
+            futures.append(call())
             heard = time.monotonic() + UNHEARD
-            self.wait(lambda heard=heard: answered() or time.monotonic() > heard, f"waiting for {service}")
+            self.wait(lambda heard=heard: answered() or time.monotonic() > heard, f"waiting for {what}")
         future = answered()
         if future is None:
-            raise OperatorError(f"{service} does not answer")
-        if not future.result().success:
-            raise OperatorError(f"{service} refused: {future.result().message}")
-        return future.result().message
+            raise OperatorError(f"{what} does not answer")
+        return future.result()
 
     def arm(self) -> None:
         """Until the guard passes commands on; it refuses while the controller is not warmed up."""
@@ -82,25 +87,24 @@ class Operator(Node):
             if time.monotonic() > end:
                 raise OperatorError(f"guard/arm refused: {said}")
             self.request("guard/reset")
-            future = self._arm.call_async(SetBool.Request(data=True))
-            self.wait(future.done, "waiting for guard/arm")
-            said = future.result().message
+            said = self._ask(lambda: self._arm.call_async(SetBool.Request(data=True)), "guard/arm").message
 
     def set(self, node: str, name: str, value: Any) -> None:
         """Set a parameter. Raises OperatorError where it is refused."""
-        future = self._setters[node].set_parameters([Parameter(name, value=value)])
-        self.wait(future.done, f"waiting for {node} to set {name}")
-        result = future.result().results[0]
+        what = f"{node}, to set {name},"
+        result = self._ask(lambda: self._setters[node].set_parameters([Parameter(name, value=value)]), what).results[0]
         if not result.successful:
             raise OperatorError(f"{name} = {value} refused: {result.reason}")
 
     def advance(self, periods: int) -> list[int]:
         """Let so many control periods pass; their stamps. In lock-step the plant then holds the next state back."""
-        heard = self.heard
-        first = len(heard.stamps)
+        heard, period = self.heard, 1e9 * self.heard.robot.period
+        first, before = len(heard.stamps), heard.stamps[-1] if heard.stamps else None
         if self._lockstep:
             self.set("plant", "plant.hold_after", periods)
-        passed = lambda: len(heard.stamps) >= first + periods  # noqa: E731
+        # By the clock, because one that was not heard has passed all the same.
+        since = lambda: heard.stamps[first] - period if before is None else before  # noqa: E731
+        passed = lambda: len(heard.stamps) > first and round((heard.stamps[-1] - since()) / period) >= periods  # noqa: E731
         held = lambda: not self._lockstep or heard.stamps[-1] in heard.effort  # noqa: E731
         self.wait(lambda: passed() and held(), "waiting for states", PATIENCE + PER_PERIOD * periods)
         return heard.stamps[first : first + periods]

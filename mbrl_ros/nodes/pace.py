@@ -29,7 +29,7 @@ class Lockstep:
 
     def __init__(self, node: PlantNode, hold_after: int):
         self._node, self._left = node, hold_after  # periods to go before the state is held; -1: no limit
-        self.periods = self.missed = 0
+        self.periods = self.missed = self.repeated = 0
         self._held = self._paused = False
         self._timer = node.create_timer(node.plant.config.timeout, self._again, clock=_steady())
 
@@ -70,6 +70,7 @@ class Lockstep:
 
     def _again(self) -> None:
         if not self._held:
+            self.repeated += 1
             self._node.publish(self._observation)
 
 
@@ -80,7 +81,7 @@ class Realtime:
 
     def __init__(self, node: PlantNode, _hold_after: int):
         self._node, self._period = node, node.robot.period
-        self.periods = self.missed = 0
+        self.periods = self.missed = self.repeated = 0  # the last one is for lock-step
         self._last_stamp = 0
         self._paused = False
         self._timer = node.create_timer(self._period, self._tick, clock=_steady())

@@ -31,7 +31,7 @@ class PlantNode(PartNode):
         self.declare("plant", config, lambda new: self.plant.set_payload(new.payload))
         own = self.declare("plant", self.option(options.Plant, "plant"),
                            lambda new: self.pace.hold_after(new.hold_after))
-        self._states = topics.publisher(self, JointState, "joint_states", topics.RING)
+        self._states = topics.publisher(self, JointState, "joint_states", topics.SENT)
         self._clock_time = topics.publisher(self, Clock, "/clock", topics.RING) if config.pace == "lockstep" else None
         self._tool = topics.publisher(self, PoseStamped, "plant/tool_pose", topics.KEEP)
         self._response = topics.publisher(self, Float64, "plant/response_time", topics.KEEP)
@@ -85,7 +85,8 @@ class PlantNode(PartNode):
         return topics.answer(response, True, "running" if request.data else "paused")
 
     def _report(self) -> None:
-        self._diagnostics.send(topics.OK, self.pace.name, {"periods": self.pace.periods, "missed": self.pace.missed})
+        self._diagnostics.send(topics.OK, self.pace.name, {
+            "periods": self.pace.periods, "missed": self.pace.missed, "repeated": self.pace.repeated})
 
 
 def main(args: list[str] | None = None) -> int:

@@ -17,7 +17,8 @@ from mbrl_ros.messages import Command, Target
 from mbrl_ros.stages import Stages
 from mbrl_ros.types import Array
 
-RING = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # a stale state is worthless
+RING = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # of those who act: a stale state is worthless
+SENT = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)  # to them, and to those who KEEP and are behind
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 KEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # for those who must see every message
 

@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import yaml
 from rcl_interfaces.msg import Log
 
 from mbrl_ros import scenario
@@ -36,6 +37,13 @@ def memory(ids):
     return found
 
 
+def recorded(folder):
+    """How many estimates of the state the recording holds."""
+    with open(folder / "metadata.yaml") as file:
+        found = yaml.safe_load(file)["rosbag2_bagfile_information"]["topics_with_message_count"]
+    return next(t["message_count"] for t in found if t["topic_metadata"]["name"] == "/state_estimate")
+
+
 class Soak:
     """One run, and what is counted on the way."""
 
@@ -45,6 +53,10 @@ class Soak:
         self.warnings, self.errors_mm = [], []
         experiment.operator.create_subscription(Log, "/rosout", self._logged, topics.KEEP)
         self._last = self.heard.stamps[-1]
+
+    def counted(self):
+        """How often the plant had to repeat a state, and the guard could not use something."""
+        return int(self.heard.figure("plant", "repeated") + self.heard.figure("guard", "dropped"))
 
     def _logged(self, message):
         if message.level >= WARN:
@@ -79,6 +91,7 @@ def run(experiment, minutes):
     count = max(2, round(60 * minutes / experiment.config.seconds_per_target))
     settled, began = {}, time.monotonic()
     experiment.progress.phase("reaching")
+    asked = soak.counted()
     for i, aim in enumerate(scenario.draw_targets(experiment.robot, replace(experiment.config, targets=count))):
         soak.reach(aim)
         if soak.heard.fault:
@@ -86,10 +99,13 @@ def run(experiment, minutes):
         if i == int(WARM * count):
             settled = memory(experiment.process_ids())
     took, last = time.monotonic() - began, memory(experiment.process_ids())
+    experiment.operator.hear_out()
+    asked = soak.counted() - asked
     tenth = max(1, len(soak.errors_mm) // 10)
     return {
-        "ticks": soak.ticks, "missed_messages": soak.gaps + soak.unanswered + soak.unmodelled, "gaps": soak.gaps,
-        "unanswered": soak.unanswered, "unmodelled": soak.unmodelled,
+        "ticks": soak.ticks, "missed_messages": soak.gaps + soak.unanswered + soak.unmodelled + asked,
+        "gaps": soak.gaps, "unanswered": soak.unanswered, "unmodelled": soak.unmodelled, "asked_again": asked,
+        "periods": int(soak.heard.figure("plant", "periods")),
         "warnings": len(soak.warnings), "first_warnings": soak.warnings[:SHOWN], "fault": soak.heard.fault,
         "memory_growth_max": max((last[name] / settled[name] - 1 for name in settled), default=0.0),
         "memory_mib": {name: [round(settled[name], 1), round(last[name], 1)] for name in settled},
@@ -103,6 +119,7 @@ def main():
     p = demo.parser()
     p.prog, p.description = "soak", (__doc__ or "").partition("\n")[0]
     p.add_argument("--minutes", type=float, default=60.0, help="of the robot's time (default: %(default)g)")
+    p.add_argument("--keep", action="store_true", help="the recording as well, some 30 kB a period of the arm")
     p.set_defaults(processes=True, pace="lockstep")
     a = p.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -116,7 +133,10 @@ def main():
         finally:
             experiment.progress.end()
             experiment.close()
-            shutil.rmtree(experiment.folder / "recording", ignore_errors=True)
+        figures["unrecorded"] = max(0, figures["periods"] - recorded(experiment.folder / "recording"))
+        figures["missed_messages"] += figures["unrecorded"]
+        if not a.keep:
+            shutil.rmtree(experiment.folder / "recording")
         (experiment.folder / "soak.json").write_text(json.dumps(figures, indent=1) + "\n")
         shown = ("ticks", "missed_messages", "warnings", "memory_growth_max", "error_mm_first_tenth",
                  "error_mm_last_tenth", "ticks_per_second", "fault")

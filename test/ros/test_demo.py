@@ -66,7 +66,7 @@ def test_demo_ends_when_asked(tmp_path, number):
         time.sleep(0.2)
         code, output, took = end(process, number)
         assert code == 130 and "interrupted" in output and "Traceback" not in output, output
-        assert took < 2.0
+        assert took < 5.0  # launch interrupts again after as much
     finally:
         process.kill()
         process.communicate()

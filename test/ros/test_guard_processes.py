@@ -18,7 +18,8 @@ from mbrl_ros.nodes import topics
 
 NODES = ("guard", "estimator", "learner", "controller", "plant", "logger")
 AGES = {"guard__state_age": 0.5, "guard__command_age": 0.5}  # a busy machine is not a broken one
-REASONS = "no joint state for", "no command for", "the controller is in fault"
+REASONS = ("no joint state for", "no command for", "the controller is in fault",
+           "is too fast", "jumped")  # what was done last is done on until it is too old
 FIGURES = "MBRL_ROS_FAULT_FIGURES"  # names a file: ages as they are on a robot, and what came out
 
 

@@ -121,6 +121,6 @@ class Operator(Node):
         return answer
 
     def hear_out(self) -> None:
-        """Until plant and controller have said once more how they are."""
+        """Until plant, controller and guard have said once more how they are."""
         self.heard.said.clear()
-        self.wait(lambda: {"plant", "controller"} <= set(self.heard.said), "waiting for diagnostics")
+        self.wait(lambda: {"plant", "controller", "guard"} <= set(self.heard.said), "waiting for diagnostics")

@@ -91,6 +91,7 @@ def run(experiment, minutes):
     count = max(2, round(60 * minutes / experiment.config.seconds_per_target))
     settled, began = {}, time.monotonic()
     experiment.progress.phase("reaching")
+    experiment.operator.hear_out()
     asked = soak.counted()
     for i, aim in enumerate(scenario.draw_targets(experiment.robot, replace(experiment.config, targets=count))):
         soak.reach(aim)

@@ -10,30 +10,18 @@ fast mathematics but fused multiply-add and the order of sums.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numba
 import numpy as np
 
+from mbrl_ros.compiled import OPTIONS, compile_for
 from mbrl_ros.types import Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512
-_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
-_jit = numba.njit(**_OPTIONS)
+_jit = numba.njit(**OPTIONS)
 _jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
 
 _vector, _matrix, _float = numba.float64[::1], numba.float64[:, ::1], numba.float64
 _tuple = numba.types.Tuple
-
-
-def _compiled(signature: Any) -> Callable[[Any], Any]:
-    def compile_(function: Any) -> Any:
-        try:
-            return numba.njit(signature, cache=True, **_OPTIONS)(function)
-        except RuntimeError:  # numba may write neither beside this file nor in the user's cache
-            return numba.njit(signature, **_OPTIONS)(function)
-    return compile_
 
 
 @_jit_sums
@@ -117,7 +105,7 @@ def _substitute(W: Array, known: int) -> None:
         i -= 2
 
 
-@_compiled(_tuple((_vector, _matrix, _float))(_vector, _matrix, _float, _vector, _float, _float))
+@compile_for(_tuple((_vector, _matrix, _float))(_vector, _matrix, _float, _vector, _float, _float))
 def forget_and_add(mean: Array, cov: Array, count: float, z: Array, forgetting: float,
                    count_limit: float) -> tuple[Array, Array, float]:
     """Mean (d,), covariance (d, d) and count of gaussian.forget_and_add, after one more vector z (d,)."""
@@ -132,7 +120,7 @@ def forget_and_add(mean: Array, cov: Array, count: float, z: Array, forgetting: 
     return after, spread, count
 
 
-@_compiled(_tuple((_float, _vector, numba.boolean))(_matrix, _vector, _matrix, _vector, _vector, _float))
+@compile_for(_tuple((_float, _vector, numba.boolean))(_matrix, _vector, _matrix, _vector, _vector, _float))
 def innovation(F: Array, f: Array, cov: Array, w: Array, y: Array, jitter: float) -> tuple[float, Array, bool]:
     """How far y (dy,) is from N(F w + f, cov): squared Mahalanobis distance, and each in its own deviations (dy,).
 
@@ -155,7 +143,7 @@ def innovation(F: Array, f: Array, cov: Array, w: Array, y: Array, jitter: float
     return squared, e, good
 
 
-@_compiled(_tuple((_matrix, _vector, _matrix, numba.boolean))(
+@compile_for(_tuple((_matrix, _vector, _matrix, numba.boolean))(
     _vector, _vector, _matrix, _vector, _matrix, _float, _float, _vector, _matrix, _float, _vector, _float, _vector,
     _float))
 def posterior(w: Array, g: Array, J: Array, mu0: Array, Phi: Array, m0: float, n0: float, mean: Array, cov: Array,

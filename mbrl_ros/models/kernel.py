@@ -7,30 +7,19 @@ says; matrices are as wide there as in fit_kernel.py. Not-a-numbers have to arri
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numba
 import numpy as np
 
+from mbrl_ros.compiled import OPTIONS, compile_for
 from mbrl_ros.types import Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512
-_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
-_jit = numba.njit(**_OPTIONS)
+_jit = numba.njit(**OPTIONS)
 _jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
 
 _vector, _matrix, _stack = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1]
 _tuple = numba.types.Tuple
-
-
-def _compiled(signature: Any) -> Callable[[Any], Any]:
-    def compile_(function: Any) -> Any:
-        try:
-            return numba.njit(signature, cache=True, **_OPTIONS)(function)
-        except RuntimeError:  # numba may write neither beside this file nor in the user's cache
-            return numba.njit(signature, **_OPTIONS)(function)
-    return compile_
 
 
 def widened(a: Array) -> Array:
@@ -69,7 +58,7 @@ def _add_product(A: Array, B: Array, C: Array, rows: int) -> None:
                 y[j] += b0 * w0[j]
 
 
-@_compiled(_tuple((_vector, _matrix, _matrix, _matrix))(
+@compile_for(_tuple((_vector, _matrix, _matrix, _matrix))(
     _vector, _stack, _matrix, _stack, _matrix, _stack, _matrix, _stack))
 def ensemble(w: Array, A: Array, b: Array, W1: Array, b1: Array, W2: Array, b2: Array,
              W3: Array) -> tuple[Array, Array, Array, Array]:
@@ -116,7 +105,7 @@ def ensemble(w: Array, A: Array, b: Array, W1: Array, b1: Array, W2: Array, b2: 
     return mean, cov, J, last
 
 
-@_compiled(_tuple((_vector, _matrix, _matrix))(
+@compile_for(_tuple((_vector, _matrix, _matrix))(
     _vector, _vector, _matrix, _stack, _stack, _matrix, _stack))
 def mixture(w: Array, log_height: Array, mean_w: Array, whiten: Array, F: Array, f: Array,
             Sigma: Array) -> tuple[Array, Array, Array]:

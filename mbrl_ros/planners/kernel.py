@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
+from mbrl_ros.compiled import OPTIONS, compile_for
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, simd
 from mbrl_ros.planners.simd import register_bytes, tile
 from mbrl_ros.types import Array
@@ -29,8 +30,7 @@ TALL, BROAD = 4, 5 if LANES == WIDTH else 2  # rows and vectors of a tile that s
 EPS = float(np.finfo(float).eps)
 _RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(
     STATUSES.index(s) for s in (CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE))
-_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
-_jit = numba.njit(**_OPTIONS)
+_jit = numba.njit(**OPTIONS)
 _jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
 
 
@@ -620,13 +620,6 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
     return x, z[:T, n:].copy(), K, Sigma, cost, _LIMIT if status == _RUNNING else status, passes
 
 
-def _compile() -> Any:
-    # Numba looks for changes in this file only; the name is that of its file on disk.
-    _solve.__qualname__ = f"_solve_{zlib.crc32(Path(str(simd.__file__)).read_bytes()):08x}"
-    try:
-        return numba.njit(_SIGNATURE, cache=True, **_OPTIONS)(_solve)
-    except RuntimeError:  # numba may write neither beside this file nor in the user's cache
-        return numba.njit(_SIGNATURE, **_OPTIONS)(_solve)
-
-
-solve = _compile()
+# The name is that of the file on disk, which has to change with simd.py.
+_solve.__qualname__ = f"_solve_{zlib.crc32(Path(str(simd.__file__)).read_bytes()):08x}"
+solve = compile_for(_SIGNATURE)(_solve)

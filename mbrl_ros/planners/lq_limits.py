@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from mbrl_ros.compiled import OPTIONS, compile_for
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
-from mbrl_ros.planners.lq_places import OPTIONS, REVISION, Places, compile_for
+from mbrl_ros.planners.lq_places import REVISION, Places
 from mbrl_ros.planners.lq_steps import (
     Layout,
     address,
@@ -302,4 +303,4 @@ def compiled(n: int, m: int, bits: int, width: int) -> Any:
     signature = numba.types.Tuple((integers, integers, numba.float64, integers, integers, integers))(
         vector, integers[::1], vector, stack, matrix, stack, matrix, vector, integers[:, ::1], numba.boolean,
         numba.float64[::1])
-    return compile_for(signature, run)
+    return compile_for(signature)(run)

@@ -1,30 +1,15 @@
-"""Where the arrays of one LQ problem are in the buffer that the compiled kernels work on, and what compiles them."""
+"""Where the arrays of one LQ problem are in the buffer that the compiled kernels work on."""
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numba
+from typing import NamedTuple
 
 from mbrl_ros.planners import lq_steps, simd
 from mbrl_ros.planners.lq_steps import Layout
 
+# Long functions whose parts are intrinsics have to refer to it: it changes with the files behind those.
 REVISION = zlib.crc32(b"".join(Path(str(f)).read_bytes() for f in (lq_steps.__file__, simd.__file__, __file__)))
-OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
-
-
-def compile_for(signature: Any, function: Callable[..., Any]) -> Any:
-    """The function, compiled for its signature or taken from disk.
-
-    Numba keeps no closure over other jitted functions, hence long functions whose parts are intrinsics. It looks for
-    changes in their own file only: they have to refer to REVISION, which changes with the files behind the intrinsics.
-    """
-    try:
-        return numba.njit(signature, cache=True, **OPTIONS)(function)
-    except RuntimeError:  # numba may write neither beside the file nor in the user's cache
-        return numba.njit(signature, **OPTIONS)(function)
 
 
 class Places(NamedTuple):

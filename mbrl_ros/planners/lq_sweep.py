@@ -7,8 +7,9 @@ from typing import Any
 import numba
 import numpy as np
 
+from mbrl_ros.compiled import compile_for
 from mbrl_ros.planners import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
-from mbrl_ros.planners.lq_places import REVISION, Places, compile_for
+from mbrl_ros.planners.lq_places import REVISION, Places
 from mbrl_ros.planners.lq_steps import (
     Layout,
     address,
@@ -86,4 +87,4 @@ def compiled(n: int, m: int, bits: int, width: int) -> Any:
     vector, matrix, stack, yes = number[::1], number[:, ::1], number[:, :, ::1], numba.boolean
     signature = numba.types.Tuple((numba.int64, numba.float64))(
         vector, numba.int64[::1], vector, stack, matrix, stack, matrix, vector, yes, yes)
-    return compile_for(signature, run)
+    return compile_for(signature)(run)

@@ -24,6 +24,7 @@ from mbrl_ros.types import Array
 NODES = (GuardNode, PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)
 
 
+LATE = 0.2  # [s] for the guard in real time: here a late tick is a figure, and the machine does other things besides
 PRIORITY = 10  # of the ring in real time, where permitted: other work on the machine then costs no deadline
 
 
@@ -55,6 +56,7 @@ class Experiment:
         """Bring up the ring and its operator."""
         given = {"plant.pace": self.pace, "guard.arm_at_start": self.lockstep,
                  "plant.hold_after": 0 if self.lockstep else -1,
+                 **({} if self.lockstep else {"guard.state_age": LATE, "guard.command_age": LATE}),
                  "logger.folder": str(self.folder / "recording"),
                  **{f"{part}.seed": self.arguments.seed for part in ("plant", "excitation", "controller", "learner")}}
         apart = self.arguments.processes

@@ -20,6 +20,7 @@ PATIENCE = 60.0  # [s] for anything that should take a moment; a busy machine ta
 PER_PERIOD = 1.0  # [s] likewise for one control period
 FITTING = 1200.0  # [s]
 UNHEARD = 10.0  # [s] after which a service is called again: an answer is lost when its way back is not yet known
+SETTLED = 0.5  # [s] that a guard has to stay armed
 ACQUAINTED = 1.0  # [s] in real time, for both ends of every service to find each other
 SERVICES = ("controller/hold", "controller/excite", "controller/reach", "controller/stop", "learner/fit", "guard/reset")
 
@@ -81,13 +82,18 @@ class Operator(Node):
         return future.result()
 
     def arm(self) -> None:
-        """Until the guard passes commands on; it refuses while the controller is not warmed up."""
-        end, said = time.monotonic() + PATIENCE, ""
-        while said != ARMED:
-            if time.monotonic() > end:
-                raise OperatorError(f"guard/arm refused: {said}")
+        """Until the guard passes commands on, and goes on doing so: it refuses while the controller is not warmed up,
+        and nodes may be late while they get to know each other."""
+        end, heard = time.monotonic() + PATIENCE, self.heard
+        while True:
             self.request("guard/reset")
             said = self._ask(lambda: self._arm.call_async(SetBool.Request(data=True)), "guard/arm").message
+            heard.fault, settled = "", time.monotonic() + SETTLED
+            self.wait(lambda settled=settled: heard.fault or time.monotonic() > settled, "waiting for the guard")
+            if said == ARMED and not heard.fault:
+                return
+            if time.monotonic() > end:
+                raise OperatorError(f"guard/arm refused: {heard.fault or said}")
 
     def set(self, node: str, name: str, value: Any) -> None:
         """Set a parameter. Raises OperatorError where it is refused."""

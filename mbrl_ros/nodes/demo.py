@@ -9,7 +9,6 @@ of its own in real time.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -53,8 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: list[str] | None = None) -> int:
     """0: done, 1: the run failed, 2: a mistake of the user."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))  # nobody else's robot
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    spin.stay_apart()
     arguments = sys.argv[1:] if args is None else args
     return spin.guarded(lambda stop: _main(arguments, stop), [], Interrupted, 1.9)
 

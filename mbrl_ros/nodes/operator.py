@@ -87,8 +87,9 @@ class Operator(Node):
         end, heard = time.monotonic() + PATIENCE, self.heard
         while True:
             self.request("guard/reset")
+            heard.fault = ""  # before it is asked: what comes from now on counts
             said = self._ask(lambda: self._arm.call_async(SetBool.Request(data=True)), "guard/arm").message
-            heard.fault, settled = "", time.monotonic() + SETTLED
+            settled = time.monotonic() + SETTLED
             self.wait(lambda settled=settled: heard.fault or time.monotonic() > settled, "waiting for the guard")
             if said == ARMED and not heard.fault:
                 return

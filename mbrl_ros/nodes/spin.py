@@ -56,6 +56,12 @@ class Stop:
         return self.asked
 
 
+def stay_apart() -> None:
+    """On this machine only, and in a DDS domain of this process, unless the environment says otherwise."""
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))  # nobody else's robot
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
 def init(args: list[str] | None = None) -> None:
     """rclpy.init without its signal handlers, which would invalidate publishers before the last command is sent."""
     try:

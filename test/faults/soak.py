@@ -8,7 +8,6 @@ seconds. Ends with one line of figures and writes runs/<time>/soak.json; the rec
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -123,8 +122,7 @@ def main():
     p.add_argument("--keep", action="store_true", help="the recording as well, some 30 kB a period of the arm")
     p.set_defaults(processes=True, pace="lockstep")
     a = p.parse_args()
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    spin.stay_apart()
 
     def soak(stop):
         experiment = Experiment(a, stop)

@@ -174,7 +174,7 @@ def serve(arguments: list[str]) -> int:
         executor = spin.make_executor(nodes[0].process.executor)
         for node in nodes:
             executor.add_node(node)
-        spin.freeze()
+        spin.settle()
         spin.prioritize(nodes[0].process.priority)
         stop.calm = True
         while not stop:

@@ -40,7 +40,7 @@ class BasePolicy:
         self.posture = np.array(posture, float)
         self.posture_speed = np.zeros(self.robot.m)
         self._integral = np.array(effort, float)
-        self._excitation: Excitation | None = None  # made when it is asked for: the design takes some 10 ms
+        self._excitation: Excitation | None = None  # made when it is asked for: the design takes some ms
 
     def act(self, state: StateEstimate, excite: bool) -> Array:
         """One period of the hold, with excitation on top where asked for."""

@@ -21,16 +21,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numba
 import numpy as np
 import scipy.linalg
 
+from mbrl_ros.compiled import compile_for
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
 SINUSOIDS = 3  # per joint, of `random`; incommensurate frequencies keep the joints from moving in step
 CANDIDATES = 60  # set-points to choose from: four times as many were no better, as M is a guess
-LARGEST = 200  # steps in which a set-point is predicted: all draws together take some 10 ms
+LARGEST = 200  # steps in which a set-point is predicted: all draws together take some 3 ms
 PATTERNS = 64  # efforts to choose from
 BLOCK, HELD = 10, 2  # periods: of a pattern, and for which an effort is held
 # Of the limits, what is left of the range to tracking errors, and of the speed to the efforts on top.
@@ -137,8 +139,9 @@ class InformativeExcitation:
         amplitude = np.minimum(reach, speed / rate) * rng.choice([-1.0, 1.0], rate.shape)
         step = max(self.robot.period, period / LARGEST)
         time = step * np.arange(1, max(2, round(period / step)) + 1)
-        angle = rate[:, None] * time[:, None]  # (C, T, m)
-        goal, goal_speed = amplitude[:, None] * np.sin(angle), (amplitude * rate)[:, None] * np.cos(angle)
+        angle = 2 * np.pi / period * np.arange(1, m + 1) * time[:, None]  # (T, m), of each harmonic
+        sine, cosine = (np.moveaxis(wave[:, harmonics.astype(int) - 1], 0, 1) for wave in (np.sin(angle), np.cos(angle)))
+        goal, goal_speed = amplitude[:, None] * sine, (amplitude * rate)[:, None] * cosine  # (C, T, m)
         hold = Hold(self.robot, gain, step)
         w = hold.regressors(np.zeros((m, 2)), goal, goal_speed, np.zeros_like(goal))[0] / self._scale
         known = np.full(len(self._scale), REGULARIZATION)
@@ -170,23 +173,36 @@ class Hold:
         A = np.zeros((robot.m, 3, 3))  # d/dt [q, qd, f] with f = K g + D gd + e held
         A[:, 0, 1] = 1.0
         A[:, 1] = np.stack([-self.K, -self.D, np.ones(robot.m)], -1) / M[:, None]
-        self._step = scipy.linalg.expm(A * step)[:, :2]  # (m, 2, 3)
+        self._step = np.ascontiguousarray(scipy.linalg.expm(A * step)[:, :2])  # (m, 2, 3)
 
     def regressors(self, state: Array, goal: Array, speed: Array, effort: Array) -> tuple[Array, Array]:
         """w = [q; qd; u; 1] (C, T, 3m + 1) and [q, qd] (C, m, 2) after T steps from `state` (m, 2).
 
         goal and speed of the set-point, effort on top: (C, T, m), or without C where all have the same.
         """
-        push = self.K * goal + self.D * speed + effort  # (C, T, m)
-        C, T, m = push.shape
-        w = np.ones((C, T, 3 * m + 1))
-        q, qd = (np.broadcast_to(state[:, i], (C, m)) for i in (0, 1))
-        for t in range(T):
-            w[:, t, :m], w[:, t, m : 2 * m] = q, qd
-            w[:, t, 2 * m : 3 * m] = push[:, t] - self.K * q - self.D * qd
-            q, qd = (step[:, 0] * q + step[:, 1] * qd + step[:, 2] * push[:, t]
-                     for step in (self._step[:, 0], self._step[:, 1]))
-        return w, np.stack([q, qd], -1)
+        push = np.ascontiguousarray(self.K * goal + self.D * speed + effort)
+        return _responses(self._step, self.K, self.D, state, push)
+
+
+_stack = numba.float64[:, :, ::1]
+
+
+@compile_for(numba.types.Tuple((_stack, _stack))(_stack, numba.float64[::1], numba.float64[::1], numba.float64[:, ::1],
+                                                 _stack))
+def _responses(step: Array, K: Array, D: Array, state: Array, push: Array) -> tuple[Array, Array]:
+    """What Hold.regressors gives, for push (C, T, m)."""
+    C, T, m = push.shape
+    w, end = np.ones((C, T, 3 * m + 1)), np.empty((C, m, 2))
+    for c in range(C):
+        for j in range(m):
+            q, qd = state[j]
+            for t in range(T):
+                f = push[c, t, j]
+                w[c, t, j], w[c, t, m + j], w[c, t, 2 * m + j] = q, qd, f - K[j] * q - D[j] * qd
+                q, qd = (step[j, 0, 0] * q + step[j, 0, 1] * qd + step[j, 0, 2] * f,
+                         step[j, 1, 0] * q + step[j, 1, 1] * qd + step[j, 1, 2] * f)
+            end[c, j, 0], end[c, j, 1] = q, qd
+    return w, end
 
 
 def most_informative(P: Array, w: Array) -> tuple[int, Array]:

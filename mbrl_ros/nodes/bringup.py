@@ -35,7 +35,8 @@ ARGUMENTS = {  # name: (default, description)
 }
 MANAGED = {"controller.lifecycle": "unconfigured"}  # parameters of a controller that waits for its manager
 GRACE = 4.0  # [s] for a process to end before it is killed: a busy machine is slow, a recording must be closed
-GUARD_GRACE = 2.0  # [s] likewise for the guard, after all others
+LAST = ("guard", "plant")  # to end, in this order
+LAST_GRACE = 2.0  # [s] likewise for each of them
 
 
 def parse(arguments: list[str]) -> dict[str, str]:
@@ -112,10 +113,12 @@ class Processes:
         return None
 
     def stop(self) -> None:
-        """SIGINT to all, the controller first; to the guard when they have ended, so that it has the last word."""
+        """SIGINT to all, the controller first; to the guard when they have ended, so that it has the last word; to the
+        plant, which is the robot, after that."""
         running = sorted(((n, p) for n, p in self._all.items() if p.poll() is None), key=lambda item: item[0])
-        _end([(n, p) for n, p in running if n != "guard"], GRACE)
-        _end([(n, p) for n, p in running if n == "guard"], GUARD_GRACE)
+        _end([(n, p) for n, p in running if n not in LAST], GRACE)
+        for last in LAST:
+            _end([(n, p) for n, p in running if n == last], LAST_GRACE)
 
 
 def _end(running: list[tuple[str, subprocess.Popen[bytes]]], grace: float) -> None:

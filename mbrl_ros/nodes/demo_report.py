@@ -27,11 +27,12 @@ def summary(demo: Experiment, results: list[TargetResult], oracle: list[TargetRe
     heard = demo.operator.heard
     response = 1e3 * np.array(heard.response[demo.first_response :] or [np.nan])
     p50, p99 = np.percentile(response, (50, 99))
-    late = (response > 1e3 * demo.robot.period).sum() if demo.lockstep else heard.figure("plant", "missed")
+    ticks, missed = demo.before_armed
+    late = (response > 1e3 * demo.robot.period).sum() if demo.lockstep else heard.figure("plant", "missed") - missed
     return {
         **scenario.summarize(results, oracle),
         "data_seconds": demo.config.data_seconds,
-        "ticks": len(heard.stamps),
+        "ticks": len(heard.stamps) - ticks,
         "tick_ms_p50": _number(p50), "tick_ms_p99": _number(p99),
         "controller_ms_p50": _number(heard.figure("controller", "tick_ms_p50")),
         "controller_ms_p99": _number(heard.figure("controller", "tick_ms_p99")),

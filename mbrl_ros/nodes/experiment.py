@@ -24,7 +24,7 @@ from mbrl_ros.types import Array
 NODES = (GuardNode, PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)
 
 
-LATE = 0.2  # [s] for the guard in real time: here a late tick is a figure, and the machine does other things besides
+LATE = 0.2  # [s] for the guard in real time: a virtual machine may lose its processor for 50 ms, a late tick is a figure
 PRIORITY = 10  # of the ring in real time, where permitted: other work on the machine then costs no deadline
 
 
@@ -48,6 +48,7 @@ class Experiment:
         self.folder = new_folder(a.output)
         self.progress = Progress()
         self.first_response = 0  # of those heard, while reaching
+        self.before_armed = 0, 0  # ticks; of those, deadlines missed
         self.reaches: list[list[int]] = []  # stamps [ns] of the ticks of every target
         self._nodes: list[Any] = []
         self._processes: bringup.Processes | None = None
@@ -76,7 +77,7 @@ class Experiment:
                 self.idle()
         for node in self._nodes:
             self._executor.add_node(node)
-        spin.freeze()
+        spin.settle()
         self.operator.ready()
 
     def _may_prioritize(self) -> bool:
@@ -108,6 +109,8 @@ class Experiment:
         self._let("hold", "controller/hold", RESTING)
         if not self.lockstep:
             operator.arm()
+            operator.hear_out()
+            self.before_armed = len(operator.heard.stamps), int(operator.heard.figure("plant", "missed"))
         self._let(f"excite {run.data_seconds:g} s", "controller/excite", round(run.data_seconds / self.robot.period))
         self.progress.phase(f"fit {self.settings['learner']['prior']}")
         operator.fit()
@@ -128,6 +131,8 @@ class Experiment:
             results.append(self._reach(target) if FAILED not in results else FAILED)
         operator.request("controller/stop")
         operator.hear_out()
+        if not self.lockstep:
+            operator.disarm()
         return results
 
     def _let(self, phase: str, service: str, periods: int) -> None:

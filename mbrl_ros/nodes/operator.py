@@ -96,6 +96,10 @@ class Operator(Node):
             if time.monotonic() > end:
                 raise OperatorError(f"guard/arm refused: {heard.fault or said}")
 
+    def disarm(self) -> None:
+        """Leave the robot to the guard."""
+        self._ask(lambda: self._arm.call_async(SetBool.Request(data=False)), "guard/arm")
+
     def set(self, node: str, name: str, value: Any) -> None:
         """Set a parameter. Raises OperatorError where it is refused."""
         what = f"{node}, to set {name},"

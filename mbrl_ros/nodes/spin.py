@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import re
 import signal
@@ -102,8 +103,10 @@ def make_executor(kind: str, sim_time: bool = False) -> Executor:
     return EventsExecutor()
 
 
-def freeze() -> None:
-    """Take all that exists now out of garbage collection: a full collection over torch's modules takes tens of ms."""
+def settle() -> None:
+    """Do now what would stall a tick later, for tens of milliseconds where torch is loaded: a garbage collection goes
+    through all its modules, and so does the first log message of a process, in search of its caller."""
+    inspect.getframeinfo(inspect.currentframe())  # type: ignore[arg-type]  # fills what the search is kept in
     gc.collect()
     gc.freeze()
 
@@ -156,7 +159,7 @@ def _spin(factory: Callable[[], Any], args: list[str], stop: Stop) -> int:
     node = factory()
     executor = make_executor(node.process.executor, node.get_parameter("use_sim_time").value)
     executor.add_node(node)
-    freeze()
+    settle()
     if node.process.priority and not prioritize(node.process.priority):
         node.get_logger().warning(f"process.priority: {node.process.priority} is not permitted; expected CAP_SYS_NICE "
                                   "or an rtprio limit. Going on without")

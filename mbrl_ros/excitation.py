@@ -140,7 +140,8 @@ class InformativeExcitation:
         step = max(self.robot.period, period / LARGEST)
         time = step * np.arange(1, max(2, round(period / step)) + 1)
         angle = 2 * np.pi / period * np.arange(1, m + 1) * time[:, None]  # (T, m), of each harmonic
-        sine, cosine = (np.moveaxis(wave[:, harmonics.astype(int) - 1], 0, 1) for wave in (np.sin(angle), np.cos(angle)))
+        which = harmonics.astype(int) - 1
+        sine, cosine = (np.moveaxis(wave[:, which], 0, 1) for wave in (np.sin(angle), np.cos(angle)))
         goal, goal_speed = amplitude[:, None] * sine, (amplitude * rate)[:, None] * cosine  # (C, T, m)
         hold = Hold(self.robot, gain, step)
         w = hold.regressors(np.zeros((m, 2)), goal, goal_speed, np.zeros_like(goal))[0] / self._scale

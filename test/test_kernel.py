@@ -10,6 +10,7 @@ from arms import make, settings
 from checks import assert_close
 from systems import cautious, residual_problem
 
+from mbrl_ros import simd
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, Problem, kernel
 from mbrl_ros.planners.ilqr import Ilqr, warm_start
 from mbrl_ros.task import Task
@@ -199,5 +200,33 @@ def test_products_of_all_shapes(rows: int, inner: int, vectors: int) -> None:
     rng = np.random.default_rng(100)
     A, B = rng.normal(size=(rows + 1, inner + 2)), rng.normal(size=(inner + 1, kernel.WIDTH * vectors))
     C = np.full((rows + 1, B.shape[1]), 7.0)
-    kernel._product(A, B, C, rows, inner)
+    simd.product(A, B, C, rows, inner)
     assert np.allclose(C[:rows], A[:rows, :inner] @ B[:inner], rtol=0, atol=1e-13) and (C[rows] == 7.0).all()
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 2), (9, 4), (20, 9)])
+def test_every_rung_of_the_ladder_is_a_rollout_with_its_cost(n: int, m: int) -> None:
+    """With efforts that are clamped on some rungs, all kinds of norms, and a residual of nothing."""
+    T, k, rng = 6, 7, np.random.default_rng(n)
+    width = np.array([np.inf, np.inf, 0.1, 0.1, 0.5, 0.5, np.inf])
+    R = rng.normal(size=(k, n + m)) * (rng.uniform(size=(k, n + m)) < 0.5)
+    R[3] = 0.0
+    dynamics = kernel._dynamics(rng.normal(size=(T, n, n + m)) / n, rng.normal(size=(T, n)), n)
+    terms = kernel._terms(R, rng.normal(size=(T + 1, k)), rng.uniform(size=(T + 1, k)), width, width == 0.5)
+    H = np.zeros((T, m, kernel._padded(n + 1)))
+    H[:, :, : n + 1] = 0.3 * rng.normal(size=(T, m, n + 1))
+    nominal, limit = rng.normal(size=(T + 1, n + m)), np.full((T, m), 1.5)
+    lengths, ladder, costs = 0.5 ** np.arange(8.0), np.empty((T + 1, n + m, 8)), np.empty(8)
+    kernel._ladder(dynamics, nominal, H, -limit, limit, lengths, ladder)
+    kernel._evaluate_ladder(terms, ladder, costs)
+    clamped = []
+    for rung, length in enumerate(lengths):
+        z = np.empty((T + 1, n + m))
+        kernel._forward(dynamics, nominal, H, -limit, limit, length, z)
+        assert np.allclose(ladder[:, :, rung], z, rtol=1e-12, atol=1e-12)
+        assert np.isclose(costs[rung], kernel._evaluate(terms, z), rtol=1e-12)
+        clamped.append(int((np.abs(z[:-1, n:]) == 1.5).sum()))
+    assert any(0 < number < T * m for number in clamped)
+    ladder[2, 0, 5] = np.nan
+    kernel._evaluate_ladder(terms, ladder, costs)
+    assert np.flatnonzero(np.isnan(costs)).tolist() == [5]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from checks import random_covariance
 
+from mbrl_ros.models import kernel
 from mbrl_ros.models.ensemble import Ensemble
 from mbrl_ros.models.mixture import Mixture
 from mbrl_ros.models.network import Network
@@ -40,6 +41,15 @@ def test_networks_are_those_in_torch(E, dw, dy, h, size):
     assert_close(y.mean, p.mean)
     assert_close(y.cov, p.cov)
     assert_close(J, model.jacobian(torch.as_tensor(w))[1])
+
+
+def test_tanh_is_exact_to_rounding_and_keeps_what_is_not_a_number():
+    small = np.logspace(-320, 2, 5000)
+    x = np.concatenate([np.linspace(-25, 25, 50001), small, -small, [0.0, np.inf, -np.inf]])
+    found = np.append(x, np.nan)
+    kernel._tanh(found, np.empty(len(found), np.int64))
+    assert np.abs(found[:-1] - np.tanh(x)).max() < 4e-16 and np.isnan(found[-1])
+    assert (np.sign(found[:-1]) * np.sign(x) >= 0).all()
 
 
 def test_one_network_has_no_spread():

@@ -11,10 +11,14 @@ import math
 import numba
 import numpy as np
 
+from mbrl_ros import simd
 from mbrl_ros.compiled import OPTIONS, compile_for
+from mbrl_ros.simd import product
 from mbrl_ros.types import Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512
+SATURATED = 20.0  # tanh is 1 to rounding from there on
+LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # of ln 2, the high part to 33 bits
 _jit = numba.njit(**OPTIONS)
 _jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
 
@@ -38,59 +42,70 @@ def _dot(a: Array, b: Array) -> float:
 
 
 @_jit
-def _add_product(A: Array, B: Array, C: Array, rows: int) -> None:
-    """C[:rows] += A[:rows] B, for an even number of rows; two of them by four terms at a time."""
-    inner = len(B)
-    fours = inner - inner % 4
-    for i in range(0, rows, 2):
-        x, y = C[i], C[i + 1]
-        for k in range(0, fours, 4):
-            a0, a1, a2, a3 = A[i, k], A[i, k + 1], A[i, k + 2], A[i, k + 3]
-            b0, b1, b2, b3 = A[i + 1, k], A[i + 1, k + 1], A[i + 1, k + 2], A[i + 1, k + 3]
-            w0, w1, w2, w3 = B[k], B[k + 1], B[k + 2], B[k + 3]
-            for j in range(len(x)):
-                x[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-                y[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
-        for k in range(fours, inner):
-            a0, b0, w0 = A[i, k], A[i + 1, k], B[k]
-            for j in range(len(x)):
-                x[j] += a0 * w0[j]
-                y[j] += b0 * w0[j]
+def _tanh(x: Array, power: Array) -> None:
+    """x (n,) <- tanh x = 1 - 2 / (exp 2x + 1), to rounding in absolute terms, with room for n integers.
+
+    exp 2|x| = 2^k exp r with |r| <= ln 2 / 2, of which the Taylor series to its 12th term is exact to rounding. Written
+    as loops that compilers turn into vectors; math.tanh would take most of a tick's time for the model.
+    """
+    scale = power.view(np.float64)
+    for i in range(len(x)):
+        a = abs(x[i])
+        a = SATURATED if a > SATURATED else a
+        k = np.floor(a * (2.0 / math.log(2.0)) + 0.5)
+        k = k if k < 64.0 else 0.0  # what is not a number is no integer; it arrives by r
+        r = (2.0 * a - k * LN2_HIGH) - k * LN2_LOW
+        series = 1.0 / 479001600.0
+        series = series * r + 1.0 / 39916800.0
+        series = series * r + 1.0 / 3628800.0
+        series = series * r + 1.0 / 362880.0
+        series = series * r + 1.0 / 40320.0
+        series = series * r + 1.0 / 5040.0
+        series = series * r + 1.0 / 720.0
+        series = series * r + 1.0 / 120.0
+        series = series * r + 1.0 / 24.0
+        series = series * r + 1.0 / 6.0
+        series = series * r + 0.5
+        series = series * r + 1.0
+        series = series * r + 1.0
+        power[i] = (np.int64(k) + 1023) << 52  # the bits of 2^k
+        x[i] = math.copysign(series, x[i])
+    for i in range(len(x)):
+        x[i] = math.copysign(1.0 - 2.0 / (abs(x[i]) * scale[i] + 1.0), x[i])
 
 
 @compile_for(_tuple((_vector, _matrix, _matrix, _matrix))(
-    _vector, _stack, _matrix, _stack, _matrix, _stack, _matrix, _stack))
+    _vector, _stack, _matrix, _stack, _matrix, _stack, _matrix, _stack), simd)
 def ensemble(w: Array, A: Array, b: Array, W1: Array, b1: Array, W2: Array, b2: Array,
              W3: Array) -> tuple[Array, Array, Array, Array]:
     """Mean (dy,) of the members of an Ensemble at w (dw,), their covariance (dy, dy), the slope (dy, dw) of the mean,
     and the last hidden layer of each (E, h). The arrays are its fields, W1 and W2 `widened`.
     """
-    (E, h, _), (dy, dw) = W1.shape, A.shape[1:]
-    even = dy + dy % 2
-    y, h1, last = np.empty((E, dy)), np.zeros(W2.shape[2]), np.empty((E, h))
-    outer, inner, slope = np.zeros((even, h)), np.empty((even, W2.shape[2])), np.zeros((even, W1.shape[2]))
+    (E, h), (dy, dw), wide = b1.shape, A.shape[1:], W2.shape[2]
+    y, h1, last, room = np.empty((E, dy)), np.empty(h), np.empty((E, h)), np.empty(h, np.int64)
+    outer, inner = np.empty((dy, h)), np.empty((dy, wide))
+    part, slope = np.empty((dy, W1.shape[2])), np.zeros((dy, dw))
     for e in range(E):
         h2 = last[e]
         for i in range(h):
-            h1[i] = math.tanh(_dot(W1[e, i], w) + b1[e, i])
+            h1[i] = b1[e, i] + _dot(W1[e, i, :dw], w)
+        _tanh(h1, room)
         for i in range(h):
-            h2[i] = math.tanh(_dot(W2[e, i], h1) + b2[e, i])
+            h2[i] = b2[e, i] + _dot(W2[e, i, :h], h1)
+        _tanh(h2, room)
         for a in range(dy):
             y[e, a] = b[e, a] + _dot(A[e, a], w) + _dot(W3[e, a], h2)
-            x, row = outer[a], W3[e, a]
             for i in range(h):
-                x[i] = row[i] * (1.0 - h2[i] * h2[i])
-            x, row = slope[a], A[e, a]
-            for i in range(dw):
-                x[i] += row[i]
-        inner[:] = 0.0
-        _add_product(outer, W2[e], inner, even)
+                outer[a, i] = W3[e, a, i] * (1.0 - h2[i] * h2[i])
+        product(outer, W2[e], inner, dy, h)
         for a in range(dy):
-            x = inner[a]
-            for i in range(len(x)):
-                x[i] *= 1.0 - h1[i] * h1[i]
-        _add_product(inner, W1[e], slope, even)
-    mean, cov, J = np.zeros(dy), np.zeros((dy, dy)), np.empty((dy, dw))
+            for i in range(h):
+                inner[a, i] *= 1.0 - h1[i] * h1[i]
+        product(inner, W1[e], part, dy, h)
+        for a in range(dy):
+            for i in range(dw):
+                slope[a, i] += A[e, a, i] + part[a, i]
+    mean, cov = np.zeros(dy), np.zeros((dy, dy))
     for e in range(E):
         for a in range(dy):
             mean[a] += y[e, a] / E
@@ -99,10 +114,8 @@ def ensemble(w: Array, A: Array, b: Array, W1: Array, b1: Array, W2: Array, b2: 
         for a in range(dy):
             for i in range(dy):
                 cov[a, i] += y[e, a] * y[e, i] / max(1, E - 1)
-    for a in range(dy):
-        for i in range(dw):
-            J[a, i] = slope[a, i] / E
-    return mean, cov, J, last
+    slope /= E
+    return mean, cov, slope, last
 
 
 @compile_for(_tuple((_vector, _matrix, _matrix))(

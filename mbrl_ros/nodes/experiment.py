@@ -22,9 +22,7 @@ from mbrl_ros.trial import RESTING
 from mbrl_ros.types import Array
 
 NODES = (GuardNode, PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)
-
-
-LATE = 0.2  # [s] for the guard in real time: a virtual machine may lose its processor for 50 ms, a late tick is a figure
+LATE = 0.2  # [s] for the guard in real time: a virtual machine may lose its processor for 50 ms
 PRIORITY = 10  # of the ring in real time, where permitted: other work on the machine then costs no deadline
 
 

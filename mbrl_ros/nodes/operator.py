@@ -16,7 +16,8 @@ from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.listener import Listener
 from mbrl_ros.robot import Robot
 
-PATIENCE = 60.0  # [s] for anything that should take a moment; a busy machine takes its time to start processes
+STARTING = 300.0  # [s] for nodes to appear: a first start compiles
+PATIENCE = 60.0  # [s] for anything that should take a moment, on a busy machine
 PER_PERIOD = 1.0  # [s] likewise for one control period
 FITTING = 1200.0  # [s]
 UNHEARD = 10.0  # [s] after which a service is called again: an answer is lost when its way back is not yet known
@@ -51,7 +52,7 @@ class Operator(Node):
     def ready(self) -> None:
         """Until all that an experiment needs is there."""
         for parameters in self._setters.values():
-            self.wait(parameters.services_are_ready, "waiting for the nodes")
+            self.wait(parameters.services_are_ready, "waiting for the nodes", STARTING)
         for client in (*self._triggers.values(), self._arm):
             self.wait(client.service_is_ready, "waiting for services")
         for topic in ("state_estimate", "local_dynamics", "plant/tool_pose", "reference", topics.COMMANDS):

@@ -12,21 +12,19 @@ have to arrive: no fast mathematics but fused multiply-add and the order of sums
 """
 from __future__ import annotations
 
-import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
+from mbrl_ros import simd
 from mbrl_ros.compiled import OPTIONS, compile_for
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, simd
-from mbrl_ros.planners.simd import register_bytes, tile
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
+from mbrl_ros.simd import LANES, TALL, product, tile
 from mbrl_ros.types import Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512
-LANES = register_bytes() // 8  # in one of this processor
-TALL, BROAD = 4, 5 if LANES == WIDTH else 2  # rows and vectors of a tile that stays in registers
+EIGHT = 8  # rows of a tile of one vector
 EPS = float(np.finfo(float).eps)
 _RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(
     STATUSES.index(s) for s in (CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE))
@@ -76,38 +74,6 @@ class Expansion(NamedTuple):
 @_jit
 def _padded(size: int) -> int:
     return (size + WIDTH - 1) // WIDTH * WIDTH
-
-
-@_jit
-def _product(A: Array, B: Array, C: Array, rows: int, inner: int) -> None:
-    """C[:rows] = A[:rows, :inner] B[:inner], all columns, in tiles of TALL rows; the last one overlaps."""
-    if inner == 0:
-        C[:rows] = 0.0
-        return
-    lda, ldb, ldc = A.shape[1], B.shape[1], C.shape[1]
-    columns, j = ldc // LANES, 0
-    while j < columns:
-        wide = min(BROAD, columns - j) if rows >= TALL else 1
-        b, i = (j * LANES, ldb), 0
-        while i < rows:
-            if rows < TALL:
-                tile(A, (i * lda, lda), B, b, C, (i * ldc + j * LANES, ldc), inner, 1, 1)
-                i += 1
-                continue
-            i = min(i, rows - TALL)
-            a, c = (i * lda, lda), (i * ldc + j * LANES, ldc)
-            if wide == 5:
-                tile(A, a, B, b, C, c, inner, TALL, 5)
-            elif wide == 4:
-                tile(A, a, B, b, C, c, inner, TALL, 4)
-            elif wide == 3:
-                tile(A, a, B, b, C, c, inner, TALL, 3)
-            elif wide == 2:
-                tile(A, a, B, b, C, c, inner, TALL, 2)
-            else:
-                tile(A, a, B, b, C, c, inner, TALL, 1)
-            i += TALL
-        j += wide
 
 
 @_jit
@@ -244,6 +210,86 @@ def _forward(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: 
             compact[a] = z[t, dynamics.columns[a]]
         for i in range(n):
             z[t + 1, i] = _dot(G[i], compact)
+
+
+@_jit
+def _by_eights(A: Array, B: Array, C: Array, c: int, rows: int, inner: int) -> None:
+    """C[c:c + rows] = A[:rows, :inner] B[:inner] for WIDTH columns, C as rows of WIDTH; the last tile overlaps."""
+    lda, i = A.shape[1], 0
+    high = EIGHT if rows >= EIGHT else TALL if rows >= TALL else 1
+    while i < rows:
+        i = min(i, rows - high)
+        for j in range(0, WIDTH, LANES):
+            a, b, to = (i * lda, lda), (j, WIDTH), ((c + i) * WIDTH + j, WIDTH)
+            if high == EIGHT:
+                tile(A, a, B, b, C, to, inner, EIGHT, 1)
+            elif high == TALL:
+                tile(A, a, B, b, C, to, inner, TALL, 1)
+            else:
+                tile(A, a, B, b, C, to, inner, 1, 1)
+        i += high
+
+
+@_jit
+def _ladder(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: Array, lengths: Array,
+            z: Array) -> None:
+    """`_forward` for step lengths (WIDTH,) at once, from the first state of `nominal`; z (T + 1, n + m, WIDTH)."""
+    (T, m, _), (n, d) = H.shape, (dynamics.G.shape[1], len(dynamics.columns))
+    compact, deviation, change = np.ones((d + 1, WIDTH)), np.empty((n + 1, WIDTH)), np.empty((m, WIDTH))
+    flat, p = z.reshape(-1, WIDTH), n + m
+    deviation[n], z[T, n:] = lengths, 0.0
+    for i in range(n):
+        z[0, i] = nominal[0, i]
+    for t in range(T):
+        for i in range(n):
+            x_0 = nominal[t, i]
+            for w in range(WIDTH):
+                deviation[i, w] = z[t, i, w] - x_0
+        _by_eights(H[t], deviation, change, 0, m, n + 1)
+        for a in range(m):
+            u_0, low, high = nominal[t, n + a], lower[t, a], upper[t, a]
+            for w in range(WIDTH):
+                z[t, n + a, w] = _clamp(u_0 - change[a, w], low, high)
+        for a in range(d):
+            row = dynamics.columns[a]
+            for w in range(WIDTH):
+                compact[a, w] = z[t, row, w]
+        _by_eights(dynamics.G[min(t, len(dynamics.G) - 1)], compact, flat, (t + 1) * p, n, d + 1)
+
+
+@_jit
+def _evaluate_ladder(terms: Terms, z: Array, costs: Array) -> None:
+    """`_evaluate` of WIDTH trajectories z (T + 1, n + m, WIDTH)."""
+    costs[:], r = 0.0, np.empty((len(z), WIDTH))
+    for t in range(z.shape[0]):
+        for a in range(z.shape[1]):
+            for w in range(WIDTH):
+                costs[w] += 0.0 * z[t, a, w]
+    for j in range(len(terms.width)):
+        width, dead, first = terms.width[j], terms.dead[j], terms.start[j]
+        for t in range(len(z)):
+            reference = terms.reference[t, j]
+            if first == terms.start[j + 1]:
+                r[t] = -reference
+                continue
+            value, row = terms.value[first], terms.index[first]
+            for w in range(WIDTH):
+                r[t, w] = value * z[t, row, w] - reference
+            for e in range(first + 1, terms.start[j + 1]):
+                value, row = terms.value[e], terms.index[e]
+                for w in range(WIDTH):
+                    r[t, w] += value * z[t, row, w]
+        for t in range(len(z)):
+            scale = terms.scale[t, j]
+            if width == np.inf:
+                for w in range(WIDTH):
+                    costs[w] += scale * 0.5 * r[t, w] * r[t, w]
+            elif dead:
+                for w in range(WIDTH):
+                    costs[w] += scale * _norm(r[t, w], width, True)[0]
+            else:
+                for w in range(WIDTH):
+                    costs[w] += scale * (np.sqrt(r[t, w] * r[t, w] + width * width) - width)
 
 
 @_jit
@@ -458,12 +504,12 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, spread: Sp
     for t in range(T - 1, -1, -1):
         now = min(t, len(dynamics.G) - 1)
         G = dynamics.G[now]
-        _product(V, G, VG, n + 1, dense)
+        product(V, G, VG, n + 1, dense)
         for k in range(dense, n):
             a = dynamics.entry[k]
             for i in range(n + 1):
                 VG[i, a] += V[i, k] * G[k, a]
-        _product(dynamics.GT[now], VG, GVG, d, dense)
+        product(dynamics.GT[now], VG, GVG, d, dense)
         for k in range(dense, n):
             a = dynamics.entry[k]
             for b in range(wide):
@@ -495,14 +541,14 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, spread: Sp
         if not good:
             return False, False, 0.0, 0.0
         clamped |= bounded
-        _product(Quu, H_t, QuuH, m, m)
+        product(Quu, H_t, QuuH, m, m)
         for a in range(m):
             linear -= H_t[a, n] * Q[n + a, p]
             quadratic += H_t[a, n] * QuuH[a, n]
             for i in range(n):
                 halfT[i, a] = 2.0 * Q[n + a, i] - QuuH[a, i]
             halfT[n, a] = 2.0 * Q[n + a, p] - QuuH[a, n]
-        _product(halfT, H_t, S, n + 1, m)
+        product(halfT, H_t, S, n + 1, m)
         # Symmetrised: else the antisymmetric rounding error would grow with the open-loop dynamics, A'E A per step.
         for i in range(n):
             for j in range(i + 1):
@@ -546,6 +592,7 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
     dynamics, terms = _dynamics(F, f, n), _terms(R, reference, scale, width, dead)
     spread, price = Spread(Sigma, leverage), np.zeros(T)
     z, candidate, best = np.empty((T + 1, p)), np.empty((T + 1, p)), np.empty((T + 1, p))
+    ladder, values, lengths = np.empty((T + 1, p, WIDTH)), np.empty(WIDTH), np.empty(WIDTH)
     H, L = np.zeros((T, m, _padded(n + 1))), np.zeros((T, m, m))
     H_new, L_new = np.zeros(H.shape), np.zeros(L.shape)
     for i in range(n):
@@ -578,11 +625,19 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
         if good and not flat:
             least, lowest, length = np.inf, np.inf, 1.0
             for rung in range(step_lengths):
-                _forward(dynamics, z, H, lower, upper, length, candidate)
-                value, promised = _evaluate(terms, candidate), -length * (linear + 0.5 * length * quadratic)
-                total = value + (_spread_cost(spread, price, candidate) - before)
+                w = rung % WIDTH
+                if w == 0:
+                    for k in range(WIDTH):
+                        lengths[k] = length * backtracking**k
+                    _ladder(dynamics, z, H, lower, upper, lengths, ladder)
+                    _evaluate_ladder(terms, ladder, values)
+                value, promised = values[w], -length * (linear + 0.5 * length * quadratic)
+                total = value
+                if len(leverage):
+                    candidate[:] = ladder[:, :, w]
+                    total += _spread_cost(spread, price, candidate) - before
                 if cost - total >= accept_ratio * promised and promised > 0.0 and total < least:
-                    accepted, least, lowest, best, candidate = True, total, value, candidate, best
+                    accepted, least, lowest, best[:] = True, total, value, ladder[:, :, w]
                     # An exact full step needs no shorter one, which would promise less.
                     converged = rung == 0 and mu == 0.0 and not clamped and abs(cost - total - expected) <= enough
                     if converged:
@@ -620,6 +675,4 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
     return x, z[:T, n:].copy(), K, Sigma, cost, _LIMIT if status == _RUNNING else status, passes
 
 
-# The name is that of the file on disk, which has to change with simd.py.
-_solve.__qualname__ = f"_solve_{zlib.crc32(Path(str(simd.__file__)).read_bytes()):08x}"
-solve = compile_for(_SIGNATURE)(_solve)
+solve = compile_for(_SIGNATURE, simd)(_solve)

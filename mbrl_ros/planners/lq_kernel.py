@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbrl_ros.planners import CONVERGED, STATUSES, lq_limits, lq_sweep, simd
+from mbrl_ros import simd
+from mbrl_ros.planners import CONVERGED, STATUSES, lq_limits, lq_sweep
 from mbrl_ros.planners.lq_limits import Settings
 from mbrl_ros.planners.lq_places import Places
 from mbrl_ros.planners.lq_steps import Layout

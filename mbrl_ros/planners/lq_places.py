@@ -5,7 +5,8 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from mbrl_ros.planners import lq_steps, simd
+from mbrl_ros import simd
+from mbrl_ros.planners import lq_steps
 from mbrl_ros.planners.lq_steps import Layout
 
 # Long functions whose parts are intrinsics have to refer to it: it changes with the files behind those.

@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding
+import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+from mbrl_ros.compiled import OPTIONS
 
 Value = Any  # of LLVM: a scalar or a vector
 INDEX = ir.IntType(64)
@@ -221,3 +224,42 @@ def _tile(_context: Any, A: Any, a: Any, B: Any, b: Any, C: Any, c: Any, inner: 
 
 
 tile: Any = intrinsic(prefer_literal=True)(_tile)
+
+
+LANES = register_bytes() // 8  # doubles in a register of this processor
+TALL, BROAD = 4, 5 if LANES == 8 else 2  # rows and vectors of a tile that stays in registers
+
+
+@numba.njit(**OPTIONS)
+def product(A: Any, B: Any, C: Any, rows: int, inner: int) -> None:
+    """C[:rows] = A[:rows, :inner] B[:inner], all columns, in tiles of TALL rows; the last one overlaps.
+
+    B and C are a whole number of registers wide.
+    """
+    if inner == 0:
+        C[:rows] = 0.0
+        return
+    lda, ldb, ldc = A.shape[1], B.shape[1], C.shape[1]
+    columns, j = ldc // LANES, 0
+    while j < columns:
+        wide = min(BROAD, columns - j) if rows >= TALL else 1
+        b, i = (j * LANES, ldb), 0
+        while i < rows:
+            if rows < TALL:
+                tile(A, (i * lda, lda), B, b, C, (i * ldc + j * LANES, ldc), inner, 1, 1)
+                i += 1
+                continue
+            i = min(i, rows - TALL)
+            a, c = (i * lda, lda), (i * ldc + j * LANES, ldc)
+            if wide == 5:
+                tile(A, a, B, b, C, c, inner, TALL, 5)
+            elif wide == 4:
+                tile(A, a, B, b, C, c, inner, TALL, 4)
+            elif wide == 3:
+                tile(A, a, B, b, C, c, inner, TALL, 3)
+            elif wide == 2:
+                tile(A, a, B, b, C, c, inner, TALL, 2)
+            else:
+                tile(A, a, B, b, C, c, inner, TALL, 1)
+            i += TALL
+        j += wide

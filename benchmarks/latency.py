@@ -152,15 +152,12 @@ def _start(case: Case) -> tuple[dict[str, int], Any]:
     """Process ids by name, and what ends them."""
     names = Names(robot=case.robot, prior=case.prior)
     values = bringup.parse([f"{name}:={value}" for name, value in vars(names).items()] + [f"priority:={case.priority}"])
-    extra = ["-p", f"robot.period:={1 / case.rate:g}"]
-    for name, value in PATIENT.items():
-        extra += ["-p", f"{name}:={value}"]
-    if case.executor:
-        extra += ["-p", f"process.executor:={case.executor}"]
+    extra = {"robot.period": 1 / case.rate, **PATIENT, **({"process.executor": case.executor} if case.executor else {})}
     if not case.composed:
         processes = bringup.Processes(values, extra)
         return processes.ids(), processes.stop
-    child = subprocess.Popen([sys.executable, __file__, "--serve", *bringup.node_arguments(values), *extra])
+    child = subprocess.Popen([sys.executable, __file__, "--serve", *bringup.node_arguments(values),
+                              *bringup.assigned(extra)])
     return {"ring": child.pid}, lambda: (child.terminate(), child.wait())
 
 

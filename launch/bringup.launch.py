@@ -14,18 +14,19 @@ from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchDescription
-from mbrl_ros.nodes.bringup import ARGUMENTS, MANAGED, check, enclave, node_names, parameters
+from mbrl_ros.nodes.bringup import ARGUMENTS, MANAGED, check, enclave, node_names, parameters, suited
 
 
 def nodes(context):
     """The nodes, with the same parameters for all."""
     values = check({name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS})
-    given = {name: ParameterValue(value, value_type=type(value)) for name, value in parameters(values).items()}
-    files = [values["params_file"]] if values["params_file"] else []
+    first, given = ({name: ParameterValue(value, value_type=type(value)) for name, value in some.items()}
+                    for some in (suited(values["pace"]), parameters(values)))
+    settings = [*([first] if first else []), *([values["params_file"]] if values["params_file"] else []), given]
     kinds = {"controller": LifecycleNode}
     made = {name: kinds.get(name, Node)(
         package="mbrl_ros", executable=f"{name}_node", name=name, namespace=values["namespace"],
-        parameters=[*files, given, *([MANAGED] if name in kinds else [])], ros_arguments=enclave(values, name),
+        parameters=[*settings, *([MANAGED] if name in kinds else [])], ros_arguments=enclave(values, name),
         output="screen", emulate_tty=True, on_exit=Shutdown(reason=f"{name} has ended"))
         for name in node_names(values)}
     return [*driven(made["controller"]), *made.values()]

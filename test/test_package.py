@@ -16,7 +16,7 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 
 # Files and folders of mbrl_ros. Each imports from its own layer or an earlier one.
 LAYERS = [
-    {'types', 'gaussian', 'compiled', 'fit_kernel'},
+    {'types', 'gaussian', 'compiled', 'simd', 'fit_kernel'},
     {'config', 'robot', 'base_policy', 'excitation', 'latency', 'path', 'reading_noise', 'task', 'world', 'models',
      'policy', 'trust', 'fields', 'messages', 'stages'},
     {'planners'},

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 import rclpy
 
@@ -59,6 +60,12 @@ def check(values: dict[str, str]) -> dict[str, str]:
     return values
 
 
+def suited(pace: str) -> dict[str, int]:
+    """Parameters for a pace; a file given as `params_file` comes after them. In real time commands arrive in the middle
+    of a period, so that the effort before that tells as well."""
+    return {"robot.effort_history": 2} if pace == "realtime" else {}
+
+
 def parameters(values: dict[str, str]) -> dict[str, str | int]:
     """The parameters that every node gets; a file given as `params_file` comes before them."""
     given: dict[str, str | int] = {name: values[name] for name in ("robot", "task", "planner", "prior")}
@@ -70,14 +77,18 @@ def parameters(values: dict[str, str]) -> dict[str, str | int]:
 
 def node_arguments(values: dict[str, str]) -> list[str]:
     """The same as ROS arguments."""
-    arguments = ["--ros-args"]
+    arguments = ["--ros-args", *assigned(suited(values["pace"]))]
     if values["params_file"]:
         arguments += ["--params-file", values["params_file"]]
-    for name, value in parameters(values).items():
-        arguments += ["-p", f"{name}:={value}"]
+    arguments += assigned(parameters(values))
     if values["namespace"]:
         arguments += ["-r", f"__ns:=/{values['namespace'].lstrip('/')}"]
     return arguments
+
+
+def assigned(given: Mapping[str, object]) -> list[str]:
+    """Parameters as ROS arguments."""
+    return [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
 
 
 def enclave(values: dict[str, str], name: str) -> list[str]:
@@ -94,8 +105,8 @@ def node_names(values: dict[str, str]) -> list[str]:
 class Processes:
     """The nodes, each in a session of its own: Ctrl-C reaches them through `stop`, in order."""
 
-    def __init__(self, values: dict[str, str], extra: list[str] | None = None):
-        arguments = [*node_arguments(values), "-p", f"process.parent:={os.getpid()}", *(extra or [])]
+    def __init__(self, values: dict[str, str], extra: Mapping[str, object] | None = None):
+        arguments = [*node_arguments(values), *assigned({"process.parent": os.getpid(), **(extra or {})})]
         self._all = {name: subprocess.Popen([sys.executable, "-m", f"mbrl_ros.nodes.{name}_node", *arguments,
                                              *enclave(values, name)], start_new_session=True, env=dict(os.environ))
                      for name in node_names(values)}
@@ -149,7 +160,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"bringup: {error}", file=sys.stderr)
         return USER_ERROR
     stop.calm = True
-    processes = Processes(values, [word for name, value in MANAGED.items() for word in ("-p", f"{name}:={value}")])
+    processes = Processes(values, MANAGED)
     try:
         return _bring_up(values, processes, stop) or _watch(processes, stop)
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 from rclpy.parameter import Parameter
 
 from mbrl_ros import assembly, scenario
-from mbrl_ros.config import Names, new_folder
+from mbrl_ros.config import Names, new_folder, unflatten
 from mbrl_ros.nodes import bringup, spin
 from mbrl_ros.nodes.controller_node import ControllerNode
 from mbrl_ros.nodes.estimator_node import EstimatorNode
@@ -38,7 +38,8 @@ class Experiment:
         self.pace = a.pace or ("realtime" if a.processes else "lockstep")
         self.lockstep = self.pace == "lockstep"
         self.names = Names(a.robot, a.task, a.planner, a.prior)
-        self.settings = assembly.with_seed(assembly.settings(self.names), a.seed)
+        self._suited = bringup.suited(self.pace)
+        self.settings = assembly.with_seed(assembly.settings(self.names, unflatten(self._suited)), a.seed)
         self.robot = assembly.make_robot(self.settings)
         self.config = scenario.config_of(self.settings, {
             "targets": a.targets, "data_seconds": a.data_seconds, "seed": a.seed})
@@ -66,10 +67,10 @@ class Experiment:
             values = bringup.parse([f"{name}:={value}" for name, value in vars(self.names).items()]
                                    + [f"pace:={self.pace}", f"log:={given['logger.folder']}",
                                       f"priority:={PRIORITY if self._may_prioritize() else 0}"])
-            extra = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
-            self._processes = bringup.Processes(values, extra)
+            self._processes = bringup.Processes(values, given)
         else:
-            overrides = [Parameter(name, value=value) for name, value in {**vars(self.names), **given}.items()]
+            all_given = {**vars(self.names), **self._suited, **given}
+            overrides = [Parameter(name, value=value) for name, value in all_given.items()]
             for kind in NODES:
                 self._nodes.append(kind(parameter_overrides=overrides))
                 self.idle()

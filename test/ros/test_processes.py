@@ -10,6 +10,8 @@ import rclpy
 from rcl_interfaces.srv import GetParameters
 from rig import PATIENT, ROOT, UNHEARD, end, launch, node_arguments
 
+from mbrl_ros.nodes import bringup
+
 NODES = ("guard", "plant", "estimator", "learner", "controller", "logger")
 PROMPT = 5.0  # [s] to end, on a busy machine; launch interrupts again after as much
 
@@ -61,6 +63,24 @@ def test_bringup_starts_and_stops_them_all(ros, tmp_path):
         assert (tmp_path / "recording" / "metadata.yaml").is_file()
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize(("pace", "written", "expected"), [("realtime", None, 2), ("lockstep", None, 1),
+                                                            ("realtime", 3, 3)])
+def test_a_parameter_file_wins_over_what_suits_the_pace(ros, tmp_path, pace, written, expected):
+    words = [f"pace:={pace}", "robot:=planar2"]
+    if written is not None:
+        file = tmp_path / "mine.yaml"
+        file.write_text(f"/**: {{ros__parameters: {{robot: {{effort_history: {written}}}}}}}")
+        words.append(f"params_file:={file}")
+    values = bringup.parse(words)
+    node = rclpy.create_node("estimator", cli_args=bringup.node_arguments(values), use_global_arguments=False,
+                             automatically_declare_parameters_from_overrides=True)
+    try:
+        found = node.get_parameter_or("robot.effort_history").value
+        assert (1 if found is None else found) == expected  # the default of the robot is 1
+    finally:
+        node.destroy_node()
 
 
 def test_a_node_does_not_outlive_the_process_that_started_it(ros):

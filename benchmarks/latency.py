@@ -32,10 +32,10 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros import assembly, scenario
-from mbrl_ros.config import Names
+from mbrl_ros.config import Names, unflatten
 from mbrl_ros.nodes import bringup, spin, topics
 from mbrl_ros.nodes.experiment import PRIORITY
-from mbrl_ros.nodes.operator import Operator
+from mbrl_ros.nodes.operator import Operator, OperatorError
 from mbrl_ros.robot import Robot
 from mbrl_ros.stages import Stages
 
@@ -195,7 +195,9 @@ def measure(case: Case) -> Figures:
 
 
 def _measure(case: Case, ids: dict[str, int]) -> Figures:
-    settings = assembly.settings(Names(robot=case.robot, prior=case.prior), {"robot": {"period": 1 / case.rate}})
+    suited = bringup.suited("realtime")
+    settings = assembly.settings(Names(robot=case.robot, prior=case.prior),
+                                 unflatten({"robot.period": 1 / case.rate, **suited}))
     robot = assembly.make_robot(settings)
     executor = spin.make_executor("auto")
     operator = Operator(robot, False, lambda seconds: executor.spin_once(timeout_sec=seconds))
@@ -346,7 +348,11 @@ def main() -> int:
     print(HEAD)
     for case in (Case(robot, prior, rate, a.composed, executor, a.priority, a.seconds)
                  for robot in a.robots for prior in a.priors for rate in a.rates for executor in a.executors):
-        figures = measure(case)
+        try:
+            figures = measure(case)
+        except OperatorError as error:
+            print(f"| {case} | {error} |", flush=True)
+            continue
         print(_table(case, figures), flush=True)
         if a.stages:
             print(_stages(figures), flush=True)

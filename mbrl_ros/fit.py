@@ -72,17 +72,20 @@ def fit_recording(a: argparse.Namespace) -> None:
 
     from mbrl_ros import assembly
     from mbrl_ros import fit_recording as recorded
-    from mbrl_ros.config import ConfigError, Names, new_folder, parse_overrides
+    from mbrl_ros.config import ConfigError, Names, merge, new_folder, parse_overrides
     from mbrl_ros.models.prior import load
 
     torch.set_num_threads(1)
     more = parse_overrides(a.set)
     if not 0 <= a.hold_out < 1 or (a.seconds is not None and a.seconds <= 0):
         raise ConfigError("expected --hold-out from 0 to below 1, and --seconds above 0")
-    settings = assembly.settings(Names(robot=a.robot, prior=a.model), more)
+    path = Path(a.paths[0])
+    trials = recorded.read(path, a.topic)
+    as_recorded = {"robot": {"effort_history": recorded.effort_history(trials)}}
+    settings = assembly.settings(Names(robot=a.robot, prior=a.model), merge(as_recorded, more))
     robot = assembly.make_robot(settings)
     config = assembly.make_learner(settings, robot).config
-    transitions = recorded.read_motion(Path(a.paths[0]), robot, a.seconds, a.topic)
+    transitions = recorded.motion(trials, path, robot, a.seconds)
     if a.hold_out:
         print(recorded.table(recorded.score(config.prior, transitions, robot, settings, config.seed, a.hold_out)),
               flush=True)

@@ -6,7 +6,7 @@ neighbours in time are nearly equal. The model that is kept is fitted to all of 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,14 +43,24 @@ class HeldOut(NamedTuple):
     seconds: float  # of the fit
 
 
-def read_motion(path: Path, robot: Robot, seconds: float | None, topic: str | None = None) -> Transitions:
-    """The latest transitions of the joint rows of a recording, at most `seconds` of them (all without).
-
-    Raises RecordingError, MessageError or ConfigError where there are none of this robot, or too few.
-    """
+def read(path: Path, topic: str | None = None) -> list[Trial]:
+    """The trials of a recording. Raises RecordingError, or ConfigError where there are none."""
     trials = read_trials(path, topic)
     if not trials:
         raise ConfigError(f"{path}: no two states in a row in it; expected a topic with {STATE_ESTIMATE}")
+    return trials
+
+
+def effort_history(trials: Sequence[Trial]) -> int:
+    """How many past efforts are in the recorded states; at least one, as every robot has."""
+    return max([int(name.split("/")[1]) for name in trials[0].state_names if name.startswith("effort/")], default=1)
+
+
+def motion(trials: Sequence[Trial], path: Path, robot: Robot, seconds: float | None) -> Transitions:
+    """The latest transitions of the joint rows of trials from `path`, at most `seconds` of them (all without).
+
+    Raises MessageError or ConfigError where they are not of this robot, or too few.
+    """
     for trial in trials:
         _check(path, trial, robot)
     parts = [trial.transitions() for trial in trials]

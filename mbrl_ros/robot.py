@@ -43,8 +43,8 @@ class Config:
                                                f"[rad or m]; empty: {MARGIN}", 0.0)
     stiffness: tuple[float, ...] = param((), "Of the hold [N m/rad or N/m]", 0.0)
     damping: tuple[float, ...] = param((), "Of the hold [N m s/rad or N s/m]", 0.0)
-    effort_history: int = param(1, "Past efforts in x; where more than 1, they are regressors, for motors that follow "
-                                "slowly", 1, 5)
+    effort_history: int = param(1, "Past efforts in x; where more than 1, they are regressors: 2 where commands arrive "
+                                "in mid-period, which bringup sets in real time, more for slow motors", 1, 5)
     variation: float = param(0.0, "Scale lengths, masses and damping at random by up to this fraction", 0.0, 0.9)
     variation_seed: int = param(0, "Seed of the variation", 0)
 

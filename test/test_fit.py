@@ -9,8 +9,9 @@ from arms import settings
 from test_messages import STORE, mine, serialized
 
 from mbrl_ros import assembly, fit, messages
+from mbrl_ros import fit_recording as recorded
 from mbrl_ros.controller import EXCITE
-from mbrl_ros.fit_recording import held_out, read_motion, score
+from mbrl_ros.fit_recording import held_out, score
 from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.prior import load
@@ -20,19 +21,19 @@ PERIODS = 500
 
 
 @cache
-def motion():
+def motion(history=1):
     """States of planar2 while it is excited, seed 100; the robot is reset once."""
-    ring = assembly.make_ring(settings("planar2"), seed=100)
+    ring = assembly.make_ring(settings("planar2", robot={"effort_history": history}), seed=100)
     ring.controller.request(EXCITE)
     states = [ring.tick()[0] for _ in range(PERIODS // 2)]
     ring.observation = ring.plant.reset(101)
     return states + [ring.tick()[0] for _ in range(PERIODS // 2)]
 
 
-def record(path, count=PERIODS, topic="/state_estimate"):
-    robot = assembly.make_robot(settings("planar2"))
+def record(path, count=PERIODS, topic="/state_estimate", history=1):
+    robot = assembly.make_robot(settings("planar2", robot={"effort_history": history}))
     with Recorder(path) as recorder:
-        for s in motion()[:count]:
+        for s in motion(history)[:count]:
             message = messages.to_state_estimate(mine("StateEstimate"), s, robot)
             recorder.write(topic, STATE_ESTIMATE, serialized(message, STATE_ESTIMATE), s.time, s.time)
     return path
@@ -69,9 +70,9 @@ def as_nice_as_before(monkeypatch):
 
 def test_a_reset_is_no_transition(bag):
     robot = assembly.make_robot(settings("planar2"))
-    found = read_motion(bag, robot, None)
+    found = recorded.motion(recorded.read(bag), bag, robot, None)
     assert len(found.x) == PERIODS - 2
-    latest = read_motion(bag, robot, 1.0)
+    latest = recorded.motion(recorded.read(bag), bag, robot, 1.0)
     assert np.array_equal(latest.x, found.x[-50:]) and latest.x.shape == (50, len(robot.joint_rows))
 
 
@@ -85,10 +86,19 @@ def test_a_gaussian_predicts_what_it_has_not_seen_and_the_learner_can_start_with
     model = load(tmp_path / "model" / "model.npz", robot)
     data = Data.of(fit.read_transitions(tmp_path / "model" / "data.npz"), features_of(robot), robot)
     assert len(data.w) == PERIODS - 2 and model.w_scale.shape == (data.features.dw,)
-    found = score("gaussian", read_motion(bag, robot, None), robot, s, 0, 0.2)
+    found = score("gaussian", recorded.motion(recorded.read(bag), bag, robot, None), robot, s, 0, 0.2)
     assert 0 < found.scores["joint velocity"].error < 0.7  # of the deviation
     assert 0.85 < found.scores["joint velocity"].coverage <= 1.0
     assert found.tested == pytest.approx(0.2 * PERIODS, abs=2) and found.fitted + found.tested == PERIODS - 2
+
+
+def test_past_efforts_are_regressors_where_they_were_recorded(workspace, tmp_path, capsys):
+    """As in real time; the learner that starts with such a model has the same."""
+    path = record(tmp_path / "bag", history=2)
+    assert run(path, "--model", "gaussian", "--output", tmp_path / "model") == 0, capsys.readouterr().err
+    s = settings("planar2", robot={"effort_history": 2})
+    robot = assembly.make_robot(s)
+    assert load(tmp_path / "model" / "model.npz", robot).w_scale.shape == (features_of(robot).dw,) == (2 * 5,)
 
 
 def test_identified_physics_are_told_and_kept(bag, tmp_path, capsys):

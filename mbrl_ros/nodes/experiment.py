@@ -78,6 +78,7 @@ class Experiment:
             self._executor.add_node(node)
         spin.settle()
         self.operator.ready()
+        self.operator.wait(lambda: "logger" in self.operator.heard.said, "waiting for the logger")
 
     def _may_prioritize(self) -> bool:
         return not self.lockstep and spin.prioritize(PRIORITY) and spin.prioritize(0)

@@ -19,7 +19,8 @@ from mbrl_ros.types import Observation
 if TYPE_CHECKING:
     from mbrl_ros.nodes.plant_node import PlantNode
 
-SUSPENDED = 10  # periods behind the clock after which a real-time plant starts afresh instead of catching up
+SUSPENDED = 3  # periods behind the clock after which a real-time plant starts afresh: caught up with, all of them would
+# have one and the same effort, which throws a robot about that nobody held up
 
 
 class Lockstep:
@@ -123,6 +124,7 @@ class Realtime:
         if self._paused:
             return
         if due - self._count > SUSPENDED:
+            self.missed += (due - self._count) * self._commanded
             self.start(self._observation)
             return
         while self._count < due and not self._paused:

@@ -18,6 +18,7 @@ from mbrl_ros.nodes import topics
 
 NODES = ("guard", "estimator", "learner", "controller", "plant", "logger")
 AGES = {"guard__state_age": 0.5, "guard__command_age": 0.5}  # a busy machine is not a broken one
+LATE = {"controller__watchdog": 0.5}  # likewise
 REASONS = ("no joint state for", "no command for", "the controller is in fault",
            "is too fast", "jumped")  # what was done last is done on until it is too old
 FIGURES = "MBRL_ROS_FAULT_FIGURES"  # names a file: ages as they are on a robot, and what came out
@@ -91,7 +92,8 @@ class Ring:
 
     def __init__(self, folder):
         ages = {name: 0.0 if os.environ.get(FIGURES) else age for name, age in AGES.items()}
-        self._arguments = node_arguments(plant__pace="realtime", plant__timeout=10.0, logger__folder=folder, **ages)
+        self._arguments = node_arguments(plant__pace="realtime", plant__timeout=10.0, logger__folder=folder,
+                                         **ages, **({} if os.environ.get(FIGURES) else LATE))
         self.processes = {}
         for name in NODES:
             self.start(name)

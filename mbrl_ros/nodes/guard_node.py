@@ -28,6 +28,7 @@ PARTS = {"robot": robot.Config, "plant": plant.Config, "guard": guard.Config}
 OWN = {"process": options.Process, "plant": options.Plant, "guard": options.Guard}
 LEVELS = {UNCONFIGURED: topics.WARN, HOLD: topics.OK, ARMED: topics.OK, FAULT: topics.ERROR, STOPPED: topics.ERROR}
 WATCHES = 5  # per control period
+LOOK_AHEAD = 1.25  # [watches] that one looks ahead: the next may be a little late itself
 LEAVING = 0.5  # [s] at most, for the last effort to go down to zero
 
 
@@ -66,8 +67,9 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self.create_service(Trigger, "guard/reset", self._reset)
         self.create_service(Trigger, "guard/estop", self._estop)
         if not self._lockstep:
-            self._look_ahead = self.robot.period / WATCHES
-            self.create_timer(self._look_ahead, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            watch = self.robot.period / WATCHES
+            self._look_ahead = LOOK_AHEAD * watch
+            self.create_timer(watch, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.create_timer(1.0, self._report)
         self.trigger_configure()
         self._announce()

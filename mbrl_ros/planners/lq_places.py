@@ -1,16 +1,15 @@
 """Where the arrays of one LQ problem are in the buffer that the compiled kernels work on."""
 from __future__ import annotations
 
-import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 from mbrl_ros import simd
+from mbrl_ros.compiled import revision
 from mbrl_ros.planners import lq_steps
 from mbrl_ros.planners.lq_steps import Layout
 
 # Long functions whose parts are intrinsics have to refer to it: it changes with the files behind those.
-REVISION = zlib.crc32(b"".join(Path(str(f)).read_bytes() for f in (lq_steps.__file__, simd.__file__, __file__)))
+REVISION = revision(lq_steps.__file__, simd.__file__, __file__)
 
 
 class Places(NamedTuple):

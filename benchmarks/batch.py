@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mbrl_ros.kernels.lq_kernel import Workspace
 from mbrl_ros.planners import fused, lqr
 from mbrl_ros.planners.graphed import Graphed
-from mbrl_ros.planners.lq_kernel import Workspace
 from mbrl_ros.types import QuadraticCost
 
 SIZES = [(14, 7, 25)]

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros.planners.lq_kernel import Settings, Workspace
+from mbrl_ros.kernels.lq_kernel import Settings, Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lq_peers import Crocoddyl, Data, Hpipm

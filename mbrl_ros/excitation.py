@@ -25,8 +25,8 @@ import numba
 import numpy as np
 import scipy.linalg
 
-from mbrl_ros.compiled import compile_for
 from mbrl_ros.config import ConfigError, param
+from mbrl_ros.kernels.compiled import compile_for
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 

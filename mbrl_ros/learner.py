@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mbrl_ros import fit_kernel
 from mbrl_ros.config import param
 from mbrl_ros.gaussian import JITTER, leverage, leverage_growth, map_mean, niw_map
+from mbrl_ros.kernels import fit as fit_kernel
 from mbrl_ros.models.features import Features
 from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
 from mbrl_ros.robot import Robot

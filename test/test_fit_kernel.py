@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mbrl_ros import fit_kernel
 from mbrl_ros.gaussian import condition, empirical_moments, forget_and_add, leverage, map_mean, niw_map
+from mbrl_ros.kernels import fit as fit_kernel
 from mbrl_ros.learner import CONDITION_JITTER, posterior
 from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.types import Gaussian, Moments, NormalInverseWishart

@@ -10,8 +10,9 @@ from arms import make, settings
 from checks import assert_close
 from systems import cautious, residual_problem
 
-from mbrl_ros import simd
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, Problem, kernel
+from mbrl_ros.kernels import ilqr as kernel
+from mbrl_ros.kernels import simd
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, Problem
 from mbrl_ros.planners.ilqr import Ilqr, warm_start
 from mbrl_ros.task import Task
 from mbrl_ros.types import LinearGaussianDynamics, Plan

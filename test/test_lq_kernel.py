@@ -9,10 +9,10 @@ import torch
 from checks import box_minimum, kkt_solution, quadratic_form
 from systems import cautious, lq_problem, parking, random_cost, random_dynamics, residual_problem
 
+from mbrl_ros.kernels.lq_kernel import Settings, Workspace
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
 from mbrl_ros.planners.ilqr import Ilqr, Solution
 from mbrl_ros.planners.lq_compiled import CompiledLq
-from mbrl_ros.planners.lq_kernel import Settings, Workspace
 from mbrl_ros.planners.lqr import Lqr, backward, rollout
 from mbrl_ros.planners.quadratic import Quadratic
 from mbrl_ros.types import LinearGaussianDynamics, Plan, QuadraticCost

@@ -6,7 +6,7 @@ import pytest
 import torch
 from checks import random_covariance
 
-from mbrl_ros.models import kernel
+from mbrl_ros.kernels import models as kernel
 from mbrl_ros.models.ensemble import Ensemble
 from mbrl_ros.models.mixture import Mixture
 from mbrl_ros.models.network import Network

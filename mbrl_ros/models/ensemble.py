@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import param
-from mbrl_ros.models import kernel
+from mbrl_ros.kernels import models as kernel
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.noise import NOISE_FLOOR, shrunk_covariance

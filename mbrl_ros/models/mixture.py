@@ -25,7 +25,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from mbrl_ros.config import param
-from mbrl_ros.models import kernel
+from mbrl_ros.kernels import models as kernel
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.types import Array, Gaussian
 

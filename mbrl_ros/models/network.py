@@ -25,7 +25,7 @@ import torch
 from scipy.linalg import solve_triangular
 from torch import Tensor
 
-from mbrl_ros.models import kernel
+from mbrl_ros.kernels import models as kernel
 from mbrl_ros.models.ensemble import FOLDS, Ensemble, Training
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge

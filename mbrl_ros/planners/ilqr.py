@@ -187,7 +187,7 @@ class Ilqr:
                             "reference for all of them", choices=("auto", "torch"))
 
     def __init__(self, config: Config | None = None) -> None:
-        from mbrl_ros.planners import kernel  # may compile for some 10 s: not where only settings are wanted
+        from mbrl_ros.kernels import ilqr as kernel  # may compile for some 10 s: not where only settings are wanted
         self.config = config or self.Config()
         self.horizon = self.config.horizon
         self.takes_numpy = self.config.solver == "auto"

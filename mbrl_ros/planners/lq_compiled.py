@@ -27,7 +27,7 @@ class CompiledLq:
         model, x0 = problem.model, problem.x0
         if not (x0.ndim == 1 and isinstance(model, LinearGaussianDynamics) and model.leverage is None):
             return False
-        from mbrl_ros.planners.lq_kernel import MOST_EFFORTS, MOST_STATES
+        from mbrl_ros.kernels.lq_kernel import MOST_EFFORTS, MOST_STATES
         (T, m), n = problem.lower.shape, len(x0)
         tensors = (x0, model.F, model.f, problem.lower, problem.upper)
         return (n <= MOST_STATES and m <= MOST_EFFORTS and x0.dtype in (torch.float64, torch.float32)
@@ -46,7 +46,7 @@ class CompiledLq:
     def solve(self, problem: Problem, cost: QuadraticCost, u: Tensor, config: Any, iterations: int,
               slack: float) -> tuple[Any, ...]:
         """x, u, K, Sigma, cost, status and iterations as in ilqr.Solution, from the efforts u (T, m)."""
-        from mbrl_ros.planners.lq_kernel import Settings
+        from mbrl_ros.kernels.lq_kernel import Settings
         settings = Settings(**{name: getattr(config, name) for name in Settings._fields[:-2]},
                             box_iterations=iterations, box_slack=slack)
         workspace = self._load(problem, cost)
@@ -60,7 +60,7 @@ class CompiledLq:
         return x, efforts, K, Sigma, value, STATUSES[status], s.passes
 
     def _load(self, problem: Problem, cost: QuadraticCost) -> Any:
-        from mbrl_ros.planners.lq_kernel import Workspace  # may compile: not where only settings are wanted
+        from mbrl_ros.kernels.lq_kernel import Workspace  # may compile: not where only settings are wanted
         (T, m), n, dtype = problem.lower.shape, len(problem.x0), _array(problem.x0).dtype
         if self._size != (n, m, T, dtype):
             self._workspace, self._size = Workspace(n, m, T, dtype), (n, m, T, dtype)

@@ -11,9 +11,9 @@ import math
 import numba
 import numpy as np
 
-from mbrl_ros import simd
-from mbrl_ros.compiled import OPTIONS, compile_for
-from mbrl_ros.simd import product
+from mbrl_ros.kernels import simd
+from mbrl_ros.kernels.compiled import OPTIONS, compile_for
+from mbrl_ros.kernels.simd import product
 from mbrl_ros.types import Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512

@@ -7,10 +7,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from mbrl_ros.compiled import compile_for
-from mbrl_ros.planners import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
-from mbrl_ros.planners.lq_places import REVISION, Places
-from mbrl_ros.planners.lq_steps import (
+from mbrl_ros.kernels.compiled import compile_for
+from mbrl_ros.kernels.lq_places import REVISION, Places
+from mbrl_ros.kernels.lq_steps import (
     Layout,
     address,
     advance,
@@ -24,6 +23,7 @@ from mbrl_ros.planners.lq_steps import (
     load_F,
     value,
 )
+from mbrl_ros.planners import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
 from mbrl_ros.types import Array
 
 _CONVERGED, _FAILED, _NOT_FINITE = (STATUSES.index(s) for s in (CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE))

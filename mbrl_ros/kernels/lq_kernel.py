@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbrl_ros import simd
-from mbrl_ros.planners import CONVERGED, STATUSES, lq_limits, lq_sweep
-from mbrl_ros.planners.lq_limits import Settings
-from mbrl_ros.planners.lq_places import Places
-from mbrl_ros.planners.lq_steps import Layout
+from mbrl_ros.kernels import lq_limits, lq_sweep, simd
+from mbrl_ros.kernels.lq_limits import Settings
+from mbrl_ros.kernels.lq_places import Places
+from mbrl_ros.kernels.lq_steps import Layout
+from mbrl_ros.planners import CONVERGED, STATUSES
 from mbrl_ros.types import Array
 
 MOST_STATES, MOST_EFFORTS = 64, 16  # larger problems would take too long to compile

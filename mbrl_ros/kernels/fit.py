@@ -13,7 +13,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from mbrl_ros.compiled import OPTIONS, compile_for
+from mbrl_ros.kernels.compiled import OPTIONS, compile_for
 from mbrl_ros.types import Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from mbrl_ros import simd
-from mbrl_ros.compiled import OPTIONS, compile_for
+from mbrl_ros.kernels import simd
+from mbrl_ros.kernels.compiled import OPTIONS, compile_for
+from mbrl_ros.kernels.simd import LANES, TALL, product, tile
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
-from mbrl_ros.simd import LANES, TALL, product, tile
 from mbrl_ros.types import Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512

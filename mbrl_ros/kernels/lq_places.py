@@ -3,10 +3,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mbrl_ros import simd
-from mbrl_ros.compiled import revision
-from mbrl_ros.planners import lq_steps
-from mbrl_ros.planners.lq_steps import Layout
+from mbrl_ros.kernels import lq_steps, simd
+from mbrl_ros.kernels.compiled import revision
+from mbrl_ros.kernels.lq_steps import Layout
 
 # Long functions whose parts are intrinsics have to refer to it: it changes with the files behind those.
 REVISION = revision(lq_steps.__file__, simd.__file__, __file__)

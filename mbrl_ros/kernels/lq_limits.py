@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from mbrl_ros.compiled import OPTIONS, compile_for
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
-from mbrl_ros.planners.lq_places import REVISION, Places
-from mbrl_ros.planners.lq_steps import (
+from mbrl_ros.kernels.compiled import OPTIONS, compile_for
+from mbrl_ros.kernels.lq_places import REVISION, Places
+from mbrl_ros.kernels.lq_steps import (
     Layout,
     address,
     advance,
@@ -34,6 +33,7 @@ from mbrl_ros.planners.lq_steps import (
     slope,
     value,
 )
+from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
 from mbrl_ros.types import Array
 
 _RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(

@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from mbrl_ros.simd import INDEX, Emitter, Value, split
+from mbrl_ros.kernels.simd import INDEX, Emitter, Value, split
 
 
 class Layout(NamedTuple):

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from mbrl_ros.compiled import OPTIONS
+from mbrl_ros.kernels.compiled import OPTIONS
 
 Value = Any  # of LLVM: a scalar or a vector
 INDEX = ir.IntType(64)

@@ -1,0 +1,1 @@
+"""Which arithmetic is compiled."""

@@ -29,7 +29,7 @@ from mbrl_ros.models import prior as priors
 from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.planners import Problem
 from mbrl_ros.planners.ilqr import Ilqr
-from mbrl_ros.task import ResidualCost
+from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import Array, LinearGaussianDynamics, Moments, NormalInverseWishart, Observation
 
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ from mbrl_ros import controller, estimator, excitation, learner, plant, robot
 from mbrl_ros.config import Names, from_mapping, merge, section
 from mbrl_ros.loop import Ring
 from mbrl_ros.planners import PLANNERS, Planner
-from mbrl_ros.task import Task
+from mbrl_ros.task.terms import Task
 
 Settings = Mapping[str, Any]
 

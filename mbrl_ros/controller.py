@@ -19,11 +19,11 @@ from mbrl_ros import excitation as excitations
 from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.latency import Latency
-from mbrl_ros.path import Motion
 from mbrl_ros.planners import CONVERGED, FAILED, LATE, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.planners.devices import device_for
 from mbrl_ros.robot import Robot
-from mbrl_ros.task import Task
+from mbrl_ros.task.path import Motion
+from mbrl_ros.task.terms import Task
 from mbrl_ros.trust import Trust
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
 

@@ -16,7 +16,7 @@ from mbrl_ros.models import predict_mean
 from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
 from mbrl_ros.planners.ilqr import Ilqr, box_newton
 from mbrl_ros.planners.lqr import Lqr, warm_start
-from mbrl_ros.planners.quadratic import Quadratic
+from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost
 
 THOROUGH = Ilqr(Ilqr.Config(iterations=300, tolerance=1e-13))

@@ -14,7 +14,7 @@ from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NO
 from mbrl_ros.planners.ilqr import Ilqr, Solution
 from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.planners.lqr import Lqr, backward, rollout
-from mbrl_ros.planners.quadratic import Quadratic
+from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.types import LinearGaussianDynamics, Plan, QuadraticCost
 
 ALGEBRA = 1e-9  # float64 leaves 1e-13 on these problems; the rest is margin for their condition

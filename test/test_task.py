@@ -7,8 +7,8 @@ import torch
 from arms import make, settings
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.path import FADE, MinimumJerk, Path, plan_path
-from mbrl_ros.task import Task, Window
+from mbrl_ros.task.path import FADE, MinimumJerk, Path, plan_path
+from mbrl_ros.task.terms import Task, Window
 
 CPU = torch.device("cpu")
 

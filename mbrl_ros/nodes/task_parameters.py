@@ -12,7 +12,7 @@ from mbrl_ros import config
 from mbrl_ros.controller import Controller
 from mbrl_ros.nodes import options
 from mbrl_ros.nodes.parameters import PartNode
-from mbrl_ros.task import Task
+from mbrl_ros.task.terms import Task
 
 
 class TaskParameters:

@@ -35,8 +35,8 @@ from mbrl_ros.planners.lqr import (
     spread_of,
     warm_start,
 )
-from mbrl_ros.planners.quadratic import Quadratic
-from mbrl_ros.task import ResidualCost
+from mbrl_ros.task.quadratic import Quadratic
+from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, QuadraticCost
 
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES

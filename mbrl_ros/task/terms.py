@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import ConfigError, from_mapping, param
-from mbrl_ros.path import Motion, Path, plan_path
 from mbrl_ros.robot import Robot
+from mbrl_ros.task.path import Motion, Path, plan_path
 from mbrl_ros.types import Array, QuadraticCost
 
 

@@ -25,8 +25,8 @@ import yaml
 from mbrl_ros import assembly, scenario, suite_report
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section, share
 from mbrl_ros.evaluate import finite, parse_seeds, row, totals
+from mbrl_ros.simulation.world import World, motor_gain
 from mbrl_ros.trial import Run
-from mbrl_ros.world import World, motor_gain
 
 ORACLE, NONE, FROZEN = "oracle", "none", " without learning"
 MEASURES = ("frozen", "none")  # beside the oracle

@@ -16,10 +16,10 @@ from mbrl_ros.loop import Ring
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import PhysicsModel, full_state
 from mbrl_ros.models.prior import fit
-from mbrl_ros.plant import MujocoPlant
 from mbrl_ros.scenario import FAILED, TargetResult
+from mbrl_ros.simulation.plant import MujocoPlant
+from mbrl_ros.simulation.world import World, before_wall
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
-from mbrl_ros.world import World, before_wall
 
 Settings = Mapping[str, Any]
 RESTING = 50  # periods of hold before the excitation and after the fit

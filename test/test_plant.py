@@ -6,7 +6,7 @@ import pytest
 from arms import make
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.plant import Config, MujocoPlant
+from mbrl_ros.simulation.plant import Config, MujocoPlant
 
 QUIET = {"encoder_noise": 0.0, "disturbance": 0.0}
 

@@ -9,7 +9,7 @@ import yaml
 
 from mbrl_ros import suite, suite_report
 from mbrl_ros.config import ConfigError, share
-from mbrl_ros.world import World
+from mbrl_ros.simulation.world import World
 
 SHIPPED = share() / "config" / "scenarios.yaml"
 

@@ -10,8 +10,8 @@ from arms import make
 
 from mbrl_ros.config import ConfigError, from_mapping
 from mbrl_ros.models.physics import PhysicsModel, full_state
-from mbrl_ros.plant import Config, MujocoPlant
-from mbrl_ros.world import World, before_wall, wall_plane
+from mbrl_ros.simulation.plant import Config, MujocoPlant
+from mbrl_ros.simulation.world import World, before_wall, wall_plane
 
 QUIET = Config(encoder_noise=0.0, disturbance=0.0)
 ARMS = ("planar2", "arm4", "arm6", "arm")

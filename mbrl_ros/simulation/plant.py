@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import mujoco
 import numpy as np
 
-from mbrl_ros import world as worlds
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.robot import Robot, addresses, set_payload
+from mbrl_ros.simulation import world as worlds
+from mbrl_ros.simulation.world import World
 from mbrl_ros.types import Array, Observation
-from mbrl_ros.world import World
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ from mbrl_ros.config import Names, unflatten
 from mbrl_ros.nodes import bringup, spin, topics
 from mbrl_ros.nodes.experiment import PRIORITY
 from mbrl_ros.nodes.operator import Operator, OperatorError
+from mbrl_ros.ring.stages import Stages
 from mbrl_ros.robot import Robot
-from mbrl_ros.stages import Stages
 
 NEW_TARGET = 2.0  # [s]
 SETTLE = 2.0  # [s] of reaching before it counts

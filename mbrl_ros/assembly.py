@@ -4,10 +4,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mbrl_ros import controller, estimator, excitation, learner, robot
+from mbrl_ros import robot
 from mbrl_ros.config import Names, from_mapping, merge, section
-from mbrl_ros.loop import Ring
 from mbrl_ros.planners import PLANNERS, Planner
+from mbrl_ros.ring import controller, estimator, excitation, learner
+from mbrl_ros.ring.loop import Ring
 from mbrl_ros.simulation import plant
 from mbrl_ros.task.terms import Task
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from mbrl_ros import assembly
 from mbrl_ros.config import merge
-from mbrl_ros.controller import EXCITE, FAULT, HOLD
-from mbrl_ros.learner import OnlineLearner
-from mbrl_ros.loop import Ring
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.prior import prior_of
+from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD
+from mbrl_ros.ring.learner import OnlineLearner
+from mbrl_ros.ring.loop import Ring
 from mbrl_ros.types import StateEstimate
 
 Settings = Mapping[str, Any]

@@ -22,14 +22,14 @@ from scipy.stats import chi2
 
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import ConfigError, Names, parse_overrides
-from mbrl_ros.controller import REACH
 from mbrl_ros.drive import Drive, Stopped, data_of, set_prior
 from mbrl_ros.evaluate import parse_seeds
 from mbrl_ros.gaussian import Z95
-from mbrl_ros.learner import OnlineLearner
 from mbrl_ros.models import MODELS
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.prior import fit
+from mbrl_ros.ring.controller import REACH
+from mbrl_ros.ring.learner import OnlineLearner
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, StateEstimate
 

@@ -25,9 +25,9 @@ import torch
 
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import ConfigError, Names, parse_overrides
-from mbrl_ros.controller import HOLD, REACH
 from mbrl_ros.drive import Drive, Stopped
 from mbrl_ros.models.prior import fit
+from mbrl_ros.ring.controller import HOLD, REACH
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 
 Settings = Mapping[str, Any]

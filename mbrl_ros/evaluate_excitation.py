@@ -25,11 +25,11 @@ from matplotlib.figure import Figure
 from mbrl_ros import assembly, scenario
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluate import parse_seeds
-from mbrl_ros.excitation import KINDS
-from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import PhysicsModel
 from mbrl_ros.models.prior import fit
+from mbrl_ros.ring.excitation import KINDS
+from mbrl_ros.ring.learner import features_of
 from mbrl_ros.trial import RESTING, Oracle, Run
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 

@@ -42,9 +42,9 @@ def run_job(data: str, parameters: str, model: str) -> dict[str, Any]:
     import yaml
 
     from mbrl_ros import assembly
-    from mbrl_ros.learner import features_of
     from mbrl_ros.models.features import Data
     from mbrl_ros.models.prior import fit, residuals, save
+    from mbrl_ros.ring.learner import features_of
 
     torch.set_num_threads(1)
     settings = yaml.safe_load(Path(parameters).read_text())

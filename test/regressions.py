@@ -10,10 +10,10 @@ from arms import make, settings
 
 from mbrl_ros import assembly
 from mbrl_ros.gaussian import Z95
-from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data, Features
 from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.physics import PhysicsModel
+from mbrl_ros.ring.learner import features_of
 
 NOISE = 0.05  # of the deviation of y
 

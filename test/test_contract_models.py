@@ -11,11 +11,11 @@ from checks import check_jacobian
 from regressions import coverage, excited_arm, planar_arm, split_blocks
 
 from mbrl_ros.config import find, from_mapping, read, section
-from mbrl_ros.learner import Config as LearnerConfig
-from mbrl_ros.learner import features_of, posterior
 from mbrl_ros.models import MODELS, linearize, predict_mean
 from mbrl_ros.models.features import FeatureModel
 from mbrl_ros.models.prior import fit, load, prior_of, save
+from mbrl_ros.ring.learner import Config as LearnerConfig
+from mbrl_ros.ring.learner import features_of, posterior
 from mbrl_ros.types import Moments
 
 torch.set_num_threads(1)

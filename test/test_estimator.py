@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from arms import make
 
-from mbrl_ros.estimator import Config, JointFilter
 from mbrl_ros.fields import MessageError
+from mbrl_ros.ring.estimator import Config, JointFilter
 from mbrl_ros.types import Observation
 
 PERIOD = 20_000_000  # [ns]

@@ -6,8 +6,8 @@ import pytest
 
 from mbrl_ros.gaussian import condition, empirical_moments, forget_and_add, leverage, map_mean, niw_map
 from mbrl_ros.kernels import fit as fit_kernel
-from mbrl_ros.learner import CONDITION_JITTER, posterior
 from mbrl_ros.models.prior import LocalPrior
+from mbrl_ros.ring.learner import CONDITION_JITTER, posterior
 from mbrl_ros.types import Gaussian, Moments, NormalInverseWishart
 
 # The jitter bounds the condition of S_ww by 1e6, so rounding by 1e-16 makes 1e-10 of F at worst.

@@ -9,8 +9,8 @@ import pytest
 from arms import make
 from truths import violated
 
-from mbrl_ros import guard
-from mbrl_ros.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, WARM, Config, Guard, Limits
+from mbrl_ros.ring import guard
+from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, WARM, Config, Guard, Limits
 
 H = 0.02  # [s] control period
 NS = 20_000_000  # [ns] the same
@@ -724,5 +724,5 @@ def test_long_pauses_do_not_wind_the_integral_up():
 
 
 def test_it_needs_neither_torch_nor_ros():
-    code = "import sys, mbrl_ros.guard; sys.exit(bool({'torch', 'rclpy', 'numba'} & set(sys.modules)))"
+    code = "import sys, mbrl_ros.ring.guard; sys.exit(bool({'torch', 'rclpy', 'numba'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

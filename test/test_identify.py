@@ -11,12 +11,12 @@ from arms import make, settings
 
 from mbrl_ros import assembly
 from mbrl_ros.evaluate_identify import report
-from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.identify import Estimate, Run, identify, posterior, runs_of, weak_form
 from mbrl_ros.models.inverse_dynamics import DAMPING, FRICTION, MASS, Parameters, inverse, regressor
 from mbrl_ros.models.physics import Nominal, nominal_physics
 from mbrl_ros.models.prior import fit, load, save
+from mbrl_ros.ring.learner import features_of
 from mbrl_ros.robot import set_payload
 from mbrl_ros.types import Transitions
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from arms import double_integrator, make
 
-from mbrl_ros.latency import Latency
+from mbrl_ros.ring.latency import Latency
 from mbrl_ros.types import Gaussian, StateEstimate
 
 

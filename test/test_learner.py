@@ -7,8 +7,8 @@ import scipy.stats
 from arms import make
 
 from mbrl_ros.gaussian import Z95, empirical_moments
-from mbrl_ros.learner import Config, OnlineLearner, features_of, posterior, spread
 from mbrl_ros.models.prior import LocalPrior
+from mbrl_ros.ring.learner import Config, OnlineLearner, features_of, posterior, spread
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, Moments, NormalInverseWishart, StateEstimate
 
 

@@ -8,9 +8,9 @@ from arms import make, settings
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
-from mbrl_ros.learner import features_of
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import Nominal, PhysicsModel, nominal_physics
+from mbrl_ros.ring.learner import features_of
 from mbrl_ros.robot import set_payload
 
 torch.set_num_threads(1)

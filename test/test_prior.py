@@ -8,10 +8,10 @@ from regressions import linear, planar_arm
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.gaussian import empirical_moments, niw_map
-from mbrl_ros.learner import posterior
 from mbrl_ros.models.features import Features, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.prior import Config, FlatPrior, LinearizedPrior, fit, load, prior_of, save
+from mbrl_ros.ring.learner import posterior
 from mbrl_ros.types import Gaussian, Moments
 
 torch.set_num_threads(1)

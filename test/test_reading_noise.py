@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from arms import make
 
-from mbrl_ros.estimator import Config, JointFilter
-from mbrl_ros.reading_noise import MOST, ReadingNoise
+from mbrl_ros.ring.estimator import Config, JointFilter
+from mbrl_ros.ring.reading_noise import MOST, ReadingNoise
 from mbrl_ros.types import Array, Observation
 
 H, LEAST, MEMORY = 0.02, np.array([1e-4, 0.02]), 2.0

@@ -1,7 +1,7 @@
 """The stage timer, on a clock that the test moves."""
 import numpy as np
 
-from mbrl_ros.stages import RECENT, TRUSTED, Stages
+from mbrl_ros.ring.stages import RECENT, TRUSTED, Stages
 
 
 class Clock:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from arms import make
 
-from mbrl_ros.learner import Config, OnlineLearner
-from mbrl_ros.trust import DOUBTED, LOST, Trust
+from mbrl_ros.ring.learner import Config, OnlineLearner
+from mbrl_ros.ring.trust import DOUBTED, LOST, Trust
 from mbrl_ros.types import Gaussian, StateEstimate
 
 

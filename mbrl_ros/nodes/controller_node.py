@@ -19,9 +19,8 @@ from rclpy.lifecycle.node import LifecycleNodeMixin
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from mbrl_ros import assembly, controller, excitation, messages
+from mbrl_ros import assembly, messages
 from mbrl_ros.config import ConfigError
-from mbrl_ros.controller import EXCITE, FAULT, HOLD, IDLE, REACH
 from mbrl_ros.messages import LocalModel, MessageError, PlanReport
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
@@ -29,6 +28,8 @@ from mbrl_ros.nodes.parameters import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.nodes.task_parameters import TaskParameters
 from mbrl_ros.nodes.warm_up import warm_up
+from mbrl_ros.ring import controller, excitation
+from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, IDLE, REACH
 
 SERVICES = {"excite": EXCITE, "reach": REACH, "hold": HOLD, "stop": IDLE}
 RECENT = 3000  # ticks that the statistics cover

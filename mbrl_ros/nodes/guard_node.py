@@ -16,13 +16,14 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 
-from mbrl_ros import guard, messages, robot
+from mbrl_ros import messages, robot
 from mbrl_ros.config import ConfigError
-from mbrl_ros.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, Guard, Limits
 from mbrl_ros.messages import MessageError
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.settings import SettingsNode
 from mbrl_ros.nodes.spin import run
+from mbrl_ros.ring import guard
+from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, Guard, Limits
 from mbrl_ros.simulation import plant
 
 PARTS = {"robot": robot.Config, "plant": plant.Config, "guard": guard.Config}

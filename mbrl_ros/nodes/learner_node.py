@@ -6,7 +6,7 @@ from typing import Any
 
 from std_srvs.srv import Trigger
 
-from mbrl_ros import assembly, learner, messages
+from mbrl_ros import assembly, messages
 from mbrl_ros.messages import Checkpoint, LocalModel, MessageError
 from mbrl_ros.models.features import Data
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
@@ -14,6 +14,7 @@ from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.nodes.training import Fitted, Training, TrainingFailed
+from mbrl_ros.ring import learner
 
 POLL = 0.1  # [s] between looks at a fit
 FEWEST = 20  # transitions for a fit to make any sense

@@ -11,9 +11,9 @@ from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from std_srvs.srv import SetBool, Trigger
 
-from mbrl_ros.guard import ARMED
 from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.listener import Listener
+from mbrl_ros.ring.guard import ARMED
 from mbrl_ros.robot import Robot
 
 STARTING = 300.0  # [s] for nodes to appear: a first start compiles

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from mbrl_ros import controller, estimator, excitation, guard, learner, robot, scenario
+from mbrl_ros import robot, scenario
 from mbrl_ros.models import MODELS
 from mbrl_ros.models import prior as priors
 from mbrl_ros.nodes import options
 from mbrl_ros.nodes.settings import SettingsNode
 from mbrl_ros.planners import PLANNERS
+from mbrl_ros.ring import controller, estimator, excitation, guard, learner
 from mbrl_ros.simulation import plant
 
 PARTS: dict[str, Any] = {

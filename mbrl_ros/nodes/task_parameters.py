@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mbrl_ros import config
-from mbrl_ros.controller import Controller
 from mbrl_ros.nodes import options
 from mbrl_ros.nodes.parameters import PartNode
+from mbrl_ros.ring.controller import Controller
 from mbrl_ros.task.terms import Task
 
 

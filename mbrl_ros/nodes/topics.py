@@ -14,7 +14,7 @@ from std_srvs.srv import Trigger
 
 from mbrl_ros import messages
 from mbrl_ros.messages import Command, Target
-from mbrl_ros.stages import Stages
+from mbrl_ros.ring.stages import Stages
 from mbrl_ros.types import Array
 
 RING = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # of those who act: a stale state is worthless

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbrl_ros.controller import EXCITE, REACH, Controller
+from mbrl_ros.ring.controller import EXCITE, REACH, Controller
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, StateEstimate
 

@@ -24,13 +24,14 @@ from pathlib import Path
 import numpy as np
 from truths import violated
 
-from mbrl_ros import assembly, config, guard
+from mbrl_ros import assembly, config
 from mbrl_ros.config import Names
-from mbrl_ros.controller import EXCITE, FAULT, HOLD, REACH
 from mbrl_ros.drive import Drive
 from mbrl_ros.fields import MessageError
-from mbrl_ros.guard import ARMED, Guard, Limits
 from mbrl_ros.models.prior import fit
+from mbrl_ros.ring import guard
+from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, REACH
+from mbrl_ros.ring.guard import ARMED, Guard, Limits
 
 QUIET, LONGEST, REST = 40, 12, 50  # periods between faults, of a fault, and of rest afterwards
 SLOW = 0.05  # [rad/s]

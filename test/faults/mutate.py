@@ -22,10 +22,10 @@ from pathlib import Path
 import pytest
 
 import mbrl_ros
-import mbrl_ros.guard
+import mbrl_ros.ring.guard
 
 ROOT = Path(__file__).parents[2]
-FILE = "mbrl_ros/guard.py"
+FILE = "mbrl_ros/ring/guard.py"
 TESTS = str(ROOT / "test" / "test_guard.py")
 USERS = ("test_guard", "truths")  # who import from it
 PATIENCE = 120  # [s]
@@ -138,7 +138,7 @@ class Tests:
         for item in [item for item in session.items if "needs_neither" not in item.name]:  # looks at another process
             lines, began = set(), time.perf_counter()
             sys.setprofile(lambda frame, *_, seen=lines: seen.add(frame.f_code.co_firstlineno)
-                           if frame.f_code.co_filename == mbrl_ros.guard.__file__ else None)
+                           if frame.f_code.co_filename == mbrl_ros.ring.guard.__file__ else None)
             passed = passes(item)
             sys.setprofile(None)
             self.calls[item], self.seconds[item] = lines, time.perf_counter() - began
@@ -203,7 +203,7 @@ def functions(source, line):
 
 def swap(source):
     """Another guard, for all who have imported from it."""
-    module, old = mbrl_ros.guard, dict(vars(mbrl_ros.guard))
+    module, old = mbrl_ros.ring.guard, dict(vars(mbrl_ros.ring.guard))
     exec(compile(source, module.__file__, "exec"), vars(module))
     for user in [m for name, m in sys.modules.items() if name in USERS]:
         for name, value in vars(user).items():

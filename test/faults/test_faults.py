@@ -11,7 +11,7 @@ from arms import make
 from inject import Injector, run
 from truths import violated
 
-from mbrl_ros.guard import Config, Limits
+from mbrl_ros.ring.guard import Config, Limits
 
 ROOT = Path(__file__).parents[2]
 TICKS = 10_000

@@ -5,10 +5,10 @@ from rig import RING
 
 from mbrl_ros import assembly
 from mbrl_ros.config import Names
-from mbrl_ros.controller import EXCITE, HOLD, REACH
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.prior import fit, prior_of
 from mbrl_ros.nodes.operator import Operator
+from mbrl_ros.ring.controller import EXCITE, HOLD, REACH
 
 SEED = 3
 HOLDING, EXCITING, REACHING = 10, 40, 60

@@ -15,7 +15,7 @@ import numpy as np
 
 from mbrl_ros.config import param
 from mbrl_ros.fields import sane
-from mbrl_ros.reading_noise import ReadingNoise
+from mbrl_ros.ring.reading_noise import ReadingNoise
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
 

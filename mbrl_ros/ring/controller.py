@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from mbrl_ros import excitation as excitations
-from mbrl_ros.base_policy import BasePolicy
 from mbrl_ros.config import ConfigError, param
-from mbrl_ros.latency import Latency
 from mbrl_ros.planners import CONVERGED, FAILED, LATE, NOT_FINITE, PLANNERS, Planner, Problem
 from mbrl_ros.planners.devices import device_for
+from mbrl_ros.ring import excitation as excitations
+from mbrl_ros.ring.hold import BasePolicy
+from mbrl_ros.ring.latency import Latency
+from mbrl_ros.ring.trust import Trust
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion
 from mbrl_ros.task.terms import Task
-from mbrl_ros.trust import Trust
 from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, StateEstimate
 
 AMPLE = 0.25  # part of what a limit leaves at most, beyond which exploration noise is in full

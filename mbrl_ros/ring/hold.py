@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mbrl_ros.excitation import KINDS, Config, Excitation, margins
+from mbrl_ros.ring.excitation import KINDS, Config, Excitation, margins
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, StateEstimate
 

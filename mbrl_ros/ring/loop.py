@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mbrl_ros.estimator import JointFilter
+from mbrl_ros.ring.estimator import JointFilter
 from mbrl_ros.types import Array, LinearGaussianDynamics, Observation, StateEstimate
 
 

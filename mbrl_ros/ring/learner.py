@@ -19,8 +19,8 @@ from mbrl_ros.gaussian import JITTER, leverage, leverage_growth, map_mean, niw_m
 from mbrl_ros.kernels import fit as fit_kernel
 from mbrl_ros.models.features import Features
 from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
+from mbrl_ros.ring.trust import Trust
 from mbrl_ros.robot import Robot
-from mbrl_ros.trust import Trust
 from mbrl_ros.types import (
     Array,
     Gaussian,

@@ -8,12 +8,13 @@ import pytest
 from arms import settings
 from test_messages import STORE, mine, serialized
 
-from mbrl_ros import assembly, fit, messages
-from mbrl_ros import fit_recording as recorded
-from mbrl_ros.fit_recording import held_out, score
+from mbrl_ros import assembly, messages
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.prior import load
-from mbrl_ros.recording import STATE_ESTIMATE, Recorder
+from mbrl_ros.recordings import fit
+from mbrl_ros.recordings import fit_recording as recorded
+from mbrl_ros.recordings.fit_recording import held_out, score
+from mbrl_ros.recordings.recording import STATE_ESTIMATE, Recorder
 from mbrl_ros.ring.controller import EXCITE
 from mbrl_ros.ring.learner import features_of
 

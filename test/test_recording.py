@@ -23,10 +23,11 @@ from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
 from test_messages import ROOT, STORE, message_class, mine, serialized
 
-from mbrl_ros import messages, recording
-from mbrl_ros.mcap_file import MESSAGE, definition, read_records
+from mbrl_ros import messages
 from mbrl_ros.messages import Names
-from mbrl_ros.recording import STATE_ESTIMATE, Recorder, RecordingError, read_trials, recover
+from mbrl_ros.recordings import recording
+from mbrl_ros.recordings.mcap_file import MESSAGE, definition, read_records
+from mbrl_ros.recordings.recording import STATE_ESTIMATE, Recorder, RecordingError, read_trials, recover
 from mbrl_ros.types import Gaussian, Observation, StateEstimate
 
 NAMES = Names(("position", "velocity", "effort"), ("hinge",))
@@ -331,7 +332,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from mbrl_ros.recording import Recorder
+from mbrl_ros.recordings.recording import Recorder
 data, size = Path({data!r}).read_bytes(), {size}
 recorder = Recorder({path!r})
 start = time.monotonic()

@@ -1,7 +1,7 @@
-"""`ros2 run mbrl_ros fit RECORDING --model KIND`: see mbrl_ros.fit."""
+"""`ros2 run mbrl_ros fit RECORDING --model KIND`: see mbrl_ros.recordings.fit."""
 from __future__ import annotations
 
-from mbrl_ros import fit
+from mbrl_ros.recordings import fit
 
 
 def main(args: list[str] | None = None) -> int:

@@ -12,12 +12,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.mcap_file import RecordingError
+from mbrl_ros.recordings.mcap_file import RecordingError
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan, StateEstimate
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PartNode
 from mbrl_ros.nodes.spin import run
-from mbrl_ros.recording import Recorder
+from mbrl_ros.recordings.recording import Recorder
 
 RING = {"joint_states": JointState, "state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
         topics.ASKED: Float64MultiArray, topics.COMMANDS: Float64MultiArray, "target": PoseStamped, "reference": PoseStamped,

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbrl_ros import fit
 from mbrl_ros.config import ConfigError
 from mbrl_ros.models.features import Data, Features, scale_of
 from mbrl_ros.models.prior import Prior, load, prior_of
+from mbrl_ros.recordings import fit
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Transitions
 
@@ -54,7 +54,7 @@ class Training:
             self._folder = self._temporary.name
         arguments = fit.write_job(Path(self._folder) / f"version_{self.version + 1}", transitions, settings)
         self._model = Path(arguments[-1])
-        self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.fit", *arguments], stdout=subprocess.PIPE,
+        self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.recordings.fit", *arguments], stdout=subprocess.PIPE,
                                          stderr=subprocess.PIPE, text=True)
 
     def poll(self, settings: Any, robot: Robot) -> Fitted | None:

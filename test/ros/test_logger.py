@@ -10,7 +10,7 @@ from rig import PATIENT, RING, ControllerNode, GuardNode, PlantNode, launch, nod
 
 from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.logger_node import LoggerNode
-from mbrl_ros.recording import read_trials
+from mbrl_ros.recordings.recording import read_trials
 
 
 def test_recording_gives_the_states_back(rig, tmp_path):

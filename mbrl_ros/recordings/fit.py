@@ -1,8 +1,8 @@
 """Fit a global model: to a recording, or as the job of the learner, in a process of its own so that training never
 delays a tick.
 
-    python3 -m mbrl_ros.fit RECORDING --model ensemble --robot arm [--hold-out 0.2] [--output FOLDER]
-    python3 -m mbrl_ros.fit data.npz settings.yaml model.npz
+    python3 -m mbrl_ros.recordings.fit RECORDING --model ensemble --robot arm [--hold-out 0.2] [--output FOLDER]
+    python3 -m mbrl_ros.recordings.fit data.npz settings.yaml model.npz
 
 A recording is a folder or .mcap file with state estimates. The first form prints how well the model predicts blocks of
 time that were held out, fits it to all, and writes a folder that the learner can start with (learner.resume).
@@ -71,9 +71,9 @@ def fit_recording(a: argparse.Namespace) -> None:
     import torch
 
     from mbrl_ros import assembly
-    from mbrl_ros import fit_recording as recorded
     from mbrl_ros.config import ConfigError, Names, merge, new_folder, parse_overrides
     from mbrl_ros.models.prior import load
+    from mbrl_ros.recordings import fit_recording as recorded
 
     torch.set_num_threads(1)
     more = parse_overrides(a.set)

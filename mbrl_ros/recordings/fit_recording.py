@@ -17,7 +17,7 @@ from mbrl_ros.fields import same
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.prior import fit, residuals
-from mbrl_ros.recording import STATE_ESTIMATE, read_trials
+from mbrl_ros.recordings.recording import STATE_ESTIMATE, read_trials
 from mbrl_ros.ring.learner import features_of
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Transitions, Trial

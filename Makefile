@@ -22,10 +22,10 @@ demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= PRIOR= TAR
 		python3 -m mbrl_ros.nodes.demo $(demo_flags)
 
 scenarios: bootstrap ## what it does when robot, load and surroundings change: two robots, a few minutes; ONLY= ROBOTS=
-	@$(use) && python3 -m mbrl_ros.suite $(suite_flags)
+	@$(use) && python3 -m mbrl_ros.evaluation.suite $(suite_flags)
 
 scenarios-full: bootstrap ## all scenarios on four robots with ten seeds: many hours
-	@$(use) && python3 -m mbrl_ros.suite --full $(suite_flags)
+	@$(use) && python3 -m mbrl_ros.evaluation.suite --full $(suite_flags)
 
 faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \

@@ -31,8 +31,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from mbrl_ros import assembly, scenario
+from mbrl_ros import assembly
 from mbrl_ros.config import Names, unflatten
+from mbrl_ros.evaluation import measures as scenario
 from mbrl_ros.nodes import bringup, spin, topics
 from mbrl_ros.nodes.experiment import PRIORITY
 from mbrl_ros.nodes.operator import Operator, OperatorError

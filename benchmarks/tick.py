@@ -21,7 +21,7 @@ import torch
 
 from mbrl_ros import assembly
 from mbrl_ros.config import Names, merge
-from mbrl_ros.drive import Drive
+from mbrl_ros.evaluation.procedure import Drive
 from mbrl_ros.gaussian import condition, forget_and_add, leverage, map_mean, niw_map
 from mbrl_ros.kernels import fit as fit_kernel
 from mbrl_ros.models import prior as priors

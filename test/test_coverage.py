@@ -7,8 +7,8 @@ import torch
 from arms import make
 from scipy.stats import chi2
 
-from mbrl_ros import evaluate_coverage
-from mbrl_ros.evaluate_coverage import Score
+from mbrl_ros.evaluation import coverage as evaluate_coverage
+from mbrl_ros.evaluation.coverage import Score
 from mbrl_ros.models.noise import shrunk_covariance
 from mbrl_ros.types import Gaussian
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from arms import settings
 
-from mbrl_ros import evaluate_endurance
-from mbrl_ros.drive import Drive
-from mbrl_ros.evaluate_endurance import MOVING, Tick, compare, size_of
+from mbrl_ros.evaluation import endurance as evaluate_endurance
+from mbrl_ros.evaluation.endurance import MOVING, Tick, compare, size_of
+from mbrl_ros.evaluation.procedure import Drive
 from mbrl_ros.types import Moments
 
 

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from mbrl_ros import evaluate, evaluate_coverage, evaluate_identify
 from mbrl_ros.config import ConfigError
-from mbrl_ros.evaluate import finite, markdown, parse_seeds, totals
+from mbrl_ros.evaluation import coverage as evaluate_coverage
+from mbrl_ros.evaluation import identify as evaluate_identify
+from mbrl_ros.evaluation import reach as evaluate
+from mbrl_ros.evaluation.reach import finite, markdown, parse_seeds, totals
 
 
 def row(seed, worsts, costs):

@@ -9,7 +9,7 @@ from arms import make, settings
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, from_mapping
-from mbrl_ros.evaluate_excitation import earlier, excite
+from mbrl_ros.evaluation.excitation import earlier, excite
 from mbrl_ros.ring.excitation import KINDS, Config, Hold, InformativeExcitation, most_informative, room
 from mbrl_ros.robot import Robot
 

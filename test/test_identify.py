@@ -10,7 +10,7 @@ import torch
 from arms import make, settings
 
 from mbrl_ros import assembly
-from mbrl_ros.evaluate_identify import report
+from mbrl_ros.evaluation.identify import report
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.identify import Estimate, Run, identify, posterior, runs_of, weak_form
 from mbrl_ros.models.inverse_dynamics import DAMPING, FRICTION, MASS, Parameters, inverse, regressor

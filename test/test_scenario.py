@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from arms import make
 
-from mbrl_ros.scenario import Config, config_of, recovery_time, score_cycle
+from mbrl_ros.evaluation.measures import Config, config_of, recovery_time, score_cycle
 
 PERIOD = 0.02
 BEFORE = np.full(300, 1e-3)  # a level of 1 mm: 1.5 mm is back

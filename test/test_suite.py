@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from mbrl_ros import suite, suite_report
 from mbrl_ros.config import ConfigError, share
+from mbrl_ros.evaluation import suite
+from mbrl_ros.evaluation import tables as suite_report
 from mbrl_ros.simulation.world import World
 
 SHIPPED = share() / "config" / "scenarios.yaml"

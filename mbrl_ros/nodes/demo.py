@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from mbrl_ros import scenario
 from mbrl_ros.config import ConfigError, Names
+from mbrl_ros.evaluation import measures as scenario
 from mbrl_ros.nodes import demo_report, spin
 from mbrl_ros.nodes.experiment import Experiment, Interrupted
 from mbrl_ros.nodes.operator import OperatorError

@@ -1,4 +1,4 @@
-"""The demonstration as an operator runs it over ROS: what mbrl_ros.evaluate does in the plain loop, tick for tick."""
+"""The demonstration as an operator runs it over ROS: what mbrl_ros.evaluation.reach does in the plain loop, tick for tick."""
 from __future__ import annotations
 
 import argparse
@@ -6,8 +6,11 @@ from typing import Any
 
 from rclpy.parameter import Parameter
 
-from mbrl_ros import assembly, scenario
+from mbrl_ros import assembly
 from mbrl_ros.config import Names, new_folder, unflatten
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation.measures import FAILED, TargetResult
+from mbrl_ros.evaluation.trial import RESTING
 from mbrl_ros.nodes import bringup, spin
 from mbrl_ros.nodes.controller_node import ControllerNode
 from mbrl_ros.nodes.estimator_node import EstimatorNode
@@ -17,8 +20,6 @@ from mbrl_ros.nodes.logger_node import LoggerNode
 from mbrl_ros.nodes.operator import Operator, OperatorError
 from mbrl_ros.nodes.plant_node import PlantNode
 from mbrl_ros.nodes.progress import Progress
-from mbrl_ros.scenario import FAILED, TargetResult
-from mbrl_ros.trial import RESTING
 from mbrl_ros.types import Array
 
 NODES = (GuardNode, PlantNode, EstimatorNode, LearnerNode, ControllerNode, LoggerNode)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mbrl_ros import scenario
-from mbrl_ros.scenario import TargetResult
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation.measures import TargetResult
 
 
 class OracleRun:
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     import torch
 
-    from mbrl_ros.evaluate import run_oracle
+    from mbrl_ros.evaluation.reach import run_oracle
 
     torch.set_num_threads(1)
     job = json.loads(Path(arguments[0]).read_text())

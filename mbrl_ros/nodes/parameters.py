@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mbrl_ros import robot, scenario
+from mbrl_ros import robot
+from mbrl_ros.evaluation import measures as scenario
 from mbrl_ros.models import MODELS
 from mbrl_ros.models import prior as priors
 from mbrl_ros.nodes import options

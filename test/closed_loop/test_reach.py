@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from arms import settings
 
-from mbrl_ros import evaluate, scenario
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import reach as evaluate
 
 pytestmark = pytest.mark.slow
 QUICK = {"ensemble": {"steps": 300, "members": 3}}

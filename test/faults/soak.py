@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from rcl_interfaces.msg import Log
 
-from mbrl_ros import scenario
+from mbrl_ros.evaluation import measures as scenario
 from mbrl_ros.nodes import demo, spin, topics
 from mbrl_ros.nodes.experiment import Experiment, Interrupted
 

@@ -10,8 +10,8 @@ from rig import PATIENT, ROOT, end, launch
 
 from mbrl_ros import assembly
 from mbrl_ros.config import Names
-from mbrl_ros.evaluate import Run
-from mbrl_ros.scenario import Config
+from mbrl_ros.evaluation.measures import Config
+from mbrl_ros.evaluation.reach import Run
 
 SMALL = ["--robot", "planar2", "--prior", "gaussian", "--data-seconds", "8", "--seed", "1"]
 KEYS = {"success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio", "data_seconds",

@@ -1,6 +1,6 @@
 """Whether anything drifts, winds up, grows or is forgotten in ten minutes of moving, and of standing still.
 
-    python3 -m mbrl_ros.evaluate_endurance --robot arm --prior ensemble --seed 100 --minutes 10
+    python3 -m mbrl_ros.evaluation.endurance --robot arm --prior ensemble --seed 100 --minutes 10
 
 Three runs of the plain loop, each after an excitation and a fit: `moving` reaches target after target; `standing` stays
 at one target under model-predictive control, `holding` in the posture control that needs no model. Before and after
@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mbrl_ros import assembly, scenario
+from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, parse_overrides
-from mbrl_ros.drive import Drive, Stopped
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation.procedure import Drive, Stopped
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.controller import HOLD, REACH
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
@@ -170,7 +171,7 @@ def size_of(value: Any) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate_endurance",
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.endurance",
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--prior", default="ensemble")

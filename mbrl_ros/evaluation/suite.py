@@ -1,6 +1,6 @@
 """All scenarios of config/scenarios.yaml on several robots, with several priors, against three measures.
 
-    python3 -m mbrl_ros.suite [--full] [--only payload_1kg,wall] [--robots arm,planar2] [--priors ensemble]
+    python3 -m mbrl_ros.evaluation.suite [--full] [--only payload_1kg,wall] [--robots arm,planar2] [--priors ensemble]
 
 Every prior runs beside the oracle (the same controller given the true dynamics), itself with learning switched off
 after the first fit, and the prior `none`. Prints a table and leaves scenarios.json and a figure per family in
@@ -22,11 +22,13 @@ import numpy as np
 import torch
 import yaml
 
-from mbrl_ros import assembly, scenario, suite_report
+from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section, share
-from mbrl_ros.evaluate import finite, parse_seeds, row, totals
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import tables as suite_report
+from mbrl_ros.evaluation.reach import finite, parse_seeds, row, totals
+from mbrl_ros.evaluation.trial import Run
 from mbrl_ros.simulation.world import World, motor_gain
-from mbrl_ros.trial import Run
 
 ORACLE, NONE, FROZEN = "oracle", "none", " without learning"
 MEASURES = ("frozen", "none")  # beside the oracle
@@ -171,7 +173,7 @@ def plan(a: argparse.Namespace) -> list[Job]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.suite", description=(__doc__ or "").partition("\n")[0])
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.suite", description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--full", action="store_true", help="all scenarios, four robots, two priors, ten seeds, ten targets")
     p.add_argument("--only", help="names of scenarios with commas between")
     p.add_argument("--robots")

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros import assembly, scenario
+from mbrl_ros import assembly
 from mbrl_ros.config import merge
-from mbrl_ros.drive import set_prior
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation.measures import FAILED, TargetResult
+from mbrl_ros.evaluation.procedure import set_prior
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import PhysicsModel, full_state
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.controller import EXCITE, EXPLORED, FAULT, HOLD, REACH
 from mbrl_ros.ring.loop import Ring
-from mbrl_ros.scenario import FAILED, TargetResult
 from mbrl_ros.simulation.plant import MujocoPlant
 from mbrl_ros.simulation.world import World, before_wall
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate

@@ -1,6 +1,6 @@
 """The demonstration in the plain loop, over many seeds, and the oracle it is measured against.
 
-    python3 -m mbrl_ros.evaluate --seeds 0-9 --data-seconds 10 --prior ensemble [--variation 0.4] [--no-adapt]
+    python3 -m mbrl_ros.evaluation.reach --seeds 0-9 --data-seconds 10 --prior ensemble [--variation 0.4] [--no-adapt]
 
 runs the scenario without ROS (the same core, faster than over DDS; one test shows that both give the same efforts),
 prints a row per seed and writes a JSON file. Seeds to tune on are those from 100 up.
@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_ros import assembly, scenario
+from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
-from mbrl_ros.scenario import TargetResult
-from mbrl_ros.trial import Run
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation.measures import TargetResult
+from mbrl_ros.evaluation.trial import Run
 
 Settings = Mapping[str, Any]
 SHOWN = ("seed", "success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio",
@@ -95,7 +96,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate", description=(__doc__ or "").partition("\n")[0])
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.reach", description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--task", default="reach")
     p.add_argument("--planner", default="ilqr")

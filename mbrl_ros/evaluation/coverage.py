@@ -1,6 +1,6 @@
 """Whether predictions know how wrong they are: how much of held-out motion lies in the 95 % bands, over many seeds.
 
-    python3 -m mbrl_ros.evaluate_coverage --robot arm --seeds 100-102 --data-seconds 30
+    python3 -m mbrl_ros.evaluation.coverage --robot arm --seeds 100-102 --data-seconds 30
 
 Every seed excites the joints and fits each global model to that. Held out are another excitation, and a run of the ring
 with the learner on the first of the models, which reaches targets, the later half of them with a payload. Predicted is
@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from mbrl_ros import assembly, scenario
+from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, parse_overrides
-from mbrl_ros.drive import Drive, Stopped, data_of, set_prior
-from mbrl_ros.evaluate import parse_seeds
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation.procedure import Drive, Stopped, data_of, set_prior
+from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models import MODELS
 from mbrl_ros.models.features import Data
@@ -134,7 +135,7 @@ def scores(cases: Mapping[str, Settings], seconds: float, seed: int) -> Iterator
 
 
 def main(arguments: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate_coverage",
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.coverage",
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--prior", default=",".join(KINDS), help="the models, with commas between (%(default)s)")

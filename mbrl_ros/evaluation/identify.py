@@ -1,6 +1,6 @@
 """How well masses, damping and friction are found from motion, and whether the intervals hold, over many seeds.
 
-    python3 -m mbrl_ros.evaluate_identify --robot arm --seeds 100-149 --data-seconds 30
+    python3 -m mbrl_ros.evaluation.identify --robot arm --seeds 100-149 --data-seconds 30
 
 Every seed has a data sheet of its own, wrong by nominal.error (30 %), and noise, disturbance and excitation of its own.
 `--excitation identify` is a motion made for this, wider and faster than what a learner is shown by default.
@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros import assembly, scenario
+from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, find, merge, parse_overrides, read
-from mbrl_ros.evaluate import parse_seeds
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation.reach import parse_seeds
+from mbrl_ros.evaluation.trial import Oracle, Run
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.identify import Estimate
 from mbrl_ros.models.inverse_dynamics import KINDS, Parameters
 from mbrl_ros.models.prior import fit
-from mbrl_ros.trial import Oracle, Run
 from mbrl_ros.types import Array
 
 
@@ -64,7 +65,7 @@ def report(found: list[tuple[Estimate, Array]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate_identify",
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.identify",
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--seeds", default="100-149")

@@ -1,6 +1,6 @@
 """What a model is worth on task motion after so many seconds of either excitation, over many seeds.
 
-    python3 -m mbrl_ros.evaluate_excitation --seeds 100-109 --models gaussian,ensemble --plot excitation.png
+    python3 -m mbrl_ros.evaluation.excitation --seeds 100-109 --models gaussian,ensemble --plot excitation.png
 
 Held-out motion is what the oracle (the controller given the true dynamics) visits on the way to random targets, the
 same for all. On it, of the rows of joint speeds:
@@ -22,15 +22,16 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mbrl_ros import assembly, scenario
+from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
-from mbrl_ros.evaluate import parse_seeds
+from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation.reach import parse_seeds
+from mbrl_ros.evaluation.trial import RESTING, Oracle, Run
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import PhysicsModel
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.excitation import KINDS
 from mbrl_ros.ring.learner import features_of
-from mbrl_ros.trial import RESTING, Oracle, Run
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 
 Settings = Mapping[str, Any]
@@ -170,7 +171,7 @@ def figure(path: Path, seconds: Array, errors: Mapping[tuple[str, str], Array], 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluate_excitation",
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.excitation",
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--seeds", default="100-109")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from arms import make
 
-from mbrl_ros.fields import MessageError
+from mbrl_ros.messages.fields import MessageError
 from mbrl_ros.ring.estimator import Config, JointFilter
 from mbrl_ros.types import Observation
 

@@ -19,9 +19,10 @@ from rclpy.lifecycle.node import LifecycleNodeMixin
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from mbrl_ros import assembly, messages
+from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
-from mbrl_ros.messages import LocalModel, MessageError, PlanReport
+from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
+from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode

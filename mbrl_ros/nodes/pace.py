@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rclpy.clock import Clock, ClockType
 
-from mbrl_ros.messages import Command
+from mbrl_ros.messages.ring import Command
 from mbrl_ros.types import Observation
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
-from mbrl_ros import assembly, messages
-from mbrl_ros.messages import MessageError
+from mbrl_ros import assembly
+from mbrl_ros.messages.ring import MessageError
+from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.pace import Lockstep, Realtime
 from mbrl_ros.nodes.parameters import PartNode

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.fields import same
 from mbrl_ros.gaussian import Z95
+from mbrl_ros.messages.fields import same
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.prior import fit, residuals
 from mbrl_ros.recordings.recording import STATE_ESTIMATE, read_trials

@@ -23,7 +23,7 @@ import yaml
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
-from mbrl_ros.messages import MessageError, Names, from_state_estimate, names_of
+from mbrl_ros.messages.ring import MessageError, Names, from_state_estimate, names_of
 from mbrl_ros.recordings.mcap_file import McapWriter, Record, RecordingError, definition, read_records
 from mbrl_ros.types import Array, Trial
 

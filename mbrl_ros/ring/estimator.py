@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_ros.config import param
-from mbrl_ros.fields import sane
+from mbrl_ros.messages.fields import sane
 from mbrl_ros.ring.reading_noise import ReadingNoise
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate

@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mbrl_ros.config import param
-from mbrl_ros.fields import ABSURD
+from mbrl_ros.messages.fields import ABSURD
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 

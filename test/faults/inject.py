@@ -27,7 +27,7 @@ from truths import violated
 from mbrl_ros import assembly, config
 from mbrl_ros.config import Names
 from mbrl_ros.evaluation.procedure import Drive
-from mbrl_ros.fields import MessageError
+from mbrl_ros.messages.fields import MessageError
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, REACH

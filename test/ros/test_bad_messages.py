@@ -8,7 +8,7 @@ from rig import RING, ControllerNode, EstimatorNode, LearnerNode
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from mbrl_ros.fields import write_stamp
+from mbrl_ros.messages.fields import write_stamp
 from mbrl_ros.nodes import topics
 
 PERIOD = 20_000_000  # [ns]

@@ -11,7 +11,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.fields import read_stamp
+from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.nodes import spin, topics
 
 SHORT = {"plant__timeout": 0.01, "guard__patience": 3}

@@ -13,7 +13,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
-from mbrl_ros.fields import read_stamp
+from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.nodes import topics
 
 NODES = ("guard", "estimator", "learner", "controller", "plant", "logger")

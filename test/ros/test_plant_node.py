@@ -9,7 +9,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, MultiArrayDimension
 
-from mbrl_ros.fields import read_stamp
+from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.nodes import topics
 
 PERIOD = 20_000_000  # [ns]

@@ -14,8 +14,19 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mbrl_ros import fields
-from mbrl_ros.fields import ABSURD, Message, MessageError, count, number, read, read_stamp, sane, write, write_stamp
+from mbrl_ros.messages.fields import (
+    ABSURD,
+    Message,
+    MessageError,
+    count,
+    number,
+    read,
+    read_stamp,
+    sane,
+    write,
+    write_stamp,
+)
+from mbrl_ros.messages.ring import fields
 from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate
 from mbrl_ros.types import LinearGaussianPolicy as Policy
 

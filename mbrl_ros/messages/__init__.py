@@ -1,0 +1,1 @@
+"""How values become ROS messages, and back."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbrl_ros import report
+from mbrl_ros.drawing.report import RunData
+from mbrl_ros.drawing.scene import report
 from mbrl_ros.evaluation import measures as scenario
 from mbrl_ros.evaluation.measures import TargetResult
-from mbrl_ros.report import RunData
 from mbrl_ros.types import Array
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mbrl_ros.drawing import Scene
+from mbrl_ros.drawing.scene import Scene
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.robot import Config
 from mbrl_ros.types import Array

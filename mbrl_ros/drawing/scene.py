@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from mbrl_ros.raycast import LIGHT, Camera, Shape, corners, frame_all, render
+from mbrl_ros.drawing.raycast import LIGHT, Camera, Shape, corners, frame_all, render
 from mbrl_ros.robot import Config, Robot
 from mbrl_ros.types import Array
 

@@ -33,7 +33,7 @@ from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros import assembly
 from mbrl_ros.config import Names, unflatten
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.nodes import bringup, spin, topics
 from mbrl_ros.nodes.experiment import PRIORITY
 from mbrl_ros.nodes.operator import Operator, OperatorError
@@ -231,7 +231,7 @@ def _listen(case: Case, robot: Robot, settings: Any, probe: Probe,
     """What was sent while the tool went to one target after the other, and shares of one core."""
     executor = spin.make_executor("single")  # callbacks with message infos fail in that for events (rclpy 9.1)
     executor.add_node(probe)
-    targets = iter(scenario.draw_targets(robot, scenario.config_of(settings, {"targets": 100, "seed": 0})))
+    targets = iter(measures.draw_targets(robot, measures.config_of(settings, {"targets": 100, "seed": 0})))
     ids = {**ids, "listener": os.getpid()}
     while not all(probe.sent.values()):  # discovery takes up to seconds, topic by topic
         executor.spin_once(timeout_sec=0.05)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from images import ROBOTS, colors_in, config_of
 
+from mbrl_ros.drawing import scene as drawing
 from mbrl_ros.drawing.report import picture
-from mbrl_ros.drawing.scene import scene as drawing
 from mbrl_ros.robot import Config, Robot
 
 

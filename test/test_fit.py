@@ -9,7 +9,7 @@ from arms import settings
 from test_messages import STORE, mine, serialized
 
 from mbrl_ros import assembly
-from mbrl_ros.messages.ring import ring as messages
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.prior import load
 from mbrl_ros.recordings import fit

@@ -5,8 +5,8 @@ import mujoco
 import numpy as np
 import pytest
 
+from mbrl_ros.drawing import raycast
 from mbrl_ros.drawing.raycast import Camera, Shape, frame_all, render
-from mbrl_ros.drawing.scene import raycast
 
 
 def some_shapes(seed, kinds=("sphere", "capsule", "cylinder", "box", "ellipsoid")):

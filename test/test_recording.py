@@ -23,8 +23,8 @@ from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
 from test_messages import ROOT, STORE, message_class, mine, serialized
 
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import Names
-from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.recordings import recording
 from mbrl_ros.recordings.mcap_file import MESSAGE, definition, read_records
 from mbrl_ros.recordings.recording import STATE_ESTIMATE, Recorder, RecordingError, read_trials, recover

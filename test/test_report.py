@@ -8,9 +8,9 @@ import pytest
 from images import ROBOTS, colors_in, config_of
 from PIL import Image
 
+from mbrl_ros.drawing import report
+from mbrl_ros.drawing import scene as drawing
 from mbrl_ros.drawing.report import RunData, animate, plots
-from mbrl_ros.drawing.scene import report
-from mbrl_ros.drawing.scene import scene as drawing
 from mbrl_ros.robot import Robot
 
 PERIOD = 0.02

@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from mbrl_ros.config import ConfigError, share
-from mbrl_ros.evaluation import suite
-from mbrl_ros.evaluation import tables as suite_report
+from mbrl_ros.evaluation import suite, tables
 from mbrl_ros.simulation.world import World
 
 SHIPPED = share() / "config" / "scenarios.yaml"
@@ -66,8 +65,8 @@ def test_a_divergence_is_drawn_and_written(tmp_path):
                "peak_mm_worst": np.inf, "median_error_after_mm": np.inf, "rms_mm": None, "worst_error_mm": np.inf}
     rows = [{"scenario": "a", "prior": "none", "median_error_mm": np.inf, "divergences": 1, **figures},
             {"scenario": "a", "prior": "oracle", "median_error_mm": 0.4, "divergences": 0, **figures}]
-    assert "| inf " in suite_report.table(rows) and suite_report.table(rows).count("\n") == 3
-    assert [path.stat().st_size > 5000 for path in suite_report.draw(rows, tmp_path)] == [True]
+    assert "| inf " in tables.table(rows) and tables.table(rows).count("\n") == 3
+    assert [path.stat().st_size > 5000 for path in tables.draw(rows, tmp_path)] == [True]
 
 
 @pytest.mark.slow

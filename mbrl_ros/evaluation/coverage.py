@@ -22,7 +22,7 @@ from scipy.stats import chi2
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, parse_overrides
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import Drive, Stopped, data_of, set_prior
 from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.gaussian import Z95
@@ -80,11 +80,11 @@ class Score(NamedTuple):
 
 def reach(drive: Drive, model: Any) -> Motion:
     """Targets, with the learner on a model."""
-    config = scenario.config_of(drive.settings, {"seed": drive.controller.config.seed})
+    config = measures.config_of(drive.settings, {"seed": drive.controller.config.seed})
     fitted, payload = len(drive.states), 0
     drive.use(model)
     begin = len(drive.states)
-    for i, target in enumerate(scenario.draw_targets(drive.robot, config)):
+    for i, target in enumerate(measures.draw_targets(drive.robot, config)):
         if i == (config.targets + 1) // 2:
             drive.plant.set_payload(config.payload)
             payload = len(drive.states)

@@ -25,7 +25,7 @@ import torch
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, parse_overrides
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import Drive, Stopped
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.controller import HOLD, REACH
@@ -87,7 +87,7 @@ class Watch:
         for self.target in targets:
             self.drive.controller.set_target(self.target)
             self.drive.run(REACH, seconds, keep=False)
-            settled += self.ticks[-round(scenario.SETTLED / self.drive.robot.period):]
+            settled += self.ticks[-round(measures.SETTLED / self.drive.robot.period):]
         return settled
 
     def stay(self, mode: str, seconds: float) -> list[Tick]:
@@ -104,15 +104,15 @@ def endure(way: str, settings: Settings, data_seconds: float, minutes: float, se
     drive = Drive(settings, data_seconds, seed)
     drive.use(fit(drive.learner.config.prior, drive.data, drive.settings, seed))
     watch, period = Watch(drive), drive.robot.period
-    config = scenario.config_of(drive.settings, {"seed": seed})
+    config = measures.config_of(drive.settings, {"seed": seed})
     each, part = config.seconds_per_target, min(PART, 30.0 * minutes)
     count = round(60 * minutes / each) if way == MOVING else COMPARED
-    targets = scenario.draw_targets(drive.robot, replace(config, targets=count))
+    targets = measures.draw_targets(drive.robot, replace(config, targets=count))
     memory = [memory_of(drive)]
     rest = watch.reach(targets, each)
     rows: list[Row] = []
     if way == MOVING:
-        passed, share = watch.ticks, scenario.SETTLED / each
+        passed, share = watch.ticks, measures.SETTLED / each
     else:
         passed = watch.stay(REACH if way == STANDING else HOLD, 60 * minutes)
         again = watch.reach(targets, each)

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.evaluation.trial import RESTING, Oracle, Run
 from mbrl_ros.models.features import Data
@@ -58,7 +58,7 @@ class Motion:
         parts = []
         for seed in seeds:
             given = {"targets": targets, "data_seconds": 0.1, "payload": 0.0, "seed": seed}
-            run = Run(settings, scenario.config_of(settings, given), seed, oracle=True)
+            run = Run(settings, measures.config_of(settings, given), seed, oracle=True)
             assert isinstance(run.learner, Oracle)
             run.ring.learner = watching = Watching(run.learner)
             run.results()
@@ -108,7 +108,7 @@ def transitions(states: list[StateEstimate], run: Run) -> Data:
 
 def excite(settings: Settings, seconds: float, seed: int) -> tuple[Data, Array]:
     """The data of one excitation, and what was asked of the robot (3,), see ASKED: the largest of all joints."""
-    run = Run(settings, scenario.Config(data_seconds=seconds), seed)
+    run = Run(settings, measures.Config(data_seconds=seconds), seed)
     run.excite()
     if run.fault:
         raise ConfigError(f"excitation: seed {seed}, {seconds} s: {run.fault}")

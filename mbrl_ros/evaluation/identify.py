@@ -15,7 +15,7 @@ import numpy as np
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, find, merge, parse_overrides, read
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.evaluation.trial import Oracle, Run
 from mbrl_ros.gaussian import Z95
@@ -29,7 +29,7 @@ from mbrl_ros.types import Array
 def estimate(settings: dict[str, Any], seconds: float, seed: int) -> tuple[Estimate, Array]:
     """The estimate from one excitation, and the true parameters (p,)."""
     settings = merge(settings, {"nominal": {"identify": True, "seed": seed}})
-    run = Run(settings, scenario.Config(data_seconds=seconds), seed)
+    run = Run(settings, measures.Config(data_seconds=seconds), seed)
     run.excite()
     learner = run.learner
     assert not isinstance(learner, Oracle)  # which only a Run that is asked for it has

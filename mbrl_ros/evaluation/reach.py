@@ -22,7 +22,7 @@ import torch
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import TargetResult
 from mbrl_ros.evaluation.trial import Run
 
@@ -31,12 +31,12 @@ SHOWN = ("seed", "success_5mm", "success_20mm", "median_error_mm", "worst_error_
          "oracle_median_mm", "oracle_worst_mm", "tick_ms_p50", "seconds", "fault")
 
 
-def run_seed(cases: Mapping[str, Settings], config: scenario.Config, seed: int) -> dict[str, dict[str, Any]]:
+def run_seed(cases: Mapping[str, Settings], config: measures.Config, seed: int) -> dict[str, dict[str, Any]]:
     """The figures of one seed for every case (a prior, by name), with the cost of the oracle on the same robot."""
     torch.set_num_threads(1)
     config = replace(config, seed=seed)
     best = run_oracle(next(iter(cases.values())), config, seed)
-    oracle = scenario.summarize(best, best)
+    oracle = measures.summarize(best, best)
     rows = {}
     for name, settings in cases.items():
         began = time.perf_counter()
@@ -48,13 +48,13 @@ def run_seed(cases: Mapping[str, Settings], config: scenario.Config, seed: int) 
 
 def row(run: Run, results: list[TargetResult], best: list[TargetResult]) -> dict[str, Any]:
     """The figures of one run; `best` are the results of the oracle."""
-    return {"seed": run.seed, **scenario.summarize(results, best), "fault": run.fault,
+    return {"seed": run.seed, **measures.summarize(results, best), "fault": run.fault,
             "tick_ms_p50": float(np.percentile(run.tick_ms, 50)) if run.tick_ms else None,
             "medians_mm": [r.median_mm for r in results], "worsts_mm": [r.worst_mm for r in results],
             "costs": [r.cost for r in results], "oracle_costs": [r.cost for r in best]}
 
 
-def run_oracle(settings: Settings, config: scenario.Config, seed: int) -> list[TargetResult]:
+def run_oracle(settings: Settings, config: measures.Config, seed: int) -> list[TargetResult]:
     """The scenario by the same controller given the true dynamics."""
     return Run(settings, config, seed, oracle=True).results()
 
@@ -96,7 +96,8 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.reach", description=(__doc__ or "").partition("\n")[0])
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.reach",
+                                description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--task", default="reach")
     p.add_argument("--planner", default="ilqr")
@@ -143,7 +144,7 @@ def _rows(a: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
         more = merge(more, {"learner": {"adapt": False}})
     priors = a.prior.split(",")
     given = {"targets": a.targets, "data_seconds": a.data_seconds}
-    config = scenario.config_of(assembly.settings(Names(a.robot, a.task, a.planner, priors[0])), given)
+    config = measures.config_of(assembly.settings(Names(a.robot, a.task, a.planner, priors[0])), given)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in priors}
     with ProcessPoolExecutor(a.jobs) as pool:
         futures = []

@@ -24,8 +24,7 @@ import yaml
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section, share
-from mbrl_ros.evaluation import measures as scenario
-from mbrl_ros.evaluation import tables as suite_report
+from mbrl_ros.evaluation import measures, tables
 from mbrl_ros.evaluation.reach import finite, parse_seeds, row, totals
 from mbrl_ros.evaluation.trial import Run
 from mbrl_ros.simulation.world import World, motor_gain
@@ -47,7 +46,7 @@ class Scenario:
     start: Mapping[str, Any]  # of a World
     change: Mapping[str, Any]
     settings: Mapping[str, Any]
-    config: Mapping[str, Any]  # of a scenario.Config
+    config: Mapping[str, Any]  # of a measures.Config
     quick: bool
 
 
@@ -76,7 +75,7 @@ def read_scenarios(path: Path, full: bool) -> dict[str, Scenario]:
         start, change = section(entry, "start"), section(entry, "change")
         config = merge(common, section(entry, "scenario"))
         from_mapping(World, merge(start, change), f"{name}.world")
-        from_mapping(scenario.Config, config, f"{name}.scenario")
+        from_mapping(measures.Config, config, f"{name}.scenario")
         found[name] = Scenario(name, entry.get("family", "others"), entry.get("task", "reach"),
                                tuple(entry.get("robots", ())), start, change, section(entry, "settings"), config,
                                entry.get("quick", True))
@@ -95,11 +94,11 @@ def run_job(job: Job) -> dict[str, Row]:
     if "none" in job.against:
         methods.setdefault(NONE, (NONE, True))
     rows: dict[str, Row] = {}
-    best: list[scenario.TargetResult] = []
+    best: list[measures.TargetResult] = []
     for name, (prior, adapt) in methods.items():
         settings = assembly.settings(Names(job.robot, known.task, prior=prior), known.settings)
         settings = merge(settings, {"learner": {"adapt": adapt}})
-        config = replace(scenario.config_of(settings, known.config), seed=job.seed)
+        config = replace(measures.config_of(settings, known.config), seed=job.seed)
         start = from_mapping(World, {"mass_seed": job.seed, **known.start}, "start")
         run = Run(settings, config, job.seed, name == ORACLE, start, replace(start, **known.change))
         results = run.results()
@@ -173,7 +172,8 @@ def plan(a: argparse.Namespace) -> list[Job]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.suite", description=(__doc__ or "").partition("\n")[0])
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.suite",
+                                description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--full", action="store_true", help="all scenarios, four robots, two priors, ten seeds, ten targets")
     p.add_argument("--only", help="names of scenarios with commas between")
     p.add_argument("--robots")
@@ -196,8 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"suite: {error}", file=sys.stderr)
         return 2
     (folder / "scenarios.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
-    figures = suite_report.draw(rows, folder)
-    print(suite_report.table(rows))
+    figures = tables.draw(rows, folder)
+    print(tables.table(rows))
     print(f"scenarios.json and {', '.join(path.name for path in figures)} are in {folder}")
     return 0
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mbrl_ros import assembly
 from mbrl_ros.config import merge
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import FAILED, TargetResult
 from mbrl_ros.evaluation.procedure import set_prior
 from mbrl_ros.models.features import Data
@@ -65,7 +65,7 @@ class Run:
     whose path has no end, a figure-eight, is followed for one cycle in place of each target, and one before.
     """
 
-    def __init__(self, settings: Settings, config: scenario.Config, seed: int, oracle: bool = False,
+    def __init__(self, settings: Settings, config: measures.Config, seed: int, oracle: bool = False,
                  start: World | None = None, change: World | None = None):
         self.settings, self.config, self.seed = settings, config, seed
         parts = assembly.make_parts(merge(settings, _learning(config.data_seconds)), seed)
@@ -115,7 +115,7 @@ class Run:
             return None
         if not 0 < self.changed < len(self.error):
             return float("inf")  # diverged before
-        return scenario.recovery_time(np.array(self.error), self.changed, self.robot.period)
+        return measures.recovery_time(np.array(self.error), self.changed, self.robot.period)
 
     def peak_mm(self) -> float | None:
         """Largest error in the second after the change; None where nothing changed."""
@@ -123,7 +123,7 @@ class Run:
             return None
         if not 0 < self.changed < len(self.error):
             return float("inf")
-        return scenario.peak_mm(np.array(self.error), self.changed, self.robot.period)
+        return measures.peak_mm(np.array(self.error), self.changed, self.robot.period)
 
     def rms_mm(self) -> float | None:
         """Root mean square of the error to a path without end; None for targets."""
@@ -140,7 +140,7 @@ class Run:
     def _targets(self) -> list[Array]:
         if self.tracking:
             return [self.robot.tool_position(self.robot.home)] * self.config.targets
-        drawn = scenario.draw_targets(self.robot, self.config)
+        drawn = measures.draw_targets(self.robot, self.config)
         # A wall must not appear behind the tool: targets before the change respect it, too.
         return [before_wall(self.robot, self.change, target) for target in drawn]
 
@@ -184,5 +184,5 @@ class Run:
             self.error.append(float(np.linalg.norm(tool[-1] - reference[-1])))
         moved, path, acted = np.array(tool), np.array(reference), np.array(efforts)
         if self.tracking:
-            return scenario.score_cycle(self.robot, moved, path, acted)
-        return scenario.score(self.robot, moved, path, target, acted)
+            return measures.score_cycle(self.robot, moved, path, acted)
+        return measures.score(self.robot, moved, path, target, acted)

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from mbrl_ros.messages import fields
 from mbrl_ros.messages.fields import (
     ABSURD,
     Message,
@@ -26,7 +27,6 @@ from mbrl_ros.messages.fields import (
     write,
     write_stamp,
 )
-from mbrl_ros.messages.ring import fields
 from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate
 from mbrl_ros.types import LinearGaussianPolicy as Policy
 

@@ -21,8 +21,8 @@ from std_srvs.srv import Trigger
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
-from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mbrl_ros.config import ConfigError, Names
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.nodes import demo_report, spin
 from mbrl_ros.nodes.experiment import Experiment, Interrupted
 from mbrl_ros.nodes.operator import OperatorError
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="demo", description=" ".join((__doc__ or "").split("\n\n")[0].split()))
-    names, run = Names(), scenario.Config()
+    names, run = Names(), measures.Config()
     for name in ("robot", "task", "planner", "prior"):
         p.add_argument(f"--{name}", default=getattr(names, name),
                        help="name of a shipped file or path of a .yaml file (default: %(default)s)")

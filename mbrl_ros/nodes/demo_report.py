@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mbrl_ros.drawing import report
 from mbrl_ros.drawing.report import RunData
-from mbrl_ros.drawing.scene import report
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import TargetResult
 from mbrl_ros.types import Array
 
@@ -31,7 +31,7 @@ def summary(demo: Experiment, results: list[TargetResult], oracle: list[TargetRe
     ticks, missed = demo.before_armed
     late = (response > 1e3 * demo.robot.period).sum() if demo.lockstep else heard.figure("plant", "missed") - missed
     return {
-        **scenario.summarize(results, oracle),
+        **measures.summarize(results, oracle),
         "data_seconds": demo.config.data_seconds,
         "ticks": len(heard.stamps) - ticks,
         "tick_ms_p50": _number(p50), "tick_ms_p99": _number(p99),

@@ -11,9 +11,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros import assembly
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.messages.ring import MessageError
-from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.msg import StateEstimate
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode

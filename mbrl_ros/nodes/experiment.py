@@ -1,4 +1,4 @@
-"""The demonstration as an operator runs it over ROS: what mbrl_ros.evaluation.reach does in the plain loop, tick for tick."""
+"""The demonstration as an operator runs it over ROS: what evaluation/ does in the plain loop, tick for tick."""
 from __future__ import annotations
 
 import argparse
@@ -8,7 +8,7 @@ from rclpy.parameter import Parameter
 
 from mbrl_ros import assembly
 from mbrl_ros.config import Names, new_folder, unflatten
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import FAILED, TargetResult
 from mbrl_ros.evaluation.trial import RESTING
 from mbrl_ros.nodes import bringup, spin
@@ -42,9 +42,9 @@ class Experiment:
         self._suited = bringup.suited(self.pace)
         self.settings = assembly.with_seed(assembly.settings(self.names, unflatten(self._suited)), a.seed)
         self.robot = assembly.make_robot(self.settings)
-        self.config = scenario.config_of(self.settings, {
+        self.config = measures.config_of(self.settings, {
             "targets": a.targets, "data_seconds": a.data_seconds, "seed": a.seed})
-        self.targets = scenario.draw_targets(self.robot, self.config)
+        self.targets = measures.draw_targets(self.robot, self.config)
         self.folder = new_folder(a.output)
         self.progress = Progress()
         self.first_response = 0  # of those heard, while reaching
@@ -149,7 +149,7 @@ class Experiment:
         if self.operator.heard.fault:
             return FAILED
         tool, reference, effort = self.operator.heard.track(stamps)
-        return scenario.score(self.robot, tool, reference, target, effort)
+        return measures.score(self.robot, tool, reference, target, effort)
 
     def close(self) -> None:
         """End everything that was started; repeated calls do nothing."""

@@ -18,8 +18,8 @@ from std_srvs.srv import SetBool, Trigger
 
 from mbrl_ros import robot
 from mbrl_ros.config import ConfigError
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import MessageError
-from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.settings import SettingsNode
 from mbrl_ros.nodes.spin import run

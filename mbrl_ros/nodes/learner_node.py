@@ -7,8 +7,8 @@ from typing import Any
 from std_srvs.srv import Trigger
 
 from mbrl_ros import assembly
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import Checkpoint, LocalModel, MessageError
-from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.models.features import Data
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
 from mbrl_ros.nodes import options, topics

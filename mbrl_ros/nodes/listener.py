@@ -9,7 +9,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from std_msgs.msg import Float64, Float64MultiArray, String
 
-from mbrl_ros.messages.ring import ring as messages
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
 from mbrl_ros.nodes import topics
 from mbrl_ros.robot import Robot

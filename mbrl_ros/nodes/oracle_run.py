@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import TargetResult
 
 
 class OracleRun:
     """Started when it disturbs nobody, asked for when it is needed."""
 
-    def __init__(self, settings: Mapping[str, Any], config: scenario.Config, seed: int):
+    def __init__(self, settings: Mapping[str, Any], config: measures.Config, seed: int):
         self._job = {"settings": settings, "config": dataclasses.asdict(config), "seed": seed}
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="mbrl_ros_oracle_")
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
 
     torch.set_num_threads(1)
     job = json.loads(Path(arguments[0]).read_text())
-    results = run_oracle(job["settings"], scenario.Config(**job["config"]), job["seed"])
+    results = run_oracle(job["settings"], measures.Config(**job["config"]), job["seed"])
     Path(arguments[1]).write_text(json.dumps([dataclasses.asdict(result) for result in results]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from mbrl_ros import robot
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.models import MODELS
 from mbrl_ros.models import prior as priors
 from mbrl_ros.nodes import options
@@ -16,7 +16,7 @@ from mbrl_ros.simulation import plant
 PARTS: dict[str, Any] = {
     "robot": robot.Config, "plant": plant.Config, "estimator": estimator.Config, "learner": learner.Config,
     "prior": priors.Config, "controller": controller.Config, "excitation": excitation.Config,
-    "guard": guard.Config, "scenario": scenario.Config,
+    "guard": guard.Config, "scenario": measures.Config,
     **{name: kind.Config for kinds in (PLANNERS, MODELS) for name, kind in kinds.items()}}
 OPTIONS: dict[str, Any] = {
     "process": options.Process, "plant": options.Plant, "estimator": options.Estimator, "learner": options.Learner,

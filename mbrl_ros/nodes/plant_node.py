@@ -11,8 +11,8 @@ from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 from mbrl_ros import assembly
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import MessageError
-from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.pace import Lockstep, Realtime
 from mbrl_ros.nodes.parameters import PartNode

@@ -12,8 +12,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 from std_srvs.srv import Trigger
 
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import Command, Target
-from mbrl_ros.messages.ring import ring as messages
 from mbrl_ros.ring.stages import Stages
 from mbrl_ros.types import Array
 

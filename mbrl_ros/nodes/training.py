@@ -54,8 +54,8 @@ class Training:
             self._folder = self._temporary.name
         arguments = fit.write_job(Path(self._folder) / f"version_{self.version + 1}", transitions, settings)
         self._model = Path(arguments[-1])
-        self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.recordings.fit", *arguments], stdout=subprocess.PIPE,
-                                         stderr=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.recordings.fit", *arguments],
+                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def poll(self, settings: Any, robot: Robot) -> Fitted | None:
         """The model, once it is there. Raises TrainingFailed."""

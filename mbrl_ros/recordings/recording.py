@@ -2,8 +2,8 @@
 
 A Recorder makes a folder that `ros2 bag info` and `ros2 bag play` take: one MCAP file and metadata.yaml. Messages reach
 the file at least every half second, so a killed process loses no more than that and the recording still opens;
-`python3 -m mbrl_ros.recordings.recording recover FOLDER` adds the index it lacks. Trials are cut from the state estimates of any
-recording, also of one made by `ros2 bag record -s mcap`.
+`python3 -m mbrl_ros.recordings.recording recover FOLDER` adds the index it lacks. Trials are cut from the state
+estimates of any recording, also of one made by `ros2 bag record -s mcap`.
 """
 from __future__ import annotations
 
@@ -252,7 +252,8 @@ def recover(path: Path | str, output: Path | str | None = None) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python3 -m mbrl_ros.recordings.recording", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python3 -m mbrl_ros.recordings.recording",
+                                     description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("recover", help="copy what can be read of a recording into a complete one")
     command.add_argument("path", help="folder or .mcap file")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from arms import settings
 
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation import reach as evaluate
 
 pytestmark = pytest.mark.slow
@@ -13,7 +13,7 @@ QUICK = {"ensemble": {"steps": 300, "members": 3}}
 
 
 def run(name, prior, seconds=5.0, targets=4, seed=100, oracle=False, **overrides):
-    config = scenario.Config(targets=targets, data_seconds=seconds, seconds_per_target=2.0, seed=seed)
+    config = measures.Config(targets=targets, data_seconds=seconds, seconds_per_target=2.0, seed=seed)
     it = evaluate.Run(settings(name, prior, **overrides), config, seed, oracle)
     results = it.results()
     assert it.fault == ""
@@ -65,10 +65,10 @@ def test_success_means_all_of_the_last_half_second():
     robot = evaluate.assembly.make_robot(settings())
     tool = np.zeros((100, 3))
     tool[-10, 0] = 0.006
-    result = scenario.score(robot, tool, np.zeros((100, 3)), np.zeros(3), np.zeros((100, 2)))
+    result = measures.score(robot, tool, np.zeros((100, 3)), np.zeros(3), np.zeros((100, 2)))
     assert result.median_mm == 0.0 and result.worst_mm == pytest.approx(6.0) and not result.within(5)
     tool[-10, 0], tool[-40, 0] = 0.0, 0.006  # before the last half second it does not count
-    assert scenario.score(robot, tool, np.zeros((100, 3)), np.zeros(3), np.zeros((100, 2))).within(5)
+    assert measures.score(robot, tool, np.zeros((100, 3)), np.zeros(3), np.zeros((100, 2))).within(5)
 
 
 def test_cost_is_tracking_and_effort_by_hand():
@@ -76,5 +76,5 @@ def test_cost_is_tracking_and_effort_by_hand():
     robot = evaluate.assembly.make_robot(settings())
     tool = np.full((50, 3), [0.01, 0.0, 0.0])
     effort = np.tile(robot.effort_limit / 2, (50, 1))
-    result = scenario.score(robot, tool, np.zeros((50, 3)), np.zeros(3), effort)
+    result = measures.score(robot, tool, np.zeros((50, 3)), np.zeros(3), effort)
     assert result.cost == pytest.approx(0.105)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from arms import settings
 
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.trial import Oracle, Run
 from mbrl_ros.simulation.world import World
 
 pytestmark = pytest.mark.slow
-QUICK = scenario.Config(targets=2, data_seconds=3.0, seconds_per_target=1.0, seed=100)
+QUICK = measures.Config(targets=2, data_seconds=3.0, seconds_per_target=1.0, seed=100)
 
 
 def worst(results):

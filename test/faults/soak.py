@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from rcl_interfaces.msg import Log
 
-from mbrl_ros.evaluation import measures as scenario
+from mbrl_ros.evaluation import measures
 from mbrl_ros.nodes import demo, spin, topics
 from mbrl_ros.nodes.experiment import Experiment, Interrupted
 
@@ -92,7 +92,7 @@ def run(experiment, minutes):
     experiment.progress.phase("reaching")
     experiment.operator.hear_out()
     asked = soak.counted()
-    for i, aim in enumerate(scenario.draw_targets(experiment.robot, replace(experiment.config, targets=count))):
+    for i, aim in enumerate(measures.draw_targets(experiment.robot, replace(experiment.config, targets=count))):
         soak.reach(aim)
         if soak.heard.fault:
             break

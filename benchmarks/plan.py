@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from mbrl_ros.planners import Problem
 from mbrl_ros.planners.ilqr import Ilqr
+from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import LinearGaussianDynamics
 

@@ -26,8 +26,8 @@ from mbrl_ros.gaussian import condition, forget_and_add, leverage, map_mean, niw
 from mbrl_ros.kernels import fit as fit_kernel
 from mbrl_ros.models import prior as priors
 from mbrl_ros.models.prior import LocalPrior
-from mbrl_ros.planners import Problem
 from mbrl_ros.planners.ilqr import Ilqr
+from mbrl_ros.planners.problem import Problem
 from mbrl_ros.ring.learner import CONDITION_JITTER, posterior
 from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import Array, LinearGaussianDynamics, Moments, NormalInverseWishart, Observation

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from mbrl_ros import robot
 from mbrl_ros.config import Names, from_mapping, merge, section
-from mbrl_ros.planners import PLANNERS, Planner
+from mbrl_ros.planners import PLANNERS
+from mbrl_ros.planners.problem import Planner
 from mbrl_ros.ring import controller, estimator, excitation, learner
 from mbrl_ros.ring.loop import Ring
 from mbrl_ros.simulation import plant

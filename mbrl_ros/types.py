@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 
 Array = Any  # numpy.ndarray on the ring, torch.Tensor inside planners and models
 
+# How a plan came about. The first two are good; a plan of the last three is not played.
+CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, LATE, FAILED = STATUSES = (
+    "converged", "iteration_limit", "line_search_failed", "not_finite", "late", "failed")
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -105,7 +109,7 @@ class Plan:
     states: Array  # (T + 1, n)
     efforts: Array  # (T, m)
     cost: float
-    status: str  # one of planners.STATUSES
+    status: str  # one of STATUSES
     iterations: int
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbrl_ros.planners import Problem
+from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost

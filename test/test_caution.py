@@ -9,11 +9,11 @@ import torch
 from checks import assert_close
 from systems import cautious, lq_problem, random_cost, random_dynamics, random_leverage, residual_problem
 
-from mbrl_ros.planners import CONVERGED, Planner, Problem
 from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.lqr import Lqr, backward, begin, expand, expected_cost, forward, spread_of
+from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.task.terms import ResidualCost
-from mbrl_ros.types import Gaussian, LinearGaussianDynamics
+from mbrl_ros.types import CONVERGED, Gaussian, LinearGaussianDynamics
 
 ALGEBRA = 1e-9  # as in test_lqr.py
 

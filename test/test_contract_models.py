@@ -11,7 +11,8 @@ from checks import check_jacobian
 from regressions import coverage, excited_arm, planar_arm, split_blocks
 
 from mbrl_ros.config import find, from_mapping, read, section
-from mbrl_ros.models import MODELS, linearize, predict_mean
+from mbrl_ros.models import MODELS
+from mbrl_ros.models.dynamics import linearize, predict_mean
 from mbrl_ros.models.features import FeatureModel
 from mbrl_ros.models.prior import fit, load, prior_of, save
 from mbrl_ros.ring.learner import Config as LearnerConfig

@@ -9,9 +9,10 @@ import torch
 from checks import assert_close, kkt_solution
 from systems import DEVICES, PROBLEMS, lq_problem, to
 
-from mbrl_ros.models import predict_mean
-from mbrl_ros.planners import NOT_FINITE, PLANNERS, STATUSES, Problem
-from mbrl_ros.types import Plan
+from mbrl_ros.models.dynamics import predict_mean
+from mbrl_ros.planners import PLANNERS
+from mbrl_ros.planners.problem import Problem
+from mbrl_ros.types import NOT_FINITE, STATUSES, Plan
 
 # How much worse than the LQ optimum a planner may be on a small problem, as a part of what there is to gain.
 GAPS = {"lqr": 1e-9, "ilqr": 1e-9}

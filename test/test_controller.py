@@ -10,11 +10,10 @@ from arms import double_integrator, make, settings
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
-from mbrl_ros.planners import NOT_FINITE
 from mbrl_ros.ring import excitation
 from mbrl_ros.ring import hold as base_policy
-from mbrl_ros.ring.controller import AMPLE, margin_left
-from mbrl_ros.types import Gaussian, StateEstimate
+from mbrl_ros.ring.mpc import AMPLE, margin_left
+from mbrl_ros.types import NOT_FINITE, Gaussian, StateEstimate
 
 PERIOD = 20_000_000  # [ns]
 

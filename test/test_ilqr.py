@@ -12,12 +12,21 @@ from checks import assert_close, box_minimum, kkt_solution, quadratic_form, rand
 from systems import DEVICES, PROBLEMS, lq_problem, parking, random_dynamics, residual_problem, swing_up, to
 from torch import Tensor
 
-from mbrl_ros.models import predict_mean
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
+from mbrl_ros.models.dynamics import predict_mean
 from mbrl_ros.planners.ilqr import Ilqr, box_newton
 from mbrl_ros.planners.lqr import Lqr, warm_start
+from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost
+from mbrl_ros.types import (
+    CONVERGED,
+    ITERATION_LIMIT,
+    LINE_SEARCH_FAILED,
+    NOT_FINITE,
+    STATUSES,
+    Gaussian,
+    LinearGaussianDynamics,
+    QuadraticCost,
+)
 
 THOROUGH = Ilqr(Ilqr.Config(iterations=300, tolerance=1e-13))
 

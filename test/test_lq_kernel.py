@@ -10,12 +10,21 @@ from checks import box_minimum, kkt_solution, quadratic_form
 from systems import cautious, lq_problem, parking, random_cost, random_dynamics, residual_problem
 
 from mbrl_ros.kernels.lq_kernel import Settings, Workspace
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem
 from mbrl_ros.planners.ilqr import Ilqr, Solution
 from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.planners.lqr import Lqr, backward, rollout
+from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.types import LinearGaussianDynamics, Plan, QuadraticCost
+from mbrl_ros.types import (
+    CONVERGED,
+    ITERATION_LIMIT,
+    LINE_SEARCH_FAILED,
+    NOT_FINITE,
+    STATUSES,
+    LinearGaussianDynamics,
+    Plan,
+    QuadraticCost,
+)
 
 ALGEBRA = 1e-9  # float64 leaves 1e-13 on these problems; the rest is margin for their condition
 SINGLE = 2e-4  # float32 has 6e-8, times the same condition

@@ -10,9 +10,8 @@ import torch
 from checks import assert_close, kkt_solution
 from systems import DEVICES, lq_problem, random_cost, random_dynamics
 
-from mbrl_ros.planners import CONVERGED
 from mbrl_ros.planners.lqr import Lqr, backward, begin, expand, expected_cost, forward, marginals, rollout
-from mbrl_ros.types import Gaussian, LinearGaussianDynamics, LinearGaussianPolicy, QuadraticCost
+from mbrl_ros.types import CONVERGED, Gaussian, LinearGaussianDynamics, LinearGaussianPolicy, QuadraticCost
 
 SIZES = [(1, 1, 1), (2, 1, 5), (3, 5, 8), (6, 2, 20), (10, 4, 15)]
 ALGEBRA = 1e-9  # float64 algebra on well-conditioned problems leaves 1e-13; the rest is margin for the condition

@@ -12,8 +12,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.fields import ABSURD
 from mbrl_ros.messages.ring import Checkpoint, Command, LocalModel, MessageError, Names, PlanReport, Target
-from mbrl_ros.planners import STATUSES
 from mbrl_ros.types import (
+    STATUSES,
     Gaussian,
     LinearGaussianDynamics,
     LinearGaussianPolicy,

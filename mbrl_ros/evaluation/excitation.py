@@ -26,12 +26,13 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.reach import parse_seeds
-from mbrl_ros.evaluation.trial import RESTING, Oracle, Run
+from mbrl_ros.evaluation.trial import RESTING, Run
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import PhysicsModel
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.excitation import KINDS
 from mbrl_ros.ring.learner import features_of
+from mbrl_ros.simulation.oracle import Oracle
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 
 Settings = Mapping[str, Any]

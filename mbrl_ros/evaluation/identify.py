@@ -17,12 +17,13 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, find, merge, parse_overrides, read
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.reach import parse_seeds
-from mbrl_ros.evaluation.trial import Oracle, Run
+from mbrl_ros.evaluation.trial import Run
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.identify import Estimate
 from mbrl_ros.models.inverse_dynamics import KINDS, Parameters
 from mbrl_ros.models.prior import fit
+from mbrl_ros.simulation.oracle import Oracle
 from mbrl_ros.types import Array
 
 

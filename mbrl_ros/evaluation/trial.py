@@ -14,41 +14,15 @@ from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import FAILED, TargetResult
 from mbrl_ros.evaluation.procedure import set_prior
 from mbrl_ros.models.features import Data
-from mbrl_ros.models.physics import PhysicsModel, full_state
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.controller import EXCITE, EXPLORED, FAULT, HOLD, REACH
 from mbrl_ros.ring.loop import Ring
-from mbrl_ros.simulation.plant import MujocoPlant
+from mbrl_ros.simulation.oracle import Oracle
 from mbrl_ros.simulation.world import World, before_wall
-from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
+from mbrl_ros.types import Array
 
 Settings = Mapping[str, Any]
 RESTING = 50  # periods of hold before the excitation and after the fit
-
-
-class Oracle:
-    """In place of the learner: the plant's own physics, whatever its world is, linearised at every state.
-
-    A swinging load is where it truly is, and so are weak motors; a delay is not here but in what the controller is told
-    (Run), because the effort of an estimate is what acted.
-    """
-
-    def __init__(self, plant: MujocoPlant):
-        self.plant, self.active, self.prediction_error = plant, False, 1.0
-        self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
-        n, m = self.physics.robot.n, self.physics.robot.m
-        self._idle = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), np.eye(n))
-
-    def update(self, state: StateEstimate) -> LinearGaussianDynamics:
-        if not self.active:
-            return self._idle
-        plant = self.plant
-        if self.physics.model is not plant.model:
-            self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
-        self.physics.rest = full_state(plant.model, plant.data)
-        x, u = state.belief.mean, state.effort
-        x_next, F = self.physics.linearize_numpy(x, u)
-        return LinearGaussianDynamics(F, x_next - F @ np.concatenate([x, u]), 1e-12 * np.eye(len(x)))
 
 
 def _learning(data_seconds: float) -> dict[str, Any]:

@@ -20,8 +20,7 @@ import numpy as np
 from mbrl_ros.kernels import simd
 from mbrl_ros.kernels.compiled import OPTIONS, compile_for
 from mbrl_ros.kernels.simd import LANES, TALL, product, tile
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
-from mbrl_ros.types import Array
+from mbrl_ros.types import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Array
 
 WIDTH = 8  # doubles in a vector register of AVX-512
 EIGHT = 8  # rows of a tile of one vector

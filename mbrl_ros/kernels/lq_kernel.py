@@ -15,8 +15,7 @@ from mbrl_ros.kernels import lq_limits, lq_sweep, simd
 from mbrl_ros.kernels.lq_limits import Settings
 from mbrl_ros.kernels.lq_places import Places
 from mbrl_ros.kernels.lq_steps import Layout
-from mbrl_ros.planners import CONVERGED, STATUSES
-from mbrl_ros.types import Array
+from mbrl_ros.types import CONVERGED, STATUSES, Array
 
 MOST_STATES, MOST_EFFORTS = 64, 16  # larger problems would take too long to compile
 _CONVERGED = STATUSES.index(CONVERGED)

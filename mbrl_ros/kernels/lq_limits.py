@@ -33,8 +33,7 @@ from mbrl_ros.kernels.lq_steps import (
     slope,
     value,
 )
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
-from mbrl_ros.types import Array
+from mbrl_ros.types import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Array
 
 _RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(
     STATUSES.index(s) for s in (CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE))

@@ -23,8 +23,7 @@ from mbrl_ros.kernels.lq_steps import (
     load_F,
     value,
 )
-from mbrl_ros.planners import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES
-from mbrl_ros.types import Array
+from mbrl_ros.types import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Array
 
 _CONVERGED, _FAILED, _NOT_FINITE = (STATUSES.index(s) for s in (CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE))
 

@@ -75,7 +75,7 @@ class GaussianProcess:
         residual = y - w @ A.T - b
         unit = np.maximum(residual.std(0), NOISE_FLOOR * y_scale)
         s = (w - w_mean) / w_scale
-        hypers = maximize(s, residual / unit, config, seed)
+        hypers = Hyperparameters(*maximize(s, residual / unit, config, seed))
         outputs = [_posterior(s, (y - y_mean)[:, d] / unit[d], Hyperparameters(*(h[d] for h in hypers)), strength,
                               config.inducing) for d in range(y.shape[-1])]
         R = shrunk_covariance(np.stack([o.residual for o in outputs], -1) * unit, y)

@@ -11,7 +11,6 @@ import gpytorch
 import torch
 from torch import Tensor
 
-from mbrl_ros.models.gp import Hyperparameters
 from mbrl_ros.types import Array
 
 LEAST_NOISE = 1e-3  # of the variance of r
@@ -37,8 +36,8 @@ class _Processes(gpytorch.models.ExactGP):
         return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
 
 
-def maximize(s: Array, r: Array, config: Any, seed: int) -> Hyperparameters:
-    """Of all outputs (dy, ...), from s (N, dw) and r (N, dy), both in units of their deviations."""
+def maximize(s: Array, r: Array, config: Any, seed: int) -> tuple[Array, Array, Array]:
+    """Rates (dy, dw), amplitudes and noises (dy,) of all outputs, from s (N, dw) and r (N, dy) in their deviations."""
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = torch.as_tensor(s), torch.as_tensor(r).T.contiguous()
     N, dy = r.shape
@@ -61,5 +60,6 @@ def maximize(s: Array, r: Array, config: Any, seed: int) -> Hyperparameters:
         optimizer.step()
         schedule.step()
     kernel = processes.covar_module
-    found = (1 / kernel.base_kernel.lengthscale[:, 0], kernel.outputscale, processes.likelihood.noise[:, 0])
-    return Hyperparameters(*(value.detach().numpy() for value in found))
+    rate, amplitude, noise = (value.detach().numpy() for value in (
+        1 / kernel.base_kernel.lengthscale[:, 0], kernel.outputscale, processes.likelihood.noise[:, 0]))
+    return rate, amplitude, noise

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 from rclpy.clock import Clock, ClockType
 
 from mbrl_ros.messages.ring import Command
+from mbrl_ros.robot import Robot
+from mbrl_ros.simulation.plant import MujocoPlant
 from mbrl_ros.types import Observation
-
-if TYPE_CHECKING:
-    from mbrl_ros.nodes.plant_node import PlantNode
 
 SUSPENDED = 3  # periods behind the clock after which a real-time plant starts afresh: caught up with, all of them would
 # have one and the same effort, which throws a robot about that nobody held up
+
+
+class Host(Protocol):
+    """The node that keeps time in one of these ways: plant_node.PlantNode."""
+
+    robot: Robot
+    plant: MujocoPlant
+
+    def step(self, *efforts: Any) -> Observation: ...
+    def publish(self, observation: Observation) -> None: ...
+    def create_timer(self, period: float, callback: Any, *, clock: Clock) -> Any: ...
 
 
 class Lockstep:
@@ -28,7 +38,7 @@ class Lockstep:
 
     name = "lockstep"
 
-    def __init__(self, node: PlantNode, hold_after: int):
+    def __init__(self, node: Host, hold_after: int):
         self._node, self._left = node, hold_after  # periods to go before the state is held; -1: no limit
         self.periods = self.missed = self.repeated = 0
         self._held = self._paused = False
@@ -80,7 +90,7 @@ class Realtime:
 
     name = "realtime"
 
-    def __init__(self, node: PlantNode, _hold_after: int):
+    def __init__(self, node: Host, _hold_after: int):
         self._node, self._period = node, node.robot.period
         self.periods = self.missed = self.repeated = 0  # the last one is for lock-step
         self._last_stamp = 0

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import param
-from mbrl_ros.planners import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Problem, fused
+from mbrl_ros.planners import fused
 from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.planners.lqr import (
     Backward,
@@ -35,9 +35,21 @@ from mbrl_ros.planners.lqr import (
     spread_of,
     warm_start,
 )
+from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.task.terms import ResidualCost
-from mbrl_ros.types import Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan, QuadraticCost
+from mbrl_ros.types import (
+    CONVERGED,
+    ITERATION_LIMIT,
+    LINE_SEARCH_FAILED,
+    NOT_FINITE,
+    STATUSES,
+    Array,
+    LinearGaussianDynamics,
+    LinearGaussianPolicy,
+    Plan,
+    QuadraticCost,
+)
 
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
 BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets

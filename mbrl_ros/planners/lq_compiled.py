@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbrl_ros.planners import STATUSES, Problem
-from mbrl_ros.types import LinearGaussianDynamics, QuadraticCost
+from mbrl_ros.planners.problem import Problem
+from mbrl_ros.types import STATUSES, LinearGaussianDynamics, QuadraticCost
 
 
 class CompiledLq:

@@ -22,11 +22,21 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import param
-from mbrl_ros.models import linearize, predict_mean
-from mbrl_ros.planners import CONVERGED, LINE_SEARCH_FAILED, NOT_FINITE, Cost, Problem, fused
+from mbrl_ros.models.dynamics import linearize, predict_mean
+from mbrl_ros.planners import fused
 from mbrl_ros.planners.graphed import Graphed
 from mbrl_ros.planners.lq_compiled import CompiledLq
-from mbrl_ros.types import Gaussian, LinearGaussianDynamics, LinearGaussianPolicy, Plan, QuadraticCost
+from mbrl_ros.planners.problem import Cost, Problem
+from mbrl_ros.types import (
+    CONVERGED,
+    LINE_SEARCH_FAILED,
+    NOT_FINITE,
+    Gaussian,
+    LinearGaussianDynamics,
+    LinearGaussianPolicy,
+    Plan,
+    QuadraticCost,
+)
 
 # gain(t, Q_uu, Q_ua) -> H = -[k K] (*b, m, 1 + n), the Cholesky factor of Q_uu, and 0 where that exists (*b,)
 Gain = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]

@@ -1,0 +1,190 @@
+"""Model-predictive control: replan at every call, and play the first effort.
+
+Predicts the state over the delay, shifts the previous plan by one period as warm start, plans, and plays the first
+effort; on a failed or late plan it plays the previous plan's next step with its feedback gains.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mbrl_ros.config import param
+from mbrl_ros.planners import PLANNERS
+from mbrl_ros.planners.devices import device_for
+from mbrl_ros.planners.problem import Planner, Problem
+from mbrl_ros.ring.latency import Latency
+from mbrl_ros.ring.trust import Trust
+from mbrl_ros.robot import Robot
+from mbrl_ros.task.path import Motion
+from mbrl_ros.task.terms import Task
+from mbrl_ros.types import (
+    CONVERGED,
+    FAILED,
+    LATE,
+    NOT_FINITE,
+    Array,
+    LinearGaussianDynamics,
+    LinearGaussianPolicy,
+    Plan,
+    StateEstimate,
+)
+
+AMPLE = 0.25  # part of what a limit leaves at most, beyond which exploration noise is in full
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `controller.*` of the model-predictive part."""
+
+    planner: str = param("ilqr", "Which planner", choices=tuple(PLANNERS))
+    device: str = param("auto", "Where to plan; auto takes the CPU for few problems, which is faster there",
+                        choices=("auto", "cpu", "cuda"))
+    delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
+                         "efforts that the robot reports", -1.0, 3.0)
+    exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2 and of the "
+                               "margin left to the limits", 0.0, 10.0, live=True)
+    effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
+    budget: float = param(0.0, "A plan that takes longer counts as failed [s]; 0: one control period, and without end "
+                          "in lock-step", 0.0, 60.0)
+    max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)
+    seed: int = param(0, "Seed of exploration noise", 0)
+
+
+class ModelPredictiveController:
+    """Replans at every call; remembers the previous plan, the slow mean of the effort, and the path to the target."""
+
+    def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config):
+        self.robot, self.task, self.planner, self.config = robot, task, planner, config
+        device = device_for(config.device, 1, "controller.device")
+        in_numpy = device.type == "cpu" and getattr(planner, "takes_numpy", False)
+        self.device = None if in_numpy else device
+        self.target: Array | None = None
+        self._limit = np.tile(robot.effort_limit, (planner.horizon, 1))  # (T, m)
+        self._rng = np.random.default_rng(config.seed)
+        self._path: Motion | None = None
+        self._previous: Plan | None = None
+        self.effort_mean = np.zeros(robot.m)
+        self.latency = Latency(robot, config.delay)
+        self.trust = Trust()
+        self.plan: Plan | None = None  # the newest
+        self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
+        self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
+        self.budget = config.budget or np.inf  # [s]
+
+    def start(self, state: StateEstimate) -> None:
+        """Begin anew from this state, without a warm start; without a target, the tool stays where it is."""
+        self._previous, self._path, self.failures, self.trust = None, None, 0, Trust()
+        if self.target is None:
+            self.target = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy()
+
+    def record(self, effort: Array) -> None:
+        """What was commanded in the end, whichever mode asked for it."""
+        gain = min(1.0, self.robot.period / self.config.effort_mean_time)
+        self.effort_mean += gain * (effort - self.effort_mean)
+        self.latency.record(effort)
+
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array) -> Array:
+        """The effort (m,) to command now. Raises nothing; see `failures` and `status`."""
+        began = time.perf_counter()
+        x, ahead, dynamics = self.latency.compensate(state.belief.mean, dynamics)
+        lower, upper = self._bounds(last_effort)
+        warm = _shift(self._previous) if self._previous is not None else None
+        plan = warm
+        try:
+            start = state.time + round(ahead * self.robot.period * 1e9)
+            problem = self._problem(x, start, dynamics, lower, upper, state.time)
+            plan = self.planner.plan(problem, warm)
+            self.status = plan.status
+        except Exception as error:  # no planner may stop the arm from being controlled
+            self.status = f"{FAILED}: {type(error).__name__}: {error}"
+        self.solve_time = time.perf_counter() - began
+        if self.solve_time > self.budget:
+            self.status = LATE
+        status = self.status.partition(":")[0]
+        failed = status in (NOT_FINITE, LATE, FAILED)
+        self.failures = self.failures + 1 if failed else 0
+        if failed and warm is not None:
+            plan = replace(warm, status=status)
+        if plan is None:
+            self.failures = self.config.max_failures + 1  # nothing to play
+            return np.zeros(self.robot.m)
+        self._previous = self.plan = plan
+        return self._play(plan, x, lower[0], upper[0])
+
+    def path_point(self, state: StateEstimate) -> tuple[Array, Array]:
+        """Where the tool should be now, and how it should move (3,) [m], [m/s]."""
+        tool = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
+        position, velocity = self._path_from(tool, state.time).at(state.time, self.robot.period, 1)
+        self.reference = position[0]
+        return position[0], velocity[0]
+
+    def _path_from(self, tool: Array, start: int) -> Motion:
+        """The path to the target; a new one from the tool (3,) [m] at `start` [ns] where the target is new."""
+        target = tool if self.target is None else self.target
+        if self._path is None or not np.array_equal(self._path.goal, target):
+            self._path = self.task.path_to(target, tool, start)
+        return self._path
+
+    def _bounds(self, last_effort: Array) -> tuple[Array, Array]:
+        """Effort limits (T, m); at the first step also what the rate limit allows after the last effort."""
+        lower, upper = -self._limit, self._limit.copy()
+        step = self.robot.effort_rate_limit * self.robot.period
+        lower[0] = np.maximum(lower[0], last_effort - step)
+        upper[0] = np.minimum(upper[0], last_effort + step)
+        return lower, upper
+
+    def _problem(self, x: Array, start: int, dynamics: LinearGaussianDynamics, lower: Array, upper: Array,
+                 state_time: int) -> Problem:
+        tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
+        path = self._path_from(tool, start)
+        q = x[self.robot.slice("joint/position")]
+        window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
+        now = window.position if start == state_time else path.at(state_time, self.robot.period, 1)[0]
+        self.reference = now[0]
+        cost = self.task.cost(window, self.device, self.latency.slowness / self.trust.value**2)
+        if self.device is None:
+            return Problem(x, dynamics, cost, lower, upper)
+        on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
+        model = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
+        return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))
+
+    def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:
+        """First effort of the plan at x, with exploration noise of covariance proportional to Q_uu^-1, and a deviation
+        proportional to the margin left."""
+        policy = plan.policy
+        u_hat, K, k, x_hat = (_first(a) for a in (policy.u_hat, policy.K, policy.k, policy.x_hat))
+        effort = u_hat + K @ (x - x_hat) + k
+        if self.config.exploration > 0:
+            L = np.linalg.cholesky(_first(policy.Sigma))
+            size = self.config.exploration * margin_left(self.robot, x, effort)
+            effort = effort + size * L @ self._rng.standard_normal(self.robot.m)
+        return np.minimum(np.maximum(effort, lower), upper)
+
+
+def margin_left(robot: Robot, x: Array, effort: Array) -> float:
+    """From 1, where no joint is near any of its limits (the soft ends that the guard keeps, speed, effort), down to 0,
+    where one is there: joints are coupled, so the one with the least counts for all."""
+    q, qd = x[robot.slice("joint/position")], x[robot.slice("joint/velocity")]
+    low, high = robot.position_low + robot.position_margin, robot.position_high - robot.position_margin
+    half = np.where(np.isfinite(high - low), 0.5 * (high - low), 1.0)  # without ends there is always room
+    parts = [np.minimum(q - low, high - q) / half, 1 - np.abs(qd) / robot.velocity_limit,
+             1 - np.abs(effort) / robot.effort_limit]
+    return float(np.clip(np.min(parts) / AMPLE, 0.0, 1.0))
+
+
+def _first(steps: Array) -> Array:
+    """The first of (T, ...), as numpy."""
+    return steps[0].cpu().numpy() if isinstance(steps, torch.Tensor) else steps[0]
+
+
+def _shift(plan: Plan) -> Plan:
+    """The plan one period later; its last step is repeated."""
+    def later(a: Array) -> Array:
+        return torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
+
+    p = plan.policy
+    policy = LinearGaussianPolicy(later(p.x_hat), later(p.u_hat), later(p.K), later(p.k), later(p.Sigma))
+    return Plan(policy, later(plan.states), later(plan.efforts), plan.cost, plan.status, plan.iterations)

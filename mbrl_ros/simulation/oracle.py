@@ -1,0 +1,33 @@
+"""The oracle: the true dynamics of the simulated robot in place of the learner's."""
+from __future__ import annotations
+
+import numpy as np
+
+from mbrl_ros.models.physics import PhysicsModel, full_state
+from mbrl_ros.simulation.plant import MujocoPlant
+from mbrl_ros.types import LinearGaussianDynamics, StateEstimate
+
+
+class Oracle:
+    """In place of the learner: the plant's own physics, whatever its world is, linearised at every state.
+
+    A swinging load is where it truly is, and so are weak motors; a delay is not here but in what the controller is told
+    (Run), because the effort of an estimate is what acted.
+    """
+
+    def __init__(self, plant: MujocoPlant):
+        self.plant, self.active, self.prediction_error = plant, False, 1.0
+        self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
+        n, m = self.physics.robot.n, self.physics.robot.m
+        self._idle = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), np.eye(n))
+
+    def update(self, state: StateEstimate) -> LinearGaussianDynamics:
+        if not self.active:
+            return self._idle
+        plant = self.plant
+        if self.physics.model is not plant.model:
+            self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
+        self.physics.rest = full_state(plant.model, plant.data)
+        x, u = state.belief.mean, state.effort
+        x_next, F = self.physics.linearize_numpy(x, u)
+        return LinearGaussianDynamics(F, x_next - F @ np.concatenate([x, u]), 1e-12 * np.eye(len(x)))

@@ -118,7 +118,7 @@ def test_likelihood_finds_what_was_drawn():
     s = rng.standard_normal((300, 2))
     cov = correlation(s[:, :1], s[:, :1]) + 0.04 * np.eye(300)
     r = np.linalg.cholesky(cov) @ rng.standard_normal((300, 2))  # two outputs alike
-    found = maximize(s, r, GaussianProcess.Config(steps=150, batch=300), seed=0)
+    found = Hyperparameters(*maximize(s, r, GaussianProcess.Config(steps=150, batch=300), seed=0))
     assert np.allclose(found.noise, 0.04, rtol=0.4)
     assert np.allclose(found.rate[:, 0], 1.0, rtol=0.4) and (found.rate[:, 1] < 0.3).all()
 

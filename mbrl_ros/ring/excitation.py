@@ -21,12 +21,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numba
 import numpy as np
 import scipy.linalg
 
 from mbrl_ros.config import ConfigError, param
-from mbrl_ros.kernels.compiled import compile_for
+from mbrl_ros.kernels.excitation import responses
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
@@ -182,28 +181,7 @@ class Hold:
         goal and speed of the set-point, effort on top: (C, T, m), or without C where all have the same.
         """
         push = np.ascontiguousarray(self.K * goal + self.D * speed + effort)
-        return _responses(self._step, self.K, self.D, state, push)
-
-
-_stack = numba.float64[:, :, ::1]
-
-
-@compile_for(numba.types.Tuple((_stack, _stack))(_stack, numba.float64[::1], numba.float64[::1], numba.float64[:, ::1],
-                                                 _stack))
-def _responses(step: Array, K: Array, D: Array, state: Array, push: Array) -> tuple[Array, Array]:
-    """What Hold.regressors gives, for push (C, T, m)."""
-    C, T, m = push.shape
-    w, end = np.ones((C, T, 3 * m + 1)), np.empty((C, m, 2))
-    for c in range(C):
-        for j in range(m):
-            q, qd = state[j]
-            for t in range(T):
-                f = push[c, t, j]
-                w[c, t, j], w[c, t, m + j], w[c, t, 2 * m + j] = q, qd, f - K[j] * q - D[j] * qd
-                q, qd = (step[j, 0, 0] * q + step[j, 0, 1] * qd + step[j, 0, 2] * f,
-                         step[j, 1, 0] * q + step[j, 1, 1] * qd + step[j, 1, 2] * f)
-            end[c, j, 0], end[c, j, 1] = q, qd
-    return w, end
+        return responses(self._step, self.K, self.D, state, push)
 
 
 def most_informative(P: Array, w: Array) -> tuple[int, Array]:

@@ -45,7 +45,7 @@ class EstimatorNode(PartNode):
         self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.SENT)
         if self._by_command:  # before the states: where both wait, the command is the older one
             self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
-        self.create_subscription(JointState, "joint_states", self._measured, topics.RING)
+        self.create_subscription(JointState, "joint_states", self._measured, topics.STATES)
 
     def _commanded(self, message: Float64MultiArray) -> None:
         try:
@@ -61,6 +61,9 @@ class EstimatorNode(PartNode):
             observation = messages.from_joint_state(message, self.robot.joints, not self._by_command)
         except MessageError as error:
             self.get_logger().error(f"joint_states dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            return
+        if observation is None:
+            topics.foreign(self, message.name, self.robot.joints)
             return
         if self._by_command:
             observation = dataclasses.replace(observation, effort=self._commands[0])

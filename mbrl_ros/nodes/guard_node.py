@@ -63,7 +63,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
-        self.create_subscription(JointState, "joint_states", self._measured, topics.RING)
+        self.create_subscription(JointState, "joint_states", self._measured, topics.STATES)
         self.create_subscription(Float64MultiArray, topics.ASKED, self._commanded, topics.RING)
         self.create_subscription(String, "mode", self._mode, topics.LATCHED)
         self.create_service(SetBool, "guard/arm", self._arm)
@@ -91,6 +91,9 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._overdue()
         try:
             state = messages.from_joint_state(message, self.robot.joints, need_effort=False)
+            if state is None:
+                topics.foreign(self, message.name, self.robot.joints)
+                return
             if state.velocity is None:
                 raise MessageError("JointState.velocity: expected one per name, got none")
         except MessageError as error:

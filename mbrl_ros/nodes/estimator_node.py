@@ -34,7 +34,7 @@ class EstimatorNode(PartNode):
         self.declare("robot", self.robot.config)
         self.declare("estimator", self.estimator.config)
         self._max_age = self.declare("estimator", self.option(options.Estimator, "estimator")).max_age
-        self._lockstep = self.component(PARTS["plant"], "plant").pace == "lockstep"
+        self._lockstep = self.declare("plant", self.component(PARTS["plant"], "plant"), only="pace").pace == "lockstep"
         self._said = False
         self._by_command = self.estimator.config.effort_source == "commands"
         waiting = 1 + self.estimator.config.command_delay

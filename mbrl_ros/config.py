@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +25,11 @@ class ConfigError(ValueError):
 
 
 def param(default: Any, description: str, low: float | None = None, high: float | None = None,
-          choices: tuple[str, ...] = (), live: bool = False) -> Any:
-    """A dataclass field with what a ROS parameter needs: description, range or choices, and whether it may change."""
+          choices: Collection[str] = (), live: bool = False) -> Any:
+    """A dataclass field with what a ROS parameter needs: description, range or choices, and whether it may change.
+
+    Choices may be a registry; its keys count as they are when a value is checked.
+    """
     metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live}
     if isinstance(default, (list, dict)):
         raise TypeError("defaults are immutable: use a tuple")
@@ -205,10 +208,17 @@ class Names:
     prior: str = "ensemble"
 
     def settings(self) -> dict[str, Any]:
-        """The parameters of the four files, with file paths inside them made absolute."""
+        """The parameters of the four files, with file paths inside them made absolute.
+
+        Later ones win: planner, prior, robot, task. So the file of a robot may hold those settings of a planner or a
+        model that depend on its joints. Which planner and which prior there are, their own files decide.
+        """
         robot = find("robots", self.robot)
-        settings = read_all([robot, find("tasks", self.task), find("planners", self.planner),
-                             find("models", self.prior)])
+        chosen = read_all([find("planners", self.planner), find("models", self.prior)])
+        settings = merge(chosen, read_all([robot, find("tasks", self.task)]))
+        for group, key in (("controller", "planner"), ("learner", "prior")):
+            if key in section(chosen, group):
+                settings = merge(settings, {group: {key: chosen[group][key]}})
         model = section(settings, "robot").get("model")
         if isinstance(model, str):
             settings["robot"] = {**settings["robot"], "model": str((robot.parent / model).resolve())}

@@ -78,11 +78,14 @@ class Robot:
         self.history = config.effort_history
 
     def _per_joint(self, name: str, default: float | None = None) -> Array:
-        values = getattr(self.config, name)
+        return self.per_joint(f"robot.{name}", getattr(self.config, name), default)
+
+    def per_joint(self, name: str, values: Sequence[float], default: float | None = None) -> Array:
+        """The list setting `name` as an array (m,); an empty one is `default` for all joints, where there is one."""
         if default is not None and not values:
             values = (default,) * self.m
         if len(values) != self.m:
-            raise ConfigError(f"robot.{name}: expected {self.m} values, one per joint, got {len(values)}")
+            raise ConfigError(f"{name}: expected {self.m} values, one per joint, got {len(values)}")
         return np.array(values, dtype=float)
 
     def _position_limits(self, joint_ids: list[int]) -> tuple[Array, Array]:

@@ -103,7 +103,8 @@ class LinearGaussianPolicy:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a planner returns: `states` is the rollout of `efforts`, `cost` the cost of that rollout."""
+    """What a planner returns: `states` is the rollout of `efforts`, `cost` the cost of that rollout. A planner without
+    feedback leaves K and Sigma of the policy zero."""
 
     policy: LinearGaussianPolicy
     states: Array  # (T + 1, n)
@@ -111,6 +112,7 @@ class Plan:
     cost: float
     status: str  # one of STATUSES
     iterations: int
+    memory: Any = None  # what the planner wants to know when it is given this plan; nobody else looks into it
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, parse_overrides
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import Drive, Stopped
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.controller import HOLD, REACH
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
@@ -71,10 +72,16 @@ class Watch:
         """Of the learner."""
         return self.drive.learner.prediction_error
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float) -> Array:
+    @property
+    def model(self) -> DynamicsModel | None:
+        """Of the learner."""
+        return self.drive.learner.model
+
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float,
+            model: DynamicsModel | None) -> Array:
         """Of the controller."""
         drive, began = self.drive, time.perf_counter()
-        effort = drive.controller.act(state, dynamics, prediction_error)
+        effort = drive.controller.act(state, dynamics, prediction_error, model)
         plan_ms, away = 1e3 * (time.perf_counter() - began), drive.plant.true_tool() - self.target
         self.ticks.append(Tick(1e3 * float(np.linalg.norm(away)), effort / drive.robot.effort_limit,
                                float(np.abs(drive.plant.true_state()[1]).max()), prediction_error,

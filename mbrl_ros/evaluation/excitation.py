@@ -93,6 +93,7 @@ class Watching:
 
     def __init__(self, oracle: Oracle):
         self.oracle, self.states, self.prediction_error = oracle, list[StateEstimate](), oracle.prediction_error
+        self.model = oracle.model
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
         """See Oracle."""

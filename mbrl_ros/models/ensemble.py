@@ -67,11 +67,19 @@ class Ensemble:
         """Fitted to at least two pairs per fold; the same seed gives the same ensemble."""
         return _fit(data, config, seed)
 
+    @property
+    def count(self) -> int:
+        """E."""
+        return len(self.A)
+
     def members(self, w: Tensor) -> Tensor:
         """g_e(w): (*b, dw) -> (E, *b, dy)."""
-        flat = w.reshape(-1, w.shape[-1])
-        y = self._forward(flat)[0]
-        return y.reshape(len(self.A), *w.shape[:-1], -1)
+        return self.each(w.expand(self.count, *w.shape))
+
+    def each(self, w: Tensor) -> Tensor:
+        """g_e(w_e): every member at points of its own, (E, *b, dw) -> (E, *b, dy)."""
+        y = self._forward(w.reshape(self.count, -1, w.shape[-1]))[0]
+        return y.reshape(*w.shape[:-1], -1)
 
     def mean(self, w: Tensor) -> Tensor:
         """(*b, dw) -> (*b, dy)."""
@@ -106,7 +114,7 @@ class Ensemble:
         return self.R.numpy()
 
     def _forward(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """y (E, B, dy) and the two hidden layers (E, B, h) for w (B, dw)."""
+        """y (E, B, dy) and the two hidden layers (E, B, h) for w (B, dw) or (E, B, dw)."""
         w = w.expand(len(self.A), -1, -1)
         h1 = torch.baddbmm(self.b1[:, None], w, self.W1.mT).tanh()
         h2 = torch.baddbmm(self.b2[:, None], h1, self.W2.mT).tanh()

@@ -155,9 +155,17 @@ class FeatureModel:
     features: Features
     regression: Any  # Regression
 
+    def w(self, x: Tensor, u: Tensor) -> Tensor:
+        """The regressors (*b, dw)."""
+        return self.features.w(x, u)
+
+    def next_state(self, x: Tensor, u: Tensor, y: Tensor) -> Tensor:
+        """x' (*b, n) where the fitted rows change by y (*b, dy)."""
+        return self.features.next_state(x, u, y)
+
     def mean(self, x: Tensor, u: Tensor) -> Tensor:
         """E[x'] (*b, n)."""
-        return self.features.next_state(x, u, self.regression.mean(self.features.w(x, u)))
+        return self.next_state(x, u, self.regression.mean(self.w(x, u)))
 
     def jacobian(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """E[x'] (*b, n) and its derivative F (*b, n, n + m) by [x; u]."""

@@ -22,20 +22,18 @@ from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.planners.lqr import (
     Backward,
     Spread,
-    as_plan,
     backward,
-    begin,
     expand,
     forward,
     from_fused,
     is_finite,
     newton,
-    rounding,
     spread_cost,
     spread_of,
-    warm_start,
 )
+from mbrl_ros.planners.plan import as_plan, begin, rounding, warm_start
 from mbrl_ros.planners.problem import Problem
+from mbrl_ros.robot import Robot
 from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import (
@@ -46,7 +44,6 @@ from mbrl_ros.types import (
     STATUSES,
     Array,
     LinearGaussianDynamics,
-    LinearGaussianPolicy,
     Plan,
     QuadraticCost,
 )
@@ -179,6 +176,8 @@ class _State(NamedTuple):
 class Ilqr:
     """Settings only. `plan` serves the ring; `solve` takes problems x0 (*b, n) and decides for each of them apart."""
 
+    gives_covariance = counts_spread = True
+
     @dataclass(frozen=True)
     class Config:
         """Settings of the planner."""
@@ -198,7 +197,7 @@ class Ilqr:
         solver: str = param("auto", "auto: compiled, for one problem on the CPU of the kinds that are; torch: the "
                             "reference for all of them", choices=("auto", "torch"))
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         from mbrl_ros.kernels import ilqr as kernel  # may compile for some 10 s: not where only settings are wanted
         self.config = config or self.Config()
         self.horizon = self.config.horizon
@@ -215,10 +214,11 @@ class Ilqr:
         if compiled and _is_common(problem):
             return _torch(self._plan_compiled(_numpy(problem), u.numpy()))
         if compiled and isinstance(problem.cost, Quadratic) and self._compiled.applies(problem):
-            return as_plan(*self._compiled.solve(problem, problem.cost.quadratic, u, self.config, BOX_ITERATIONS,
-                                                 BOX_SLACK))
+            x, u, K, Sigma, cost, status, passes = self._compiled.solve(problem, problem.cost.quadratic, u, self.config,
+                                                                        BOX_ITERATIONS, BOX_SLACK)
+            return as_plan(x, u, cost, status, passes, K, Sigma)
         s = self.solve(problem, u)
-        return as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
+        return as_plan(s.x, s.u, float(s.cost), STATUSES[int(s.status)], int(s.iterations), s.K, s.Sigma)
 
     @torch.no_grad()
     def solve(self, problem: Problem, u: Tensor) -> Solution:
@@ -259,8 +259,7 @@ class Ilqr:
         x, u, K, Sigma, value, status, iterations = self._kernel(
             *map(np.ascontiguousarray, arrays), c.iterations, c.step_lengths, c.backtracking, c.accept_ratio,
             c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, BOX_ITERATIONS, BOX_SLACK)
-        policy = LinearGaussianPolicy(x[:-1], u, K, np.zeros_like(u), Sigma)
-        return Plan(policy, x, u, value, STATUSES[status], iterations)
+        return as_plan(x, u, value, STATUSES[status], iterations, K, Sigma)
 
     def _start(self, problem: Problem, u: Tensor) -> _State:
         x, cost = begin(problem, u)

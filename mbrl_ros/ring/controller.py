@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_ros.config import ConfigError, param
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.planners.problem import Planner
 from mbrl_ros.ring import excitation as excitations
 from mbrl_ros.ring import mpc
@@ -69,9 +70,11 @@ class Controller:
             raise ConfigError(f"target: expected 3 finite coordinates [m], got {target.tolist()}")
         self.mpc.target = target
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float = 1.0) -> Array:
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float = 1.0,
+            model: DynamicsModel | None = None) -> Array:
         """The effort (m,) for the period that begins at the state's time (plus the delay); `prediction_error` is that
-        of the model one period ago at this state, squared, in its own deviations, over its dimension."""
+        of the model one period ago at this state, squared, in its own deviations, over its dimension; `model` is the
+        global one, for controller.model: global."""
         mean = state.belief.mean
         self.mpc.latency.observe(state)
         if self.has_model:
@@ -85,7 +88,7 @@ class Controller:
         self._requested = None
         if self.mode == EXCITE and state.time >= self._excite_until:
             self._enter(HOLD, "excitation is over", state)
-        effort = self._effort(state, dynamics)
+        effort = self._effort(state, dynamics, model)
         if not np.isfinite(effort).all():
             self._enter(FAULT, "the planned effort is not finite", state)
             effort = np.zeros(self.robot.m)
@@ -97,7 +100,7 @@ class Controller:
         self.mpc.record(effort)
         return effort
 
-    def _effort(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
+    def _effort(self, state: StateEstimate, dynamics: LinearGaussianDynamics, model: DynamicsModel | None) -> Array:
         if self.mode in (IDLE, FAULT):
             return np.zeros(self.robot.m)
         if self.mode in (HOLD, EXCITE):
@@ -109,7 +112,10 @@ class Controller:
             off = np.sqrt(self.mpc.trust.error)
             self._enter(HOLD, f"the model predicts badly: it is off by {off:.0f} of its deviations", state)
             return self.base.act(state, excite=False)
-        effort = self.mpc.act(state, dynamics, self._last_effort)
+        if self.config.model == mpc.GLOBAL and model is None:
+            self._enter(HOLD, mpc.NO_MODEL, state)
+            return self.base.act(state, excite=False)
+        effort = self.mpc.act(state, dynamics, self._last_effort, model)
         if self.mpc.failures > self.config.max_failures:
             self._enter(FAULT, f"{self.mpc.failures} plans in a row failed: {self.mpc.status}", state)
             return np.zeros(self.robot.m)

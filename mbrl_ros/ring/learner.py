@@ -17,8 +17,11 @@ import numpy as np
 from mbrl_ros.config import param
 from mbrl_ros.gaussian import JITTER, leverage, leverage_growth, map_mean, niw_map
 from mbrl_ros.kernels import fit as fit_kernel
+from mbrl_ros.models import MODELS
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.models.features import Features
-from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
+from mbrl_ros.models.prior import FlatPrior, LinearizedPrior, LocalPrior, Prior
+from mbrl_ros.models.robot_model import RobotModel
 from mbrl_ros.ring.trust import Trust
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import (
@@ -44,8 +47,7 @@ REMEMBERED = 3  # memories of the moments that a new prior is shown at once: exp
 class Config:
     """Parameters `learner.*`."""
 
-    prior: str = param("ensemble", "Global model behind the prior",
-                       choices=("ensemble", "network", "bnn", "gp", "mixture", "gaussian", "nominal", "none"))
+    prior: str = param("ensemble", "Global model behind the prior", choices=MODELS)
     forgetting: float = param(0.05, "Weight of the newest transition in the moments", 1e-4, 1.0)
     offset_forgetting: float = param(0.1, "Weight of the newest transition in the mean behind the offset f", 1e-4, 1.0)
     surprised_forgetting: float = param(0.5, "The same when predictions are off by more than noise explains", 1e-4, 1.0)
@@ -68,6 +70,7 @@ class OnlineLearner:
         self.features = features_of(robot)
         self._scale = initial_scale(robot, self.features)
         self.prior: Prior = FlatPrior(self._scale)
+        self.model: DynamicsModel | None = None  # the global model behind the prior, over the x of the ring
         self.adapt = config.adapt
         self._empty = Moments(np.zeros(len(self._scale)), np.zeros((len(self._scale),) * 2), 0.0)
         self.moments = self._empty
@@ -90,6 +93,9 @@ class OnlineLearner:
         What recent motion says about it is worked out at once, so that a disturbance stays compensated.
         """
         self.prior, self._scale = prior, scale
+        self.model = None
+        if isinstance(prior, LinearizedPrior):
+            self.model = RobotModel(self.robot, self.features, prior.model)
         self._local = self._predicted = None
         self.moments, self.trust, self.prediction_error = self._empty, Trust(), 1.0
         self._forget_offset()

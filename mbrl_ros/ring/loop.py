@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.ring.estimator import JointFilter
 from mbrl_ros.types import Array, LinearGaussianDynamics, Observation, StateEstimate
 
@@ -23,6 +24,8 @@ class Learner(Protocol):
 
     @property
     def prediction_error(self) -> float: ...
+    @property
+    def model(self) -> DynamicsModel | None: ...  # the global one, once there is one
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics: ...
 
@@ -30,7 +33,8 @@ class Learner(Protocol):
 class Actor(Protocol):
     """What turns a state and a model into an effort: Controller."""
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float) -> Array: ...
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float,
+            model: DynamicsModel | None) -> Array: ...
 
 
 @dataclass
@@ -49,6 +53,6 @@ class Ring:
         if state is None:
             raise ValueError(f"the plant's clock stands still at {self.observation.time} ns")
         dynamics = self.learner.update(state)
-        effort = self.controller.act(state, dynamics, self.learner.prediction_error)
+        effort = self.controller.act(state, dynamics, self.learner.prediction_error, self.learner.model)
         self.observation = self.plant.step(effort)
         return state, effort

@@ -1,17 +1,19 @@
 """Model-predictive control: replan at every call, and play the first effort.
 
 Predicts the state over the delay, shifts the previous plan by one period as warm start, plans, and plays the first
-effort; on a failed or late plan it plays the previous plan's next step with its feedback gains.
+effort; on a failed or late plan it plays the previous plan's next step, with its feedback gains if it has some.
 """
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from mbrl_ros.config import param
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.devices import device_for
 from mbrl_ros.planners.problem import Planner, Problem
@@ -32,6 +34,8 @@ from mbrl_ros.types import (
     StateEstimate,
 )
 
+MODELS = LOCAL, GLOBAL = ("local", "global")  # of controller.model
+NO_MODEL = "controller.model is global, and there is no global model yet: call controller/excite and learner/fit first"
 AMPLE = 0.25  # part of what a limit leaves at most, beyond which exploration noise is in full
 
 
@@ -39,7 +43,9 @@ AMPLE = 0.25  # part of what a limit leaves at most, beyond which exploration no
 class Config:
     """Parameters `controller.*` of the model-predictive part."""
 
-    planner: str = param("ilqr", "Which planner", choices=tuple(PLANNERS))
+    planner: str = param("ilqr", "Which planner", choices=PLANNERS)
+    model: str = param(LOCAL, "What to plan with; local: the linear dynamics that the learner fits anew every period; "
+                       "global: the model behind its prior, which is not linear and does not adapt", choices=MODELS)
     device: str = param("auto", "Where to plan; auto takes the CPU for few problems, which is faster there",
                         choices=("auto", "cpu", "cuda"))
     delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
@@ -50,7 +56,13 @@ class Config:
     budget: float = param(0.0, "A plan that takes longer counts as failed [s]; 0: one control period, and without end "
                           "in lock-step", 0.0, 60.0)
     max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)
-    seed: int = param(0, "Seed of exploration noise", 0)
+    seed: int = param(0, "Seed of exploration noise, and of planners that draw", 0)
+
+    def __post_init__(self) -> None:
+        if self.exploration > 0 and not getattr(PLANNERS[self.planner], "gives_covariance", False):
+            able = [name for name, kind in PLANNERS.items() if getattr(kind, "gives_covariance", False)]
+            raise ConfigError(f"controller.exploration: expected 0 with {self.planner}, whose plans have no Q_uu^-1; "
+                              f"it is for {', '.join(able)}")
 
 
 class ModelPredictiveController:
@@ -59,7 +71,7 @@ class ModelPredictiveController:
     def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config):
         self.robot, self.task, self.planner, self.config = robot, task, planner, config
         device = device_for(config.device, 1, "controller.device")
-        in_numpy = device.type == "cpu" and getattr(planner, "takes_numpy", False)
+        in_numpy = device.type == "cpu" and getattr(planner, "takes_numpy", False) and config.model == LOCAL
         self.device = None if in_numpy else device
         self.target: Array | None = None
         self._limit = np.tile(robot.effort_limit, (planner.horizon, 1))  # (T, m)
@@ -86,8 +98,10 @@ class ModelPredictiveController:
         self.effort_mean += gain * (effort - self.effort_mean)
         self.latency.record(effort)
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array) -> Array:
-        """The effort (m,) to command now. Raises nothing; see `failures` and `status`."""
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array,
+            model: DynamicsModel | None = None) -> Array:
+        """The effort (m,) to command now, planned with `model` where controller.model is global. Raises nothing; see
+        `failures` and `status`."""
         began = time.perf_counter()
         x, ahead, dynamics = self.latency.compensate(state.belief.mean, dynamics)
         lower, upper = self._bounds(last_effort)
@@ -95,7 +109,7 @@ class ModelPredictiveController:
         plan = warm
         try:
             start = state.time + round(ahead * self.robot.period * 1e9)
-            problem = self._problem(x, start, dynamics, lower, upper, state.time)
+            problem = self._problem(x, start, dynamics, lower, upper, state, model)
             plan = self.planner.plan(problem, warm)
             self.status = plan.status
         except Exception as error:  # no planner may stop the arm from being controlled
@@ -137,19 +151,24 @@ class ModelPredictiveController:
         return lower, upper
 
     def _problem(self, x: Array, start: int, dynamics: LinearGaussianDynamics, lower: Array, upper: Array,
-                 state_time: int) -> Problem:
+                 state: StateEstimate, model: Any) -> Problem:
         tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
         path = self._path_from(tool, start)
         q = x[self.robot.slice("joint/position")]
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
-        now = window.position if start == state_time else path.at(state_time, self.robot.period, 1)[0]
+        now = window.position if start == state.time else path.at(state.time, self.robot.period, 1)[0]
         self.reference = now[0]
         cost = self.task.cost(window, self.device, self.latency.slowness / self.trust.value**2)
+        seed = (self.config.seed << 32) % 2**63 + state.step
         if self.device is None:
-            return Problem(x, dynamics, cost, lower, upper)
+            return Problem(x, dynamics, cost, lower, upper, seed, self.budget, dynamics)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
-        model = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
-        return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))
+        local = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
+        if self.config.model == LOCAL:
+            model = local
+        elif hasattr(model, "delayed"):
+            model = model.delayed(self.latency.periods % 1.0)
+        return Problem(on_device(x), model, cost, on_device(lower), on_device(upper), seed, self.budget, local)
 
     def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:
         """First effort of the plan at x, with exploration noise of covariance proportional to Q_uu^-1, and a deviation
@@ -185,6 +204,5 @@ def _shift(plan: Plan) -> Plan:
     def later(a: Array) -> Array:
         return torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
 
-    p = plan.policy
-    policy = LinearGaussianPolicy(later(p.x_hat), later(p.u_hat), later(p.K), later(p.k), later(p.Sigma))
-    return Plan(policy, later(plan.states), later(plan.efforts), plan.cost, plan.status, plan.iterations)
+    policy = LinearGaussianPolicy(*(later(getattr(plan.policy, f.name)) for f in fields(plan.policy)))
+    return replace(plan, policy=policy, states=later(plan.states), efforts=later(plan.efforts))

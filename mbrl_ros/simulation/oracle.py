@@ -19,6 +19,7 @@ class Oracle:
         self.plant, self.active, self.prediction_error = plant, False, 1.0
         self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
         n, m = self.physics.robot.n, self.physics.robot.m
+        self.model = self.physics
         self._idle = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), np.eye(n))
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
@@ -26,7 +27,7 @@ class Oracle:
             return self._idle
         plant = self.plant
         if self.physics.model is not plant.model:
-            self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
+            self.physics = self.model = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
         self.physics.rest = full_state(plant.model, plant.data)
         x, u = state.belief.mean, state.effort
         x_next, F = self.physics.linearize_numpy(x, u)

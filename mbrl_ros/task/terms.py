@@ -17,6 +17,7 @@ from torch import Tensor
 from mbrl_ros.config import ConfigError, from_mapping, param
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion, Path, plan_path
+from mbrl_ros.task.quadratic import joined
 from mbrl_ros.types import Array, QuadraticCost
 
 
@@ -170,8 +171,8 @@ class Task:
 class ResidualCost:
     """sum_t sum_j scale_tj norm_j(R_j xu_t - reference_tj).
 
-    width_j = inf marks the quadratic norm, dead_j the one with a dead zone; the others are smooth absolute values. The
-    methods are for tensors.
+    width_j = inf marks the quadratic norm, dead_j the one with a dead zone; the others are smooth absolute values.
+    `evaluate` takes numpy arrays as well where these are.
     """
 
     R: Array  # (k, n + m)
@@ -195,14 +196,18 @@ class ResidualCost:
         return (torch.where(smooth, root - width, 0.5 * beyond * beyond), torch.where(smooth, r / safe, beyond),
                 curvature)  # 1 / root bounds the true curvature of the smooth absolute value
 
-    def _residuals(self, x: Tensor, u: Tensor) -> Tensor:
-        last = torch.zeros_like(u[..., :1, :])  # terms in u have no weight at the last step
-        xu = torch.cat([x, torch.cat([u, last], -2)], -1)
-        return xu @ self.R.T - self.reference
+    def _residuals(self, x: Array, u: Array) -> Array:
+        return joined(x, u) @ self.R.T - self.reference  # terms in u have no weight at the last step
 
-    def evaluate(self, x: Tensor, u: Tensor) -> Tensor:
-        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,)."""
-        value, _, _ = self._norm(self._residuals(x, u))
+    def evaluate(self, x: Array, u: Array) -> Array:
+        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,); without slope and curvature, which would cost more."""
+        r = self._residuals(x, u)
+        of: Any = torch if isinstance(r, Tensor) else np
+        curved = of.isfinite(self.width) & ~self.dead  # smooth absolute values
+        within = of.where(of.isinf(self.width), 0.0, self.width)
+        value = 0.5 * (r - r.clip(-within, within)) ** 2  # the quadratic norm is that with a dead zone of no width
+        if bool(curved.any()):
+            value = of.where(curved, of.sqrt(r * r + within * within) - within, value)
         return (self.scale * value).sum((-2, -1))
 
     def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:

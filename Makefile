@@ -5,11 +5,23 @@ use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
 jazzy = env -u AMENT_PREFIX_PATH -u CMAKE_PREFIX_PATH -u COLCON_PREFIX_PATH -u PYTHONPATH -u LD_LIBRARY_PATH \
 	MBRL_ROS_DISTRO=jazzy sh -ec
-demo_flags = $(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT)) $(if $(PRIOR),--prior $(PRIOR)) \
+demo_flags = $(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT)) $(if $(TASK),--task $(TASK)) \
+	$(if $(PLANNER),--planner $(PLANNER)) $(if $(PRIOR),--prior $(PRIOR)) \
 	$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS))
 
 suite_flags = $(if $(ONLY),--only $(ONLY)) $(if $(ROBOTS),--robots $(ROBOTS)) $(if $(PRIORS),--priors $(PRIORS)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+
+# What may be given to a target; anything else is a mistake and would be ignored.
+takes.demo = SEED ROBOT TASK PLANNER PRIOR TARGETS DATA_SECONDS
+takes.scenarios = ONLY ROBOTS PRIORS SEEDS JOBS
+takes.scenarios-full = $(takes.scenarios)
+takes.faults = TICKS SEED ROBOT
+takes.soak = MINUTES ROBOT PRIOR
+takes.bench = ONLY
+given = $(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word)))))
+$(foreach goal,$(MAKECMDGOALS),$(if $(takes.$(goal)),$(foreach name,$(filter-out $(takes.$(goal)) MBRL_% ROS_% PYTHON,\
+	$(given)),$(error $(name): unknown variable; make $(goal) takes $(takes.$(goal))))))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1: /p' Makefile
@@ -17,7 +29,7 @@ help: ## this list
 bootstrap: ## environment, ROS 2 and messages; quick when there is nothing to do
 	@scripts/bootstrap.sh
 
-demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= PRIOR= TARGETS= DATA_SECONDS=
+demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= TASK= PLANNER= PRIOR= TARGETS= DATA_SECONDS=
 	@$(use) && ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$${ROS_DOMAIN_ID:-$$(($$$$ % 100 + 1))} \
 		python3 -m mbrl_ros.nodes.demo $(demo_flags)
 

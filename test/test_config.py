@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from mbrl_ros import config
-from mbrl_ros.config import ConfigError, param
+from mbrl_ros.config import ConfigError, Names, param
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,41 @@ def test_new_folders_never_share_a_name(tmp_path):
 def test_flatten_and_back():
     nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": "x"}
     assert config.unflatten(config.flatten(nested)) == nested
+
+
+def files(tmp_path, **texts):
+    """Parameter files by kind, and their names."""
+    names = {}
+    for kind, text in texts.items():
+        path = tmp_path / f"{kind}.yaml"
+        path.write_text(f"/**: {{ros__parameters: {text}}}")
+        names[kind] = str(path)
+    return Names(**names)
+
+
+def test_a_robot_has_the_say_over_planner_and_prior_and_a_task_over_the_robot(tmp_path):
+    """But not over which planner and which prior that are."""
+    names = files(tmp_path, planner="{controller: {planner: ilqr, delay: 0.0}, ilqr: {horizon: 20, iterations: 2}}",
+                  prior="{learner: {prior: gp}, gp: {inducing: 100}}",
+                  robot="{ilqr: {horizon: 9}, gp: {inducing: 50}, task: {path: {width: 0.1, height: 0.1}}, "
+                        "controller: {planner: lqr, delay: 1.0}, learner: {prior: none}}",
+                  task="{task: {path: {width: 0.2}}}")
+    assert names.settings() == {"controller": {"planner": "ilqr", "delay": 1.0}, "learner": {"prior": "gp"},
+                                "ilqr": {"horizon": 9, "iterations": 2}, "gp": {"inducing": 50},
+                                "task": {"path": {"width": 0.2, "height": 0.1}}}
+
+
+def test_choices_may_be_a_registry_that_grows():
+    known = {"a": 1}
+
+    @dataclass(frozen=True)
+    class Chosen:
+        kind: str = param("a", "a kind", choices=known)
+
+    with pytest.raises(ConfigError, match=r"unknown 'b'; choose one of a$"):
+        config.from_mapping(Chosen, {"kind": "b"}, "chosen")
+    known["b"] = 2
+    assert config.from_mapping(Chosen, {"kind": "b"}, "chosen").kind == "b"
 
 
 def test_later_files_win():

@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from arms import double_integrator, make, settings
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
+from mbrl_ros.planners.plan import as_plan
 from mbrl_ros.ring import excitation
 from mbrl_ros.ring import hold as base_policy
 from mbrl_ros.ring.mpc import AMPLE, margin_left
-from mbrl_ros.types import NOT_FINITE, Gaussian, StateEstimate
+from mbrl_ros.types import CONVERGED, NOT_FINITE, Gaussian, LinearGaussianDynamics, StateEstimate
 
 PERIOD = 20_000_000  # [ns]
 
@@ -132,6 +134,109 @@ def test_a_broken_model_plays_the_previous_plan_then_faults(controller):
         modes.append(controller.mode)
     assert controller.mpc.status == NOT_FINITE
     assert modes == ["reach", "reach", "fault", "fault"]  # max_failures: 2
+
+
+class Recorder:
+    """A planner without feedback that keeps its problems, counts its plans in their memory, and fails when told."""
+
+    horizon = 5
+
+    def __init__(self):
+        self.problems, self.previous, self.status = [], [], CONVERGED
+
+    def plan(self, problem, previous):
+        self.problems.append(problem)
+        self.previous.append(previous)
+        x, u = np.zeros((6, len(problem.x0))), np.arange(10.0).reshape(5, 2)
+        memory = 1 if previous is None else previous.memory + 1
+        to_tensor = torch.as_tensor if isinstance(problem.x0, torch.Tensor) else np.asarray
+        return as_plan(to_tensor(x), to_tensor(u), 0.0, self.status, 1, memory=memory)
+
+
+@pytest.fixture
+def recorder(controller):
+    """The planner of the controller, which reaches."""
+    controller.mpc.planner = planner = Recorder()
+    controller.mpc._limit = controller.mpc._limit[: planner.horizon]
+    controller.request("reach")
+    return planner
+
+
+def test_a_planner_is_given_its_memory_back_and_a_shifted_plan(controller, recorder):
+    for k in range(3):
+        controller.act(state(controller.robot, k), double_integrator(controller.robot))
+    assert recorder.previous[0] is None and [p.memory for p in recorder.previous[1:]] == [1, 2]
+    assert np.array_equal(np.asarray(recorder.previous[1].efforts)[:, 0], [2.0, 4.0, 6.0, 8.0, 8.0])
+
+
+def test_every_step_and_every_seed_has_noise_of_its_own():
+    """In the bits that a generator of torch looks at."""
+    seen = []
+    for seed in (0, 1, 7):
+        made = assembly.make_controller(assembly.with_seed(settings(), seed), make())
+        made.mpc.planner = recorder = Recorder()
+        made.mpc._limit = made.mpc._limit[:5]
+        made.request("reach")
+        for k in (0, 1, 500):
+            made.act(state(made.robot, k), double_integrator(made.robot))
+        seen += [problem.seed for problem in recorder.problems]
+    first = [torch.randn(3, generator=torch.Generator().manual_seed(s)).tolist() for s in seen]
+    assert len({tuple(draw) for draw in first}) == 9
+
+
+def test_a_planner_knows_the_budget_and_the_local_dynamics(controller, recorder):
+    model = double_integrator(controller.robot)
+    controller.mpc.budget = 0.5
+    controller.act(state(controller.robot), model)
+    problem, = recorder.problems
+    assert problem.budget == 0.5 and np.allclose(problem.local.F, model.F)
+
+
+def test_a_failed_plan_without_gains_is_replaced_by_efforts_alone(controller, recorder):
+    """The efforts of the plan before, one step on, wherever the state is."""
+    robot = controller.robot
+    controller.act(state(robot), double_integrator(robot))
+    recorder.status = NOT_FINITE
+    effort = controller.act(state(robot, 1, q=robot.home + 0.2), double_integrator(robot))
+    assert controller.mode == "reach" and controller.mpc.failures == 1 and np.array_equal(effort, [2.0, 3.0])
+
+
+def test_without_a_global_model_it_holds_and_says_why():
+    robot = make()
+    made = assembly.make_controller(settings(controller={"model": "global"}), robot)
+    made.request("reach")
+    made.act(state(robot), double_integrator(robot))
+    assert made.mode == "hold" and "there is no global model yet: call controller/excite and" in made.reason
+
+
+def test_the_global_model_is_what_it_plans_with():
+    """Local dynamics under which efforts do nothing do not matter then; late commands are told to the model."""
+    robot = make()
+    linear = double_integrator(robot)
+    dead = replace(linear, F=np.eye(*linear.F.shape))
+    tensors = LinearGaussianDynamics(*(torch.as_tensor(a) for a in (linear.F, linear.f, linear.Sigma)))
+    made = assembly.make_controller(settings(controller={"model": "global"}), robot)
+    alone = assembly.make_controller(settings(), robot)
+    for c in (made, alone):
+        c.set_target(state(robot).belief.mean[robot.slice("site/tool/position")] + [0.0, 0.0, 0.1])
+        c.request("reach")
+    for k in range(3):
+        by_global = made.act(state(robot, k), dead, 1.0, tensors)
+        by_local = alone.act(state(robot, k), linear)
+        assert np.allclose(by_global, by_local, atol=1e-6) and (k == 0 or np.abs(by_global).max() > 1e-3)
+
+
+@pytest.mark.parametrize("model, prior, caution, said", [
+    ("global", "none", 0.0, "controller.model: expected local, since the prior none is no global model"),
+    ("global", "gaussian", 1.0, "learner.caution: expected 0 with ilqr on the global model"),
+    ("global", "gaussian", 0.0, ""), ("local", "none", 1.0, "")])
+def test_what_the_model_makes_meaningless_is_refused(model, prior, caution, said):
+    s = settings(prior=prior, controller={"model": model}, learner={"prior": prior, "caution": caution})
+    if said:
+        with pytest.raises(ConfigError, match=said):
+            assembly.make_controller(s, make())
+    else:
+        assert assembly.make_controller(s, make()).mode == "idle"
 
 
 class Slow:

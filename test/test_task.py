@@ -8,7 +8,9 @@ from arms import make, settings
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.task.path import FADE, MinimumJerk, Path, plan_path
+from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.task.terms import Task, Window
+from mbrl_ros.types import QuadraticCost
 
 CPU = torch.device("cpu")
 
@@ -33,6 +35,28 @@ def test_quadratic_expansion_is_exact_for_quadratic_norms():
     xu = torch.cat([x, torch.cat([u, torch.zeros(1, robot.m, dtype=torch.float64)])], -1)
     by_hand = (0.5 * torch.einsum("ti,tij,tj->t", xu, q.C, xu) + (q.c * xu).sum(-1) + q.const).sum()
     assert float(cost.evaluate(x, u)) == pytest.approx(float(by_hand), rel=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["quadratic", "smooth_abs", "dead_zone"])
+@pytest.mark.parametrize("batch", [(), (6,), (2, 3)])
+def test_a_cost_alone_is_that_of_its_expansion_in_torch_and_in_numpy(norm, batch):
+    """For one trajectory and for batches; the constant of the expansion about a trajectory is there to tell."""
+    robot, steps = make(), 4
+    task = Task({"terms": ["tool", "effort", "limits"], "tool": {"norm": norm, "width": 0.1, "weight": 3.0},
+                 "effort": {"residual": "effort"}, "limits": {"residual": "joint_range", "norm": norm, "width": 0.2}},
+                robot)
+    rng = np.random.default_rng(5)
+    x, u = rng.standard_normal((*batch, steps + 1, robot.n)), rng.standard_normal((*batch, steps, robot.m))
+    torch_cost, numpy_cost = (task.cost(window(robot, steps), device) for device in (torch.device("cpu"), None))
+    value = torch_cost.evaluate(torch.as_tensor(x), torch.as_tensor(u))
+    in_numpy = numpy_cost.evaluate(x, u)
+    assert value.shape == np.shape(in_numpy) == batch and not isinstance(in_numpy, torch.Tensor)
+    quadratic = torch_cost.quadratize(torch.as_tensor(x), torch.as_tensor(u))
+    expanded = Quadratic(quadratic)
+    assert np.allclose(value, in_numpy, rtol=1e-12)
+    assert np.allclose(value, expanded.evaluate(torch.as_tensor(x), torch.as_tensor(u)), rtol=1e-10)
+    as_numpy = Quadratic(QuadraticCost(*(a.numpy() for a in vars(quadratic).values())))
+    assert np.allclose(value, as_numpy.evaluate(x, u), rtol=1e-10)
 
 
 def test_smooth_abs_gradient_is_the_finite_difference_and_curvature_is_positive():

@@ -17,7 +17,7 @@ from mbrl_ros.models.features import Data
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.controller import EXCITE, EXPLORED, FAULT, HOLD, REACH
 from mbrl_ros.ring.loop import Ring
-from mbrl_ros.simulation.oracle import Oracle
+from mbrl_ros.simulation.oracle import Oracle, yardstick
 from mbrl_ros.simulation.world import World, before_wall
 from mbrl_ros.types import Array
 
@@ -41,6 +41,7 @@ class Run:
 
     def __init__(self, settings: Settings, config: measures.Config, seed: int, oracle: bool = False,
                  start: World | None = None, change: World | None = None):
+        settings = yardstick(settings) if oracle else settings
         self.settings, self.config, self.seed = settings, config, seed
         parts = assembly.make_parts(merge(settings, _learning(config.data_seconds)), seed)
         self.robot, self.plant, self.controller = parts.robot, parts.plant, parts.controller

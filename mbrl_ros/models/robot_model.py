@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mbrl_ros.config import ConfigError
 from mbrl_ros.models.features import FeatureModel, Features
 from mbrl_ros.models.kinematics import Kinematics
 from mbrl_ros.robot import Robot
@@ -16,10 +17,13 @@ from mbrl_ros.types import Array, Gaussian
 class RobotModel:
     """x' = lift(z'), z = x[robot.joint_rows]: what Robot.lift is to local dynamics. A DynamicsModel.
 
-    Where commands come `late`, what acts is (1 - late) u + late (the command before), as in ring/latency.py.
+    Raises ConfigError for a regression of other sizes than the robot's. Where commands come `late`, what acts is
+    (1 - late) u + late (the command before), as in ring/latency.py.
     """
 
     def __init__(self, robot: Robot, features: Features, regression: Any):
+        if len(regression.w_scale) != features.dw:
+            raise ConfigError(f"model: expected {features.dw} regressors for this robot, got {len(regression.w_scale)}")
         self.robot, self.late = robot, 0.0
         self._joints = FeatureModel(features, regression)
         self._kinematics = Kinematics(robot)

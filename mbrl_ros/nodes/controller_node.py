@@ -6,6 +6,7 @@ there.
 """
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from functools import partial
@@ -23,6 +24,9 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
+from mbrl_ros.models.dynamics import DynamicsModel
+from mbrl_ros.models.prior import load
+from mbrl_ros.models.robot_model import RobotModel
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode
@@ -31,6 +35,8 @@ from mbrl_ros.nodes.task_parameters import TaskParameters
 from mbrl_ros.nodes.warm_up import warm_up
 from mbrl_ros.ring import controller, excitation
 from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, IDLE, REACH
+from mbrl_ros.ring.learner import features_of
+from mbrl_ros.ring.mpc import GLOBAL, NO_MODEL
 
 SERVICES = {"excite": EXCITE, "reach": REACH, "hold": HOLD, "stop": IDLE}
 RECENT = 3000  # ticks that the statistics cover
@@ -100,6 +106,8 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         if not self._lockstep:
             self.controller.mpc.budget = config.budget or self.robot.period
         self._has_model = config.explore or not self._own.require_model
+        self._model: DynamicsModel | None = None  # the global one, for controller.model: global
+        self._version = 0  # of the newest checkpoint
         self._newest, self._seen = -1, time.monotonic()  # stamp [ns] of the newest state; when it came
         self._last: Float64MultiArray | None = None
         self._said = ("", "")  # mode and reason last published
@@ -142,7 +150,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._stages.received(time.time_ns() - model.state.time)
         self._stages.done("convert")
         try:
-            effort = self.controller.act(model.state, model.dynamics, model.prediction_error)
+            effort = self.controller.act(model.state, model.dynamics, model.prediction_error, self._model)
         except Exception as error:  # whatever it is, the robot must not keep the last effort
             self._fault(f"{type(error).__name__}: {error}")
             return
@@ -192,8 +200,24 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         except (MessageError, ConfigError) as error:
             self.get_logger().warning(f"target ignored: {error}", throttle_duration_sec=topics.THROTTLE)
 
-    def _checkpoint(self, _message: ModelCheckpoint) -> None:
-        self._has_model = self.controller.has_model = True
+    def _checkpoint(self, message: ModelCheckpoint) -> None:
+        self._version = message.version
+        if self.controller.config.model != GLOBAL:
+            self._has_model = self.controller.has_model = True
+        elif self._lockstep:
+            self._load(message)
+        else:
+            threading.Thread(target=self._load, args=(message,), daemon=True).start()
+
+    def _load(self, message: ModelCheckpoint) -> None:
+        """Read a global model. The ring goes on meanwhile with the one before, and takes it up at its next tick."""
+        try:
+            model = RobotModel(self.robot, features_of(self.robot), load(message.path, self.robot))
+        except Exception as error:  # in a thread of its own nobody else would say it
+            self.get_logger().error(f"global model not taken up: {message.path}: {' '.join(str(error).split())}")
+            return
+        if message.version == self._version:
+            self._model, self._has_model, self.controller.has_model = model, True, True
 
     def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if mode in (EXCITE, REACH) and not self._allowed:
@@ -202,6 +226,9 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         if mode == REACH and not self._has_model:
             return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit "
                                                   "first, or start with controller.explore:=true")
+        config = self.controller.config
+        if mode == REACH and config.model == GLOBAL and self._model is None and not config.explore:
+            return topics.answer(response, False, NO_MODEL)
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
         else:

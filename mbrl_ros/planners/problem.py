@@ -37,7 +37,7 @@ class Problem:
     cost: Cost
     lower: Array  # (T, m) [N m or N]
     upper: Array  # (T, m)
-    seed: int = 0  # of everything that is drawn; another one at every step of the ring
+    seed: int = 0  # of everything that is drawn, 32 bits; another one at every step of the ring
     budget: float = math.inf  # [s] of wall clock after which the plan is not played
     local: LinearGaussianDynamics | None = None  # the dynamics about x0, whatever `model` is; None outside the ring
 

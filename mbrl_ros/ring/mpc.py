@@ -159,7 +159,7 @@ class ModelPredictiveController:
         now = window.position if start == state.time else path.at(state.time, self.robot.period, 1)[0]
         self.reference = now[0]
         cost = self.task.cost(window, self.device, self.latency.slowness / self.trust.value**2)
-        seed = (self.config.seed << 32) % 2**63 + state.step
+        seed = (1_000_003 * self.config.seed + state.step) % 2**32  # torch looks at no more bits than these
         if self.device is None:
             return Problem(x, dynamics, cost, lower, upper, seed, self.budget, dynamics)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731

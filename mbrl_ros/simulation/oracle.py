@@ -1,11 +1,24 @@
 """The oracle: the true dynamics of the simulated robot in place of the learner's."""
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from mbrl_ros.config import find, merge, read
 from mbrl_ros.models.physics import PhysicsModel, full_state
 from mbrl_ros.simulation.plant import MujocoPlant
 from mbrl_ros.types import LinearGaussianDynamics, StateEstimate
+
+YARDSTICK = "ilqr"
+
+
+def yardstick(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the controller that is given the true dynamics: whatever planner and model are measured, they are
+    measured by YARDSTICK on local dynamics."""
+    return merge(merge(read(find("planners", YARDSTICK)), settings),
+                 {"controller": {"planner": YARDSTICK, "model": "local"}})
 
 
 class Oracle:

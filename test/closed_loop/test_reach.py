@@ -7,6 +7,7 @@ from arms import settings
 
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation import reach as evaluate
+from mbrl_ros.planners import PLANNERS
 
 pytestmark = pytest.mark.slow
 QUICK = {"ensemble": {"steps": 300, "members": 3}}
@@ -37,6 +38,22 @@ def test_arm_reaches_within_5_mm_from_ten_seconds_of_data(prior):
 def test_a_varied_arm_is_no_harder():
     robot = {"variation": 0.4, "variation_seed": 100}
     assert worst(run("arm", "gaussian", seconds=10.0, robot=robot)) < 20.0
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_every_planner_reaches(planner):
+    """On the small robot; those that draw samples are less precise."""
+    exact = getattr(PLANNERS[planner], "gives_covariance", False)
+    results = run("planar2", "gaussian", targets=2, controller={"planner": planner})
+    assert worst(results) < (5.0 if exact else 40.0)
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_the_global_model_alone_reaches_while_it_is_true(planner):
+    """Nothing adapts: before the payload the tool gets there, after it it hangs lower."""
+    before, after = run("planar2", "ensemble", targets=2, seconds=8.0, ensemble=QUICK["ensemble"],
+                        controller={"planner": planner, "model": "global"})
+    assert before.worst_mm < after.worst_mm < 40.0
 
 
 def test_pendulum_reaches():

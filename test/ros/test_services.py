@@ -1,14 +1,19 @@
 """What an operator asks for, and what happens when the ring falls silent."""
+import threading
+
 import numpy as np
 import pytest
+import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from mbrl_ros.msg import ModelCheckpoint, Plan
-from rig import RING, ControllerNode, EstimatorNode, LearnerNode, PlantNode
+from rig import PATIENT, RING, ControllerNode, EstimatorNode, LearnerNode, PlantNode
 from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.nodes import topics
+from mbrl_ros.models.linear import NoModel
+from mbrl_ros.nodes import controller_node, topics
+from mbrl_ros.ring.learner import features_of
 
 
 def mode_of(made):
@@ -62,6 +67,45 @@ def test_from_excitation_to_a_target_and_to_a_stop(rig):
     newest = next(m.status[0] for m in reversed(diagnostics) if m.status[0].name == "controller")
     assert {"mode", "reason", "ticks", "tick_ms_p50", "tick_ms_p99", "missed_deadlines", "plan_status", "solver"} <= {
         pair.key for pair in newest.values}
+
+
+def test_a_global_model_is_loaded_from_its_file_and_planned_with(rig, capfd):
+    made = rig(*RING, controller__model="global", controller__require_model=False)
+    node = made[ControllerNode]
+    ok, reason = made.call("controller/reach")
+    assert not ok and "there is no global model yet" in reason
+    made.say("model_checkpoint", ModelCheckpoint(path="/nowhere.npz", kind="gaussian", version=7), topics.LATCHED)
+    assert made.spin(lambda: node._version == 7)
+    assert "global model not taken up: /nowhere.npz" in capfd.readouterr().err
+    assert not made.call("controller/reach")[0]
+    excite_and_fit(made)
+    assert made.spin(lambda: node._model is not None) and made.call("controller/reach")[0]
+    made.say("target", topics.pose(np.array([0.5, 0.0, 0.8]), 0, "base"))
+    assert made.spin(lambda: mode_of(made) == "reach" and node.controller.mpc.plan is not None)
+    periods = made[PlantNode].pace.periods
+    assert made.spin(lambda: made[PlantNode].pace.periods > periods + 20) and mode_of(made) == "reach"
+
+
+def test_in_real_time_it_is_loaded_beside_the_ring(rig, tmp_path, monkeypatch):
+    """The ring turns on while a thread reads; an older file that takes longer is not taken up."""
+    made = rig(ControllerNode, controller__model="global", plant__pace="realtime")
+    node, began, go = made[ControllerNode], threading.Event(), threading.Event()
+
+    def slow(path, robot):
+        began.set()
+        if path == "first":
+            go.wait(PATIENT)
+        return NoModel(*(torch.ones(k, dtype=torch.float64) for k in (4, 4, features_of(robot).dw)))
+
+    monkeypatch.setattr(controller_node, "load", slow)
+    node._checkpoint(ModelCheckpoint(path="first", version=1))
+    assert began.wait(PATIENT) and node._model is None
+    node._checkpoint(ModelCheckpoint(path="second", version=2))
+    assert made.spin(lambda: node._model is not None)
+    newest = node._model
+    go.set()
+    made.spin_for(0.2)
+    assert node._model is newest and node._has_model
 
 
 def test_reach_without_a_model_where_that_is_allowed(rig):

@@ -1,7 +1,7 @@
 """A planner and a model as somebody would add them, each a file of its own: test_additions.py puts them in place."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class Shooting:
 
     @torch.no_grad()
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
-        """Where the last improvement was found is remembered: the size of the deviations follows it."""
+        """The size of the deviations is remembered: it grows after an improvement, and shrinks where there was none."""
         c, u = self.config, warm_start(problem, previous)
         size = 1.0 if previous is None or previous.memory is None else previous.memory
         generator = torch.Generator().manual_seed(problem.seed)
@@ -45,7 +45,7 @@ class Shooting:
         deviation = torch.as_tensor(1.0 if self._deviation is None else self._deviation).to(u)
         candidates = torch.cat([u[None], (u + size * deviation * noise).clamp(problem.lower, problem.upper)])
         plan = best_of(problem, candidates)
-        return best_of(problem, candidates, memory=max(0.05, size * (0.7 if torch.equal(plan.efforts, u) else 1.2)))
+        return replace(plan, memory=max(0.05, size * (0.7 if torch.equal(plan.efforts, u) else 1.2)))
 
 
 @dataclass(frozen=True)

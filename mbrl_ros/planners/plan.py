@@ -48,7 +48,7 @@ def as_plan(x: Array, u: Array, cost: float, status: str, iterations: int, K: Ar
     return Plan(policy, x, u, cost, status, iterations, memory)
 
 
-def best_of(problem: Problem, u: Tensor, iterations: int = 1, memory: Any = None) -> Plan:
+def best_of(problem: Problem, u: Tensor) -> Plan:
     """The cheapest of the efforts u (S, T, m), all within the bounds, as a plan without gains.
 
     With the warm start as the first of them it is never worse than that, and it is that where none is finite.
@@ -56,7 +56,7 @@ def best_of(problem: Problem, u: Tensor, iterations: int = 1, memory: Any = None
     x, cost = begin(problem, u)
     best = int(cost.argmin())
     status = CONVERGED if bool(torch.isfinite(cost[best])) else NOT_FINITE
-    return as_plan(x[best], u[best], float(cost[best]), status, iterations, memory=memory)
+    return as_plan(x[best], u[best], float(cost[best]), status, 1)
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ effort; on a failed or late plan it plays the previous plan's next step, with it
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -204,5 +204,5 @@ def _shift(plan: Plan) -> Plan:
     def later(a: Array) -> Array:
         return torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
 
-    policy = LinearGaussianPolicy(*(later(getattr(plan.policy, f.name)) for f in fields(plan.policy)))
+    policy = LinearGaussianPolicy(*(later(steps) for steps in vars(plan.policy).values()))
     return replace(plan, policy=policy, states=later(plan.states), efforts=later(plan.efforts))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.planners.problem import Problem
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]

@@ -8,7 +8,8 @@ from arms import make, settings
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.task.path import FADE, MinimumJerk, Path, plan_path
-from mbrl_ros.task.terms import Task, Window
+from mbrl_ros.task.residuals import Window
+from mbrl_ros.task.task import Task
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from mbrl_ros.types import Array, Plan, QuadraticCost
 
 
 class Cost(Protocol):
-    """The cost of a trajectory; task.py builds it from residuals."""
+    """The cost of a trajectory; a Task builds it from residuals."""
 
     def evaluate(self, x: Tensor, u: Tensor) -> Tensor:
         """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,)."""

@@ -126,7 +126,7 @@ class Task:
 
 def _parts(values: Mapping[str, Any], prefix: str, first: type[Any],
            **kinds: Mapping[str, type[Any]]) -> tuple[Any, ...]:
-    """From one group of settings an instance of `first`, and one of the kind that each of its fields `kinds` chooses."""
+    """From one group of settings an instance of `first`, and one of the kind that each field in `kinds` chooses."""
     own = {f.name for f in fields(first)}
     head = from_mapping(first, {key: value for key, value in values.items() if key in own}, prefix)
     classes = [of[getattr(head, field)] for field, of in kinds.items()]

@@ -184,7 +184,7 @@ def read_all(paths: Iterable[Path]) -> dict[str, Any]:
 
 
 def read_task(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A task file; where it says `base: name`, on top of that task, whose terms are `...` in the list of its own.
+    """A task file; where it says `base: name`, on top of that task, whose terms are `...` in its own list of terms.
 
     Raises ConfigError for bases that go round in a circle, naming them; `above` are the files that led here.
     """
@@ -199,10 +199,11 @@ def read_task(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: task.base: expected the name of a task, got {name!r}")
     beside = path.parent / name
     base = read_task(find("tasks", str(beside) if beside.suffix and beside.is_file() else name), (*above, path))
-    terms = task.get("terms")
-    if isinstance(terms, list) and "..." in terms:
-        where = terms.index("...")
-        task["terms"] = [*terms[:where], *section(base, "task").get("terms", []), *terms[where + 1 :]]
+    below = section(base, "task")
+    old, terms = below.get("terms", []), task.get("terms", ["..."])
+    if isinstance(old, list) and isinstance(terms, list):
+        task["terms"] = [name for each in terms for name in (old if each == "..." else [each])]
+        base["task"] = {key: group for key, group in below.items() if key not in old or key in task["terms"]}
     return merge(base, {**settings, "task": task})
 
 

@@ -57,12 +57,12 @@ class Task:
         names = settings.get("terms", [])
         if not isinstance(names, (list, tuple)) or not names:
             raise ConfigError("task.terms: expected a list of the names of cost terms")
-        unknown = sorted(set(settings) - {"terms", "path", "target", *names})
-        if unknown:
-            raise ConfigError(f"task.{unknown[0]}: unknown setting; task has terms, path, target, {', '.join(names)}")
         missing = [name for name in names if name not in settings]
         if missing:
             raise ConfigError(f"task.{missing[0]}: expected the settings of this term, which task.terms names")
+        unknown = sorted(set(settings) - {"terms", "path", "target", *names})
+        if unknown:
+            raise ConfigError(f"task.{unknown[0]}: unknown setting; task has terms, path, target, {', '.join(names)}")
         self.groups: dict[str, tuple[Any, ...]] = {  # of one or more dataclasses each, by name
             name: _parts(section(settings, name, "task."), f"task.{name}", Term, residual=RESIDUALS, norm=NORMS)
             for name in names}

@@ -29,7 +29,7 @@ from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.ring.learner import CONDITION_JITTER, posterior
-from mbrl_ros.task.terms import ResidualCost
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.types import Array, LinearGaussianDynamics, Moments, NormalInverseWishart, Observation
 
 Row = dict[str, Any]

@@ -11,7 +11,7 @@ from mbrl_ros.planners.problem import Planner
 from mbrl_ros.ring import controller, estimator, excitation, learner, mpc
 from mbrl_ros.ring.loop import Ring
 from mbrl_ros.simulation import plant
-from mbrl_ros.task.terms import Task
+from mbrl_ros.task.task import Task
 
 Settings = Mapping[str, Any]
 

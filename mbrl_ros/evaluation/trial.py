@@ -60,7 +60,7 @@ class Run:
     @property
     def tracking(self) -> bool:
         """Whether the path has no end."""
-        return self.controller.mpc.task.path.kind == "figure_eight"
+        return self.controller.mpc.task.path.cycle is not None
 
     def results(self) -> list[TargetResult]:
         """One for each target or cycle; after a divergence the remaining ones have failed."""
@@ -139,7 +139,7 @@ class Run:
         """One target, or one cycle about it."""
         self.controller.set_target(target)
         self.controller.request(REACH)
-        seconds = 1 / self.controller.mpc.task.path.frequency if self.tracking else self.config.seconds_per_target
+        seconds = self.controller.mpc.task.path.cycle or self.config.seconds_per_target
         tool, reference, efforts = [], [], []
         for _ in range(round(seconds / self.robot.period)):
             if len(self.error) == self.changed:

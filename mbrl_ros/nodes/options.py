@@ -74,7 +74,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if len(self.target) not in (0, 3):
-            raise ConfigError(f"task.target: expected 3 coordinates [m], got {len(self.target)}")
+            raise ConfigError(f"target: expected 3 coordinates [m], got {len(self.target)}")
 
 
 @dataclass(frozen=True)

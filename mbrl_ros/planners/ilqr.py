@@ -8,6 +8,7 @@ zero where k is clamped (Tassa, Mansard & Todorov 2014); mu follows Tassa, Erez 
 """
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from typing import Any, NamedTuple
@@ -34,8 +35,8 @@ from mbrl_ros.planners.lqr import (
 from mbrl_ros.planners.plan import as_plan, begin, rounding, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import (
     CONVERGED,
     ITERATION_LIMIT,
@@ -204,6 +205,7 @@ class Ilqr:
         self.takes_numpy = self.config.solver == "auto"
         self._kernel: Any = kernel.solve
         self._compiled = CompiledLq()
+        self._said = ""
 
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
         """See Planner. The policy is u_t + K_t (x - x_t) with k = 0 and Sigma = Q_uu^-1."""
@@ -243,10 +245,18 @@ class Ilqr:
     def _plan_numpy(self, problem: Problem, previous: Plan | None) -> Plan:
         """`plan` without torch, which would cost as much as planning; with it, where the kernel does not apply."""
         if not (self.takes_numpy and _has_sizes(problem)):
+            self._say(getattr(problem.cost, "beyond", ""))
             return _numpy(self.plan(_torch(problem), _torch(previous)))
         u = np.zeros(problem.lower.shape) if previous is None else previous.efforts
         u = np.where(np.isfinite(u), u, 0.0)
         return self._plan_compiled(problem, np.minimum(np.maximum(u, problem.lower), problem.upper))
+
+    def _say(self, beyond: str) -> None:
+        """Once: for which terms of the cost the kernel does not apply."""
+        if beyond and beyond != self._said:
+            warnings.warn(f"ilqr: {beyond}: not affine, or of a norm that is not compiled; planning in torch, which "
+                          "takes longer", stacklevel=4)
+            self._said = beyond
 
     def _plan_compiled(self, problem: Problem, u: Array) -> Plan:
         """What `solve` finds, by kernel.py, from u (T, m); all in numpy."""

@@ -19,7 +19,7 @@ from mbrl_ros.types import Array, LinearGaussianDynamics, Plan, QuadraticCost
 
 
 class Cost(Protocol):
-    """The cost of a trajectory; task.py builds it from residuals."""
+    """The cost of a trajectory; a Task builds it from residuals."""
 
     def evaluate(self, x: Array, u: Array) -> Array:
         """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,); of arrays of the kind the cost is made of."""

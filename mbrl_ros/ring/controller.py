@@ -18,7 +18,7 @@ from mbrl_ros.ring import excitation as excitations
 from mbrl_ros.ring import mpc
 from mbrl_ros.ring.hold import BasePolicy
 from mbrl_ros.robot import Robot
-from mbrl_ros.task.terms import Task
+from mbrl_ros.task.task import Task
 from mbrl_ros.types import (
     Array,
     LinearGaussianDynamics,

@@ -21,7 +21,7 @@ from mbrl_ros.ring.latency import Latency
 from mbrl_ros.ring.trust import Trust
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion
-from mbrl_ros.task.terms import Task
+from mbrl_ros.task.task import Task
 from mbrl_ros.types import (
     CONVERGED,
     FAILED,

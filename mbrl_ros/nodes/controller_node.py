@@ -23,16 +23,17 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
-from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
+from mbrl_ros.msg import LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.nodes.task_parameters import TaskParameters
 from mbrl_ros.nodes.warm_up import warm_up
 from mbrl_ros.ring import controller, excitation
-from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, IDLE, REACH
+from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, HOME, IDLE, POLICY, REACH
+from mbrl_ros.ring.policy import NO_POLICY, LinearPolicy
 
-SERVICES = {"excite": EXCITE, "reach": REACH, "hold": HOLD, "stop": IDLE}
+SERVICES = {"excite": EXCITE, "reach": REACH, "policy": POLICY, "home": HOME, "hold": HOLD, "stop": IDLE}
 RECENT = 3000  # ticks that the statistics cover
 
 
@@ -112,6 +113,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._stages = topics.timed(self)
         self.create_subscription(PoseStamped, "target", self._target, topics.RING)
         self.create_subscription(ModelCheckpoint, "model_checkpoint", self._checkpoint, topics.LATCHED)
+        self.create_subscription(LinearGaussianPolicy, "policy", self._policy, topics.LATCHED)
         self.create_subscription(LocalDynamics, "local_dynamics", self._modelled, topics.RING)
         for name, mode in SERVICES.items():
             self.create_service(Trigger, f"controller/{name}", partial(self._request, mode))
@@ -195,13 +197,23 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
     def _checkpoint(self, _message: ModelCheckpoint) -> None:
         self._has_model = self.controller.has_model = True
 
+    def _policy(self, message: LinearGaussianPolicy) -> None:
+        """It is played when the mode is entered the next time."""
+        try:
+            report = messages.from_linear_gaussian_policy(message, self.robot)
+            self.controller.set_policy(LinearPolicy(report.timed, self.robot))
+        except (MessageError, ConfigError) as error:
+            self.get_logger().warning(f"policy ignored: {error}", throttle_duration_sec=topics.THROTTLE)
+
     def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if mode in (EXCITE, REACH) and not self._allowed:
+        if mode in (EXCITE, REACH, POLICY, HOME) and not self._allowed:
             return topics.answer(response, False, "the controller is not active: activate it first "
                                                   "(controller/change_state)")
         if mode == REACH and not self._has_model:
             return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit "
                                                   "first, or start with controller.explore:=true")
+        if mode == POLICY and self.controller.player.policy is None:
+            return topics.answer(response, False, NO_POLICY)
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
         else:

@@ -8,9 +8,9 @@ from mbrl_ros.nodes.estimator_node import EstimatorNode
 from mbrl_ros.nodes.settings import ROS
 
 LIVE = {"plant.payload", "plant.hold_after", "learner.adapt", "learner.fit_seconds", "controller.exploration",
-        "excitation.duration", "excitation.amplitude", "excitation.effort_noise", "excitation.white_noise",
-        "excitation.range", "excitation.speed", "excitation.effort", "excitation.dither",
-        "task.target", "task.path.speed", "task.tool.weight"}
+        "controller.policy_noise", "controller.policy_reach", "excitation.duration", "excitation.amplitude",
+        "excitation.effort_noise", "excitation.white_noise", "excitation.range", "excitation.speed",
+        "excitation.effort", "excitation.dither", "task.target", "task.path.speed", "task.tool.weight"}
 
 
 @pytest.fixture(scope="module")

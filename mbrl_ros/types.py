@@ -102,6 +102,17 @@ class LinearGaussianPolicy:
 
 
 @dataclass(frozen=True)
+class TimedPolicy:
+    """A policy with what says where it may be played, as it travels by file and by message."""
+
+    policy: LinearGaussianPolicy
+    period: float  # [s] from a step to the next
+    state_names: tuple[str, ...]
+    joint_names: tuple[str, ...]
+    spread: Array | None  # (T, n) deviations from x_hat that it was made for; None: not said
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a planner returns: `states` is the rollout of `efforts`, `cost` the cost of that rollout. A planner without
     feedback leaves K and Sigma of the policy zero."""

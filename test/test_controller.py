@@ -314,7 +314,7 @@ def test_bad_targets_are_refused(controller, target):
 
 
 def test_unknown_mode_lists_the_modes(controller):
-    with pytest.raises(ConfigError, match="choose one of idle, hold, excite, reach, fault"):
+    with pytest.raises(ConfigError, match="choose one of idle, hold, home, excite, reach, policy, fault"):
         controller.request("dance")
 
 

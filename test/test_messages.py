@@ -11,7 +11,16 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.fields import ABSURD
-from mbrl_ros.messages.ring import Checkpoint, Command, LocalModel, MessageError, Names, PlanReport, Target
+from mbrl_ros.messages.ring import (
+    Checkpoint,
+    Command,
+    LocalModel,
+    MessageError,
+    Names,
+    PlanReport,
+    PolicyReport,
+    Target,
+)
 from mbrl_ros.types import (
     STATUSES,
     Gaussian,
@@ -20,6 +29,7 @@ from mbrl_ros.types import (
     Observation,
     Plan,
     StateEstimate,
+    TimedPolicy,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +134,12 @@ def plan(status="iteration_limit", gains=True, tensor=np.asarray):
     return PlanReport(5, 1, 2, Plan(policy, tensor(states), tensor(efforts), 12.5, status, 3), 0.007)
 
 
+def policy(spread=True):
+    arrays = (numbers(*shape, seed=9 + i) for i, shape in enumerate(((T, N), (T, M), (T, M, N), (T, M), (T, M, M))))
+    return PolicyReport(77, 3, TimedPolicy(LinearGaussianPolicy(*arrays), 0.02, NAMES.state_names, JOINTS,
+                                           numbers(T, N, seed=15) if spread else None))
+
+
 CHECKPOINT = Checkpoint(99, "ensemble", "/models/7.pt", 7, 2**63 + 5, -3.5)
 JOINT_STATE = message_class("sensor_msgs/msg/JointState")
 COMMAND = message_class("std_msgs/msg/Float64MultiArray")
@@ -138,6 +154,9 @@ THERE_AND_BACK = {
     "LocalDynamics": (local_model(), lambda v: messages.to_local_dynamics(mine("LocalDynamics"), v, NAMES),
                       lambda m: messages.from_local_dynamics(m, NAMES)),
     "Plan": (plan(), lambda v: messages.to_plan(mine("Plan"), v), lambda m: messages.from_plan(m, NAMES)),
+    "LinearGaussianPolicy": (
+        policy(), lambda v: messages.to_linear_gaussian_policy(mine("LinearGaussianPolicy"), v),
+        lambda m: messages.from_linear_gaussian_policy(m, NAMES)),
     "ModelCheckpoint": (CHECKPOINT, lambda v: messages.to_model_checkpoint(mine("ModelCheckpoint"), v),
                         messages.from_model_checkpoint),
     "Float64MultiArray": (Command(numbers(M), 123), lambda v: messages.to_effort_command(COMMAND, v, DIMENSION),
@@ -211,6 +230,11 @@ def test_a_plan_without_gains_travels_without_gains():
     message = messages.to_plan(mine("Plan"), plan(gains=False))
     assert len(message.gains) == 0
     assert same(messages.from_plan(message, NAMES), plan(gains=False))
+
+
+def test_a_policy_that_says_nothing_of_its_spread():
+    message = travelled(messages.to_linear_gaussian_policy(mine("LinearGaussianPolicy"), policy(spread=False)))
+    assert len(message.spread) == 0 and same(messages.from_linear_gaussian_policy(message, NAMES), policy(spread=False))
 
 
 def test_only_a_plan_that_says_so_is_not_finite():
@@ -308,6 +332,8 @@ FLOATS = [
     ("LocalDynamics", "covariance"), ("LocalDynamics", "leverage"), ("LocalDynamics", "period"),
     ("LocalDynamics", "sample_weight"), ("LocalDynamics", "prediction_error"), ("Plan", "states"),
     ("Plan", "efforts"), ("Plan", "gains"), ("Plan", "cost"), ("Plan", "solve_time"),
+    *(("LinearGaussianPolicy", field) for field in (
+        "period", "state_reference", "effort_reference", "gains", "offsets", "covariances", "spread")),
     ("ModelCheckpoint", "validation_loss"), ("Float64MultiArray", "data"),
     ("PoseStamped", "pose.position.x"), ("PoseStamped", "pose.position.y"), ("PoseStamped", "pose.position.z"),
 ]
@@ -331,7 +357,8 @@ def test_nothing_received_is_not_finite(name, field, value):
 
 UNBOUNDED = {"LocalDynamics.leverage", "LocalDynamics.period", "LocalDynamics.sample_weight",
              "LocalDynamics.prediction_error", "Plan.states", "Plan.efforts", "Plan.gains", "Plan.cost",
-             "Plan.solve_time", "ModelCheckpoint.validation_loss"}  # nothing is learned from them
+             "Plan.solve_time", "LinearGaussianPolicy.period",
+             "ModelCheckpoint.validation_loss"}  # nothing is learned from them
 
 
 @pytest.mark.parametrize(("name", "field"), [f for f in FLOATS if ".".join(f) not in UNBOUNDED])
@@ -346,7 +373,8 @@ def test_nothing_received_is_absurd(name, field):
     back(message)
 
 
-@pytest.mark.parametrize("name", ["JointState", "StateEstimate", "LocalDynamics", "Float64MultiArray", "PoseStamped"])
+@pytest.mark.parametrize("name", ["JointState", "StateEstimate", "LocalDynamics", "LinearGaussianPolicy",
+                                  "Float64MultiArray", "PoseStamped"])
 def test_nothing_sent_is_absurd(name):
     value, to, _ = THERE_AND_BACK[name]
     for copy in poisoned(value, 1e300, (np.ndarray,)):
@@ -383,8 +411,9 @@ def poisoned(value, poison=np.nan, kinds=(np.ndarray, float)):
     elif hasattr(value, "__dataclass_fields__"):
         parts = {f: getattr(value, f) for f in value.__dataclass_fields__}
         for f in parts:
-            if isinstance(value, LinearGaussianPolicy) and f != "K":
-                continue  # does not travel
+            if isinstance(value, Plan) and f == "policy":  # of which only K travels
+                yield from (replace(value, policy=replace(parts[f], K=K)) for K in poisoned(parts[f].K, poison, kinds))
+                continue
             yield from (type(value)(**{**parts, f: bad}) for bad in poisoned(parts[f], poison, kinds))
 
 
@@ -407,6 +436,11 @@ def test_nothing_sent_is_not_finite(name):
     ("LocalDynamics", "period", -0.02, "above 0"),
     ("Plan", "status", 6, "Plan.status"),
     ("Plan", "horizon", 3, "Plan.states: expected 4 x 5 values, got 25"),
+    ("LinearGaussianPolicy", "joint_names", ["base", "elbow", "finger"], "joint_names: not this robot's names"),
+    ("LinearGaussianPolicy", "state_names", ["y"] * N, "state_names: not this robot's names"),
+    ("LinearGaussianPolicy", "horizon", 0, "horizon: expected a finite number above 0, got 0"),
+    ("LinearGaussianPolicy", "horizon", 3, "state_reference: expected 3 x 5 values, got 20"),
+    ("LinearGaussianPolicy", "period", 0.0, "period: expected a finite number above 0"),
     ("ModelCheckpoint", "kind", "", "kind"),
     ("ModelCheckpoint", "path", "", "path"),
     ("StateEstimate", "header.stamp.sec", -1, "stamp"),
@@ -466,6 +500,8 @@ def test_generated_classes():
         to, back = getattr(messages, f"to_{snake(name)}"), THERE_AND_BACK[name][2]
         assert same(back(to(getattr(msg, name), THERE_AND_BACK[name][0], NAMES)), THERE_AND_BACK[name][0])
     assert same(messages.from_plan(messages.to_plan(msg.Plan, plan()), NAMES), plan())
+    sent = messages.to_linear_gaussian_policy(msg.LinearGaussianPolicy, policy())
+    assert same(messages.from_linear_gaussian_policy(sent, NAMES), policy())
     assert messages.from_model_checkpoint(messages.to_model_checkpoint(msg.ModelCheckpoint, CHECKPOINT)) == CHECKPOINT
     sent = messages.to_joint_state(standard.JointState, observation(), JOINTS)
     assert same(messages.from_joint_state(sent, JOINTS), observation())

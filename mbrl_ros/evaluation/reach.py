@@ -25,7 +25,7 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import TargetResult
-from mbrl_ros.evaluation.trial import Run
+from mbrl_ros.evaluation.procedure import Run
 
 Settings = Mapping[str, Any]
 SHOWN = ("seed", "success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio",

@@ -25,8 +25,8 @@ import yaml
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section, share
 from mbrl_ros.evaluation import measures, tables
+from mbrl_ros.evaluation.procedure import Run
 from mbrl_ros.evaluation.reach import finite, parse_seeds, row, totals
-from mbrl_ros.evaluation.trial import Run
 from mbrl_ros.simulation.world import World, motor_gain
 
 ORACLE, NONE, FROZEN = "oracle", "none", " without learning"

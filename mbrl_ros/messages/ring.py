@@ -27,7 +27,7 @@ from mbrl_ros.messages.fields import (
     write,
     write_stamp,
 )
-from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate
+from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate, TimedPolicy
 from mbrl_ros.types import LinearGaussianPolicy as Policy
 
 STATUSES = ("converged", "iteration_limit", "line_search_failed", "not_finite", "late",
@@ -83,6 +83,14 @@ class Checkpoint(NamedTuple):
     version: int
     transitions: int
     validation_loss: float  # [nats]
+
+
+class PolicyReport(NamedTuple):
+    """A policy to be played."""
+
+    time: int  # [ns], when it was made
+    version: int
+    timed: TimedPolicy
 
 
 class Command(NamedTuple):
@@ -275,6 +283,46 @@ def from_model_checkpoint(message: Message) -> Checkpoint:
     path = fields.text("ModelCheckpoint.path", message.path)
     return Checkpoint(read_stamp(message.header.stamp), kind, path, int(message.version), int(message.transitions),
                       number("ModelCheckpoint.validation_loss", message.validation_loss))
+
+
+# --- LinearGaussianPolicy
+
+
+def _policy_fields(T: int, n: int, m: int) -> tuple[tuple[str, tuple[int, ...], float], ...]:
+    """Name, shape and largest entry of the arrays of a message, in the order of the value's fields."""
+    return (("state_reference", (T, n), ABSURD), ("effort_reference", (T, m), ABSURD), ("gains", (T, m, n), ABSURD),
+            ("offsets", (T, m), ABSURD), ("covariances", (T, m, m), VARIANCE))
+
+
+def to_linear_gaussian_policy(cls: MessageClass, report: PolicyReport) -> Message:
+    message, timed = cls(), report.timed
+    p, n, m = timed.policy, len(timed.state_names), len(timed.joint_names)
+    T = len(p.u_hat)
+    write_stamp(message.header.stamp, report.time)
+    message.version = count("LinearGaussianPolicy.version", report.version)
+    message.period = fields.positive("LinearGaussianPolicy.period", timed.period)
+    message.state_names, message.joint_names = list(timed.state_names), list(timed.joint_names)
+    message.horizon = int(fields.positive("LinearGaussianPolicy.horizon", T))
+    for (field, shape, largest), values in zip(_policy_fields(T, n, m), vars(p).values(), strict=True):
+        write(message, field, values, shape, largest=largest)
+    if timed.spread is not None:
+        write(message, "spread", timed.spread, (T, n))
+    return message
+
+
+def from_linear_gaussian_policy(message: Message, layout: Layout | None = None) -> PolicyReport:
+    """With a layout, its names must be the message's. Whether the period is that of the robot is not looked at."""
+    names = names_of(message)
+    if layout is not None:
+        fields.same("LinearGaussianPolicy.state_names", names.state_names, layout.state_names)
+        fields.same("LinearGaussianPolicy.joint_names", names.joints, layout.joints)
+    n, m = len(names.state_names), len(names.joints)
+    T = int(fields.positive("LinearGaussianPolicy.horizon", message.horizon))
+    policy = Policy(*(read(message, field, shape, largest=most) for field, shape, most in _policy_fields(T, n, m)))
+    spread = read(message, "spread", (T, n)) if len(message.spread) else None
+    period = fields.positive("LinearGaussianPolicy.period", message.period)
+    return PolicyReport(read_stamp(message.header.stamp), int(message.version),
+                        TimedPolicy(policy, period, names.state_names, names.joints, spread))
 
 
 # --- std_msgs/Float64MultiArray <-> Command

@@ -27,18 +27,19 @@ from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
 from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.models.prior import load
 from mbrl_ros.models.robot_model import RobotModel
-from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
+from mbrl_ros.msg import LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.nodes.task_parameters import TaskParameters
 from mbrl_ros.nodes.warm_up import warm_up
 from mbrl_ros.ring import controller, excitation
-from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, IDLE, REACH
+from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, HOME, IDLE, POLICY, REACH
 from mbrl_ros.ring.learner import features_of
 from mbrl_ros.ring.mpc import GLOBAL, NO_MODEL
+from mbrl_ros.ring.policy import NO_POLICY, LinearPolicy
 
-SERVICES = {"excite": EXCITE, "reach": REACH, "hold": HOLD, "stop": IDLE}
+SERVICES = {"excite": EXCITE, "reach": REACH, "policy": POLICY, "home": HOME, "hold": HOLD, "stop": IDLE}
 RECENT = 3000  # ticks that the statistics cover
 
 
@@ -120,6 +121,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._stages = topics.timed(self)
         self.create_subscription(PoseStamped, "target", self._target, topics.RING)
         self.create_subscription(ModelCheckpoint, "model_checkpoint", self._checkpoint, topics.LATCHED)
+        self.create_subscription(LinearGaussianPolicy, "policy", self._policy, topics.LATCHED)
         self.create_subscription(LocalDynamics, "local_dynamics", self._modelled, topics.RING)
         for name, mode in SERVICES.items():
             self.create_service(Trigger, f"controller/{name}", partial(self._request, mode))
@@ -219,8 +221,16 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         if message.version == self._version:
             self._model, self._has_model, self.controller.has_model = model, True, True
 
+    def _policy(self, message: LinearGaussianPolicy) -> None:
+        """It is played when the mode is entered the next time."""
+        try:
+            report = messages.from_linear_gaussian_policy(message, self.robot)
+            self.controller.set_policy(LinearPolicy(report.timed, self.robot))
+        except (MessageError, ConfigError) as error:
+            self.get_logger().warning(f"policy ignored: {error}", throttle_duration_sec=topics.THROTTLE)
+
     def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if mode in (EXCITE, REACH) and not self._allowed:
+        if mode in (EXCITE, REACH, POLICY, HOME) and not self._allowed:
             return topics.answer(response, False, "the controller is not active: activate it first "
                                                   "(controller/change_state)")
         if mode == REACH and not self._has_model:
@@ -229,6 +239,8 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         config = self.controller.config
         if mode == REACH and config.model == GLOBAL and self._model is None and not config.explore:
             return topics.answer(response, False, NO_MODEL)
+        if mode == POLICY and self.controller.player.policy is None:
+            return topics.answer(response, False, NO_POLICY)
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
         else:

@@ -13,7 +13,7 @@ from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.recordings.mcap_file import RecordingError
-from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan, StateEstimate
+from mbrl_ros.msg import LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan, StateEstimate
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PartNode
 from mbrl_ros.nodes.spin import run
@@ -22,7 +22,7 @@ from mbrl_ros.recordings.recording import Recorder
 RING = {"joint_states": JointState, "state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
         topics.ASKED: Float64MultiArray, topics.COMMANDS: Float64MultiArray, "target": PoseStamped, "reference": PoseStamped,
         "plant/tool_pose": PoseStamped, topics.DIAGNOSTICS: DiagnosticArray}
-LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint}
+LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint, "policy": LinearGaussianPolicy}
 
 
 class LoggerNode(PartNode):

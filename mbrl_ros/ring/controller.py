@@ -1,8 +1,9 @@
 """From states to efforts: modes and safety limits.
 
 `Controller.act` is called once per period with the newest state and local model. It is in one mode at a time: `idle`
-(zero effort), `hold` and `excite` (base policy), `reach` (model-predictive control, mpc.py), or `fault` (zero effort
-until asked for another mode), and whatever the mode asks for passes the limits on effort and its rate. The less the
+(zero effort), `hold`, `home` and `excite` (base policy), `reach` (model-predictive control, mpc.py), `policy` (one that
+was made elsewhere, policy.py), or `fault` (zero effort until asked for another mode), and whatever the mode asks for
+passes the limits on effort and its rate. The less the
 model can be trusted (trust.py), the more a change of effort costs; without any trust it holds.
 """
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mbrl_ros.config import ConfigError, param
 from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.planners.problem import Planner
 from mbrl_ros.ring import excitation as excitations
-from mbrl_ros.ring import mpc
+from mbrl_ros.ring import mpc, policy
 from mbrl_ros.ring.hold import BasePolicy
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.task import Task
@@ -27,12 +28,13 @@ from mbrl_ros.types import (
 
 EXPLORED = 3.0  # [s] for which the excitation under way to the first targets is designed
 
-MODES = IDLE, HOLD, EXCITE, REACH, FAULT = ("idle", "hold", "excite", "reach", "fault")
+MODES = IDLE, HOLD, HOME, EXCITE, REACH, POLICY, FAULT = (
+    "idle", "hold", "home", "excite", "reach", "policy", "fault")
 
 
 @dataclass(frozen=True)
-class Config(mpc.Config):
-    """Parameters `controller.*`: those of the model-predictive part, and what is decided about it."""
+class Config(mpc.Config, policy.Config):
+    """Parameters `controller.*`: those of the model-predictive part and of policies, and what is decided about them."""
 
     explore: bool = param(False, "Without a model, reach by moving the posture of the hold under excitation, so that a "
                           "model can be fitted meanwhile; off: plan with what the learner has")
@@ -46,6 +48,9 @@ class Controller:
         self.robot, self.config, self.excitation = robot, config, excitation
         self.base = BasePolicy(robot, excitation)
         self.mpc = mpc.ModelPredictiveController(robot, task, planner, config)
+        self.player = policy.PolicyPlayer(robot, config.seed)
+        if config.policy:
+            self.set_policy(policy.load(config.policy, robot))
         self.mode, self.reason = IDLE, "not started"
         self.has_model = not config.explore  # whoever fits one sets it
         self._requested: str | None = None
@@ -53,15 +58,21 @@ class Controller:
         self._last_effort = np.zeros(robot.m)
 
     def request(self, mode: str) -> None:
-        """Change to a mode at the next `act`. Raises ConfigError that names the modes."""
+        """Change to a mode at the next `act`. Raises ConfigError for one that is not there, or has nothing to play."""
         if mode not in MODES:
             raise ConfigError(f"mode: unknown {mode!r}; choose one of {', '.join(MODES)}")
+        if mode == POLICY and self.player.policy is None:
+            raise ConfigError(policy.NO_POLICY)
         self._requested = mode
 
     def stop(self, mode: str, reason: str) -> None:
         """Enter `idle` or `fault` now, without a state; the effort is zero from here on."""
         self.mode, self.reason, self._requested = mode, reason, None
         self._last_effort = np.zeros(self.robot.m)  # where the limit on its rate of change begins
+
+    def set_policy(self, of: policy.Policy) -> None:
+        """What the mode `policy` plays when it is entered the next time."""
+        self.player.policy = of
 
     def set_target(self, target: Array) -> None:
         """Move the tool to `target` (3,) [m, base frame] along a smooth path that begins at the next `act`."""
@@ -103,7 +114,14 @@ class Controller:
     def _effort(self, state: StateEstimate, dynamics: LinearGaussianDynamics, model: DynamicsModel | None) -> Array:
         if self.mode in (IDLE, FAULT):
             return np.zeros(self.robot.m)
-        if self.mode in (HOLD, EXCITE):
+        if self.mode == POLICY:
+            effort, over = self.player.act(state, self.config)
+            if effort is not None:
+                return effort
+            self._enter(HOLD, over, state)
+        if self.mode == HOME:
+            self.base.approach(self.robot.home)
+        if self.mode in (HOLD, HOME, EXCITE):
             return self.base.act(state, self.mode == EXCITE)
         if not self.has_model:
             self.base.follow(*self.mpc.path_point(state))
@@ -126,12 +144,14 @@ class Controller:
         if mode == EXCITE:
             self.base.start(self.robot.home, self.mpc.effort_mean)
             self._excite_until = state.time + round(self.excitation.duration * 1e9)
-        elif mode == HOLD and self.mode != HOLD:
+        elif mode in (HOLD, HOME) and self.mode != mode:
             self.base.start(q, self.mpc.effort_mean)
         elif mode == REACH and self.mode != REACH:
             self.mpc.start(state)
             if not self.has_model:
                 self.base.start(q, self.mpc.effort_mean, EXPLORED)
+        elif mode == POLICY:
+            self.player.start(state)
         self.mode, self.reason = mode, reason
 
     def _fault(self, x: Array) -> str:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from arms import settings
 
+from mbrl_ros import assembly
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation import reach as evaluate
+from mbrl_ros.evaluation.procedure import Run
 from mbrl_ros.planners import PLANNERS
 
 pytestmark = pytest.mark.slow
@@ -15,7 +16,7 @@ QUICK = {"ensemble": {"steps": 300, "members": 3}}
 
 def run(name, prior, seconds=5.0, targets=4, seed=100, oracle=False, **overrides):
     config = measures.Config(targets=targets, data_seconds=seconds, seconds_per_target=2.0, seed=seed)
-    it = evaluate.Run(settings(name, prior, **overrides), config, seed, oracle)
+    it = Run(settings(name, prior, **overrides), config, seed, oracle)
     results = it.results()
     assert it.fault == ""
     return results
@@ -80,7 +81,7 @@ def test_the_same_seed_gives_the_same_run():
 
 
 def test_success_means_all_of_the_last_half_second():
-    robot = evaluate.assembly.make_robot(settings())
+    robot = assembly.make_robot(settings())
     tool = np.zeros((100, 3))
     tool[-10, 0] = 0.006
     result = measures.score(robot, tool, np.zeros((100, 3)), np.zeros(3), np.zeros((100, 2)))
@@ -91,7 +92,7 @@ def test_success_means_all_of_the_last_half_second():
 
 def test_cost_is_tracking_and_effort_by_hand():
     """10 mm off for one second: 1e3 * 1e-4 = 0.1; half the limit on both joints: 0.01 * 0.5 = 0.005."""
-    robot = evaluate.assembly.make_robot(settings())
+    robot = assembly.make_robot(settings())
     tool = np.full((50, 3), [0.01, 0.0, 0.0])
     effort = np.tile(robot.effort_limit / 2, (50, 1))
     result = measures.score(robot, tool, np.zeros((50, 3)), np.zeros(3), effort)

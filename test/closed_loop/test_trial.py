@@ -8,7 +8,7 @@ import pytest
 from arms import settings
 
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.trial import Run
+from mbrl_ros.evaluation.procedure import Run
 from mbrl_ros.simulation.oracle import Oracle
 from mbrl_ros.simulation.world import World
 

@@ -11,7 +11,7 @@ from rig import PATIENT, ROOT, end, launch
 from mbrl_ros import assembly
 from mbrl_ros.config import Names
 from mbrl_ros.evaluation.measures import Config
-from mbrl_ros.evaluation.reach import Run
+from mbrl_ros.evaluation.procedure import Run
 
 SMALL = ["--robot", "planar2", "--prior", "gaussian", "--data-seconds", "8", "--seed", "1"]
 KEYS = {"success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio", "data_seconds",
@@ -53,6 +53,14 @@ def test_demo_with_processes_in_real_time_reports_and_ends(tmp_path):
     assert set(figures) >= KEYS and figures["processes"] and figures["pace"] == "realtime"
     assert done.returncode == int(figures["diverged"])
     assert (folder / "recording" / "metadata.yaml").is_file()
+
+
+def test_nothing_is_learned_on_the_way_in_lockstep(tmp_path):
+    words = ["--robot", "planar2", "--prior", "gaussian", "--data-seconds", "0", "--output", tmp_path]
+    done = subprocess.run([sys.executable, "-m", "mbrl_ros.nodes.demo", *words], cwd=ROOT, text=True,
+                          capture_output=True, timeout=PATIENT)
+    assert done.returncode == 2 and "--data-seconds: expected more than 0 in lock-step" in done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

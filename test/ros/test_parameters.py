@@ -14,9 +14,9 @@ from mbrl_ros.task import RESIDUALS
 from mbrl_ros.task.residuals import Affine, selector
 
 LIVE = {"plant.payload", "plant.hold_after", "learner.adapt", "learner.fit_seconds", "controller.exploration",
-        "excitation.duration", "excitation.amplitude", "excitation.effort_noise", "excitation.white_noise",
-        "excitation.range", "excitation.speed", "excitation.effort", "excitation.dither",
-        "task.target", "task.path.speed", "task.tool.weight"}
+        "controller.policy_noise", "controller.policy_reach", "excitation.duration", "excitation.amplitude",
+        "excitation.effort_noise", "excitation.white_noise", "excitation.range", "excitation.speed",
+        "excitation.effort", "excitation.dither", "task.target", "task.path.speed", "task.tool.weight"}
 
 
 @pytest.fixture(scope="module")

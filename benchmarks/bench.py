@@ -55,8 +55,7 @@ def main() -> int:
     p.add_argument("--output", type=Path, default=Path("runs"))
     a = p.parse_args()
     rows: list[dict[str, Any]] = []
-    print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print("\n".join(["", *missing(a.only)]))
+    print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     for name in a.only:
         for row in importlib.import_module(name).rows():

@@ -73,7 +73,7 @@ def fit_in_numpy(prior: LocalPrior, moments: Moments, z: Array, mean: Array, cou
 
 
 def fit_compiled(prior: LocalPrior, moments: Moments, z: Array, mean: Array, count: float, scale: Array) -> Any:
-    """The same by fit_kernel.py."""
+    """The same by kernels/fit.py."""
     added = fit_kernel.forget_and_add(moments.mean, moments.cov, moments.count, z, 0.05, 40.0)
     return posterior(prior, Moments(*added), mean, count, scale)
 

@@ -36,7 +36,7 @@ BENCH = "python3 benchmarks/bench.py"
 COMMANDS = {
     "ensemble_30s": f"{REACH} --seeds 0-9 --data-seconds 30 --prior ensemble",
     "ensemble_10s": f"{REACH} --seeds 0-9 --data-seconds 10 --prior ensemble",
-    "far_targets": f"{SUITE} --against '' --seeds 0-9 --only far_targets",
+    "far_targets": f"{SUITE} --against '' --seeds 0-19 --only far_targets",
     "delay_1": f"{SUITE} --against '' --seeds 0-9 --only delay_1",
     "priors_30s": f"{REACH} --seeds 0-4 --data-seconds 30 --prior gaussian,mixture,nominal,none",
     "no_adapt": f"{REACH} --seeds 0-4 --data-seconds 30 --prior ensemble --no-adapt",
@@ -67,8 +67,8 @@ ROWS: list[Row] = [
     ("given the true dynamics", "ensemble_30s", "oracle"),
     ("given the true dynamics, far targets", "far_targets", "far_targets, oracle"),
     ("given the true dynamics and the delay", "delay_1", "delay_1, oracle")]
-SPEED = {"tick": ("whole tick in", "moments and fit, ens", "cost and plan"), "lq": ("iterate, double", "fresh, double")}
-SIZES = ("27, 7, 20", "14, 7, 25")  # of the arm with its tool, and of its joints alone
+SPEED = {"tick": ("27, 7, 20", ("estimate", "moments and fit, ensemble", "cost and plan", "whole tick in closed loop")),
+         "lq": ("14, 7, 25", ("iterate, double", "fresh, double", "limited"))}  # n, m, T of the arm, and of its joints
 
 
 def run(name: str, seeds: str) -> None:
@@ -79,11 +79,11 @@ def run(name: str, seeds: str) -> None:
     with tempfile.TemporaryDirectory() as out:
         to = ["--json", f"{out}/it.json"] if command.startswith(REACH) else ["--output", out]
         subprocess.run([sys.executable, *shlex.split(command)[1:], *to], cwd=ROOT, env=env, check=True)
-        written = json.loads(next(Path(out).rglob("*.json")).read_text())
+        result = json.loads(next(Path(out).rglob("*.json")).read_text())
     kept = {"command": command, "date": date.today().isoformat(), "machine": machine(), "commit": commit(),
-            "seconds": round(time.monotonic() - began), "result": short(written)}
+            "seconds": round(time.monotonic() - began), "result": short(result)}
     FIGURES.mkdir(exist_ok=True)
-    (FIGURES / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (FIGURES / f"{name}.json").write_text(written(kept))
 
 
 def machine() -> str:
@@ -101,12 +101,19 @@ def commit() -> str:
 
 
 def short(value: Any) -> Any:
-    """Without lists of numbers (what came of each target), and with four digits."""
+    """Without what the command line says and what came of each target, and with four digits."""
     if isinstance(value, dict):
-        return {k: short(v) for k, v in value.items() if not (isinstance(v, list) and v and not isinstance(v[0], dict))}
+        return {k: short(v) for k, v in value.items() if k not in ("arguments", "before_payload")
+                and not (isinstance(v, list) and v and not isinstance(v[0], dict))}
     if isinstance(value, list):
         return [short(v) for v in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def written(kept: dict[str, Any]) -> str:
+    """As JSON, a line for each run."""
+    lines = lambda found: " ".join(found[0].split())  # noqa: E731
+    return re.sub(r"\{(?:[^{}]|\{[^{}]*\})*\}", lines, json.dumps(kept, indent=1)) + "\n"
 
 
 def cases(result: Any) -> dict[str, Any]:
@@ -165,17 +172,23 @@ def scenarios(file: str, kept: Kept) -> list[str]:
     return lines
 
 
-def times(kept: Kept, wanted: dict[str, tuple[str, ...]]) -> list[str]:
-    """What the benchmarks measured for the arm: all rows that begin with a wanted word."""
-    lines = ["| | n, m, T | median [us] | least to 99 % [us] | peer | its median [us] | ratio |", "|---" * 7 + "|"]
-    for file, words in wanted.items():
-        for row in kept[file]["result"] if file in kept else []:
-            if row["what"].startswith(words) and row["size"] in SIZES:
-                least, most = (f"{row[key]:.0f}" if key in row else "" for key in ("ours_min_us", "ours_p99_us"))
-                peer = (row["peer"], f"{row['peer_us']:.0f}", f"{row['ratio']:.1f}") if row["peer"] else ("", "", "")
-                lines.append("| " + " | ".join([row["what"], row["size"], f"{row['ours_us']:.0f}",
-                                                " to ".join(filter(None, (least, most))), *peer]) + " |")
+def times(file: str, kept: Kept) -> list[str]:
+    """What a benchmark measured of the rows in SPEED, beside its peers."""
+    size, wanted = SPEED[file]
+    lines = [f"| n, m, T: {size} | median [us] | least, 99 % [us] | peer | its median [us] | ratio |", "|---" * 6 + "|"]
+    for row in sorted((r for r in kept[file]["result"] if r["size"] == size and r["what"] in wanted),
+                      key=lambda r: wanted.index(r["what"])):
+        ends = ", ".join(f"{row[key]:.0f}" for key in ("ours_min_us", "ours_p99_us") if key in row)
+        peer = [row["peer"], f"{row['peer_us']:.0f}", f"{row['ratio']:.1f}"] if row["peer"] else ["", "", ""]
+        lines.append("| " + " | ".join([row["what"], f"{row['ours_us']:.0f}", ends, *peer]) + " |")
     return lines
+
+
+def latency(kept: Kept) -> list[str]:
+    """From a joint state to its command, through a process for each node."""
+    return ["| | [ms] | of |", "|---|---|---|", *(
+        f"| {row['what']} | {1e-3 * row['ours_us']:.1f} | {row['size']} |" for row in kept["latency"]["result"]
+        if row["what"].startswith("joint_states"))]
 
 
 def counts(file: str, kept: Kept) -> list[str]:
@@ -186,8 +199,8 @@ def counts(file: str, kept: Kept) -> list[str]:
 
 # name of a table -> the files it is of, and how it is made
 TABLES: dict[str, tuple[list[str], Callable[[Kept], list[str]]]] = {
-    "reaching": ([row[1] for row in ROWS], lambda kept: reaching(ROWS, kept)),
-    "speed": (list(SPEED), lambda kept: times(kept, SPEED)),
+    "reaching": ([row[1] for row in ROWS], partial(reaching, ROWS)),
+    "latency": (["latency"], latency), **{name: ([name], partial(times, name)) for name in SPEED},
     **{name: ([name], partial(scenarios, name)) for name in ("surroundings", "changes")},
     **{name: ([name], partial(counts, name)) for name in ("faults", "soak")},
 }

@@ -113,7 +113,7 @@ def short(value: Any) -> Any:
 def written(kept: dict[str, Any]) -> str:
     """As JSON, a line for each run."""
     lines = lambda found: " ".join(found[0].split())  # noqa: E731
-    return re.sub(r"\{(?:[^{}]|\{[^{}]*\})*\}", lines, json.dumps(kept, indent=1)) + "\n"
+    return "{" + re.sub(r"\{(?:[^{}]|\{[^{}]*\})*\}", lines, json.dumps(kept, indent=1)[1:]) + "\n"
 
 
 def cases(result: Any) -> dict[str, Any]:

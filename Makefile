@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full faults soak mutants bench test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full faults soak mutants figures bench test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -19,6 +19,7 @@ takes.scenarios-full = $(takes.scenarios)
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
 takes.bench = ONLY
+takes.figures = ONLY SEEDS
 given = $(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word)))))
 $(foreach goal,$(MAKECMDGOALS),$(if $(takes.$(goal)),$(foreach name,$(filter-out $(takes.$(goal)) MBRL_% ROS_% PYTHON,\
 	$(given)),$(error $(name): unknown variable; make $(goal) takes $(takes.$(goal))))))
@@ -49,6 +50,9 @@ soak: bootstrap ## hours of reaching, a process per node: does anything grow, or
 
 mutants: bootstrap ## does a test fail for every change to guard.py?
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/mutate.py
+
+figures: bootstrap ## measures for README and results anew, and writes their tables: hours; ONLY= SEEDS=
+	@$(use) && python3 scripts/figures.py --run $(or $(ONLY),all) $(if $(SEEDS),--seeds $(SEEDS))
 
 bench: bootstrap ## how long a tick takes, part by part, beside its peers; ONLY=
 	@$(use) && OMP_NUM_THREADS=1 python3 benchmarks/bench.py $(if $(ONLY),--only $(ONLY))

@@ -51,7 +51,8 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str
 def row(what: str, size: str, ours: list[float], peer: str = "", theirs: list[float] | None = None) -> Row:
     """Medians; the ratio is how many times the peer takes."""
     median, other = statistics.median(ours), statistics.median(theirs) if theirs else None
-    return {"what": what, "size": size, "ours_us": median, "ours_min_us": min(ours), "peer": peer, "peer_us": other,
+    return {"what": what, "size": size, "ours_us": median, "ours_min_us": min(ours),
+            "ours_p99_us": float(np.percentile(ours, 99)), "peer": peer, "peer_us": other,
             "peer_min_us": min(theirs) if theirs else None, "ratio": other / median if other else None}
 
 
@@ -72,7 +73,7 @@ def fit_in_numpy(prior: LocalPrior, moments: Moments, z: Array, mean: Array, cou
 
 
 def fit_compiled(prior: LocalPrior, moments: Moments, z: Array, mean: Array, count: float, scale: Array) -> Any:
-    """The same by fit_kernel.py."""
+    """The same by kernels/fit.py."""
     added = fit_kernel.forget_and_add(moments.mean, moments.cov, moments.count, z, 0.05, 40.0)
     return posterior(prior, Moments(*added), mean, count, scale)
 

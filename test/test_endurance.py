@@ -47,7 +47,7 @@ def test_mistakes_are_one_line(words, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_short_run_and_one_that_stops(capsys):
+def test_a_short_run_has_a_table_and_one_that_stops_says_why(capsys):
     words = ["--robot", "planar2", "--prior", "gaussian", "--ways", MOVING, "--minutes", "0.1", "--data-seconds", "5"]
     assert evaluate_endurance.main(words) == 0
     rows = dict(line.strip("| ").split(" | ", 1) for line in capsys.readouterr().out.splitlines()[3:])

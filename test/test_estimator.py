@@ -71,7 +71,7 @@ def test_past_efforts_shift():
     ([1, 2, 5, 6], [0, 0, 1, 1]),  # a gap starts anew
     ([100, 101, 1, 2], [0, 0, 1, 1]),  # so does a clock that jumped back
 ])
-def test_stamps(stamps, episodes):
+def test_stamps_say_what_is_an_estimate_and_what_an_episode(stamps, episodes):
     estimator = JointFilter(make(), Config())
     states = [estimator.update(observe(s)) for s in stamps]
     assert [None if s is None else s.episode for s in states] == episodes

@@ -61,7 +61,7 @@ def test_limits_are_those_of_the_robot():
     assert of.problem() == ""
 
 
-def test_defaults_of_a_robot_file():
+def test_a_robot_file_has_defaults_of_rate_and_margin_and_none_of_deceleration():
     robot = make(effort_rate_limit=[], position_margin=[], deceleration=[])
     assert np.array_equal(robot.effort_rate_limit, [990.0, 990.0])
     assert np.allclose(robot.position_margin, 0.05)
@@ -217,7 +217,7 @@ def test_nothing_beyond_a_limit_leaves_it_whatever_comes_in(seed):
 
 @pytest.mark.parametrize("name", ["arm", "arm4", "arm6", "planar2", "pendulum"])
 @pytest.mark.parametrize("inertia", [1.0, 4.0])
-def test_a_joint_pushed_with_all_it_has_stays_below_its_speed_and_off_its_ends(name, inertia):
+def test_a_joint_pushed_with_all_it_has_is_at_most_a_tenth_too_fast_and_off_its_ends(name, inertia):
     """Joint by joint, of the smallest inertia that the brakes damp without overshoot at this period, and a larger one;
     the ramp takes its time, hence the tenth."""
     robot = make(name)

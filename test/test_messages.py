@@ -486,13 +486,13 @@ def test_a_command_without_a_stamp_has_the_layout_others_expect():
 
 
 @pytest.mark.parametrize("time", [0, 1, 999_999_999, 10**9, 2**31 * 10**9 - 1])
-def test_stamps(time):
+def test_stamps_travel_there_and_back(time):
     stamp = message_class("builtin_interfaces/msg/Time")()
     messages.write_stamp(stamp, time)
     assert stamp.nanosec < 10**9 and messages.read_stamp(stamp) == time
 
 
-def test_generated_classes():
+def test_generated_classes_travel_there_and_back_too():
     """The same with the classes that ROS generates, where there are any; their setters check types."""
     msg = pytest.importorskip("mbrl_ros.msg", reason="the workspace is not built and sourced")
     standard = pytest.importorskip("sensor_msgs.msg")

@@ -135,6 +135,11 @@ def test_message_packages_are_declared():
     assert used <= declared
 
 
+def test_setup_finds_every_folder():
+    """Those without an __init__.py are left out of a pip install, and nothing says so."""
+    assert {path.parent for path in MODULES} == {path.parent for path in MODULES if path.name == '__init__.py'}
+
+
 def test_versions_agree():
     output = subprocess.check_output([sys.executable, 'setup.py', '--version'], cwd=ROOT, text=True)
     assert output.split()[-1] == ElementTree.parse(ROOT / 'package.xml').findtext('version')

@@ -1,4 +1,4 @@
-"""Fields of messages: arrays, numbers and stamps, written and read with every check (messages.py).
+"""Fields of messages: arrays, numbers and stamps, written and read with every check (ring.py).
 
 Float arrays are written as array("d") filled from bytes, which the generated code copies as a block; lists of Python
 floats it converts one by one. Reading copies, so that a value outlives its message. Imports no ROS.

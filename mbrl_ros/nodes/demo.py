@@ -85,7 +85,7 @@ def _run(experiment: Experiment, oracle: OracleRun, stop: spin.Stop) -> int:
             progress.phase("drawing")
             progress.show()
             demo_report.draw(experiment)
-        progress.phase("waiting for the best possible run")
+        progress.phase("waiting for the run given the true dynamics")
         figures = demo_report.summary(experiment, results, oracle.results(experiment.idle))
     finally:
         stop.calm = True

@@ -88,7 +88,7 @@ def test_a_repeated_stamp_gets_the_same_answer_and_is_not_counted_twice(estimato
     assert estimates[1].mean == estimates[2].mean
 
 
-def test_stamps_that_stand_still(estimator, capfd):
+def test_stamps_that_stand_still_are_no_estimates_and_are_said(estimator, capfd):
     made, estimates = estimator
     words, end = "stands still at 0 ns; expected one period more with every message", []
 
@@ -102,7 +102,7 @@ def test_stamps_that_stand_still(estimator, capfd):
     assert not estimates
 
 
-def test_stamps_that_jump_back(estimator, capfd):
+def test_a_stamp_a_little_back_is_dropped_and_one_far_back_begins_an_episode(estimator, capfd):
     made, estimates = estimator
     half = PERIOD // 2
     for i, time in enumerate((100 * PERIOD, 101 * PERIOD, 101 * PERIOD - half, 102 * PERIOD, 5 * PERIOD, 6 * PERIOD)):
@@ -124,7 +124,7 @@ def test_gaps_and_other_clocks_are_said(rig, capfd):
     assert made.spin(lambda: len(estimates) == 2)
 
 
-def test_stale_stamps(rig, capfd):
+def test_stale_stamps_are_dropped_and_said(rig, capfd):
     made = rig(EstimatorNode, plant__pace="realtime", estimator__max_age=0.5)
     estimates = made.listen(StateEstimate, "state_estimate")
     now = made.probe.get_clock().now().nanoseconds
@@ -136,7 +136,7 @@ def test_stale_stamps(rig, capfd):
 
 
 @pytest.mark.parametrize("delay", [0, 2])
-def test_effort_from_commands(rig, delay):
+def test_efforts_may_be_those_of_the_commands_within_limits_and_late(rig, delay):
     made = rig(EstimatorNode, estimator__effort_source="commands", estimator__command_delay=delay)
     estimates = made.listen(StateEstimate, "state_estimate")
     for waiting in range(delay, -1, -1):
@@ -147,7 +147,7 @@ def test_effort_from_commands(rig, delay):
     assert list(estimates[0].effort) == [3.0, 15.0]  # within the limit, as it acts
 
 
-def test_estimate_of_another_robot(rig, capfd):
+def test_an_estimate_of_another_robot_is_dropped(rig, capfd):
     made = rig(LearnerNode)
     models = made.listen(LocalDynamics, "local_dynamics")
     made.say("state_estimate", StateEstimate(state_names=["a"], joint_names=["b"], mean=[0.0], covariance=[1.0],
@@ -156,7 +156,7 @@ def test_estimate_of_another_robot(rig, capfd):
     assert not models
 
 
-def test_model_that_is_not_finite(rig, capfd):
+def test_a_model_that_is_not_finite_is_not_answered_and_the_ring_goes_on(rig, capfd):
     made = rig(*RING)
     commands = made.listen(Float64MultiArray, topics.COMMANDS)
     assert made.spin(lambda: len(commands) > 3)
@@ -179,7 +179,7 @@ def test_model_that_is_not_finite(rig, capfd):
 @pytest.mark.parametrize(("position", "frame", "words"), [
     ((NAN, 0.0, 0.5), "", "expected finite values"), ((0.4, 0.0, INF), "base", "expected finite values"),
     ((0.4, 0.0, 0.5), "camera", "frame 'camera'; expected 'base' or none")])
-def test_targets_that_cannot_be_used(rig, capfd, position, frame, words):
+def test_targets_that_cannot_be_used_are_ignored_and_said(rig, capfd, position, frame, words):
     made = rig(ControllerNode)
     message = PoseStamped()
     message.header.frame_id = frame

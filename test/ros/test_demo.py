@@ -33,7 +33,7 @@ def test_demo_does_what_the_plain_loop_does_and_leaves_a_report(tmp_path):
     assert figures["ticks"] == 50 + 400 + 50 + 2 * 150
     assert {"tracking.png", "prediction.png", "response.png", "run.gif", "recording", "summary.json"} == {
         path.name for path in folder.iterdir()}
-    assert "cost / best possible" in done.stdout and str(folder) in done.stdout
+    assert "cost / true dynamics" in done.stdout and str(folder) in done.stdout
 
     settings = assembly.settings(Names("planar2", "reach", "ilqr", "gaussian"))
     expected = Run(settings, Config(targets=2, data_seconds=8.0, seed=1), 1).results()

@@ -40,7 +40,7 @@ def in_lockstep(rig, **parameters):
     return made, states, sent, answer
 
 
-def test_it_starts_without_torch():
+def test_its_module_imports_neither_torch_nor_numba_nor_scipy():
     code = ("import sys\nimport mbrl_ros.nodes.guard_node\n"
             "sys.exit(', '.join({'torch', 'numba', 'scipy', 'gpytorch'} & set(sys.modules)) or 0)")
     done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)

@@ -62,7 +62,7 @@ def test_a_request_that_waits_for_a_state_is_cancelled_by_deactivate(rig):
 
 
 @pytest.mark.parametrize("lifecycle", ["inactive", "active"])
-def test_by_itself(rig, lifecycle):
+def test_by_itself_it_goes_as_far_as_its_setting_says(rig, lifecycle):
     made = rig(ControllerNode, controller__lifecycle=lifecycle)
     assert state(made) == lifecycle
     assert made[ControllerNode].controller.mode == "idle"
@@ -111,7 +111,7 @@ def test_bringup_activates_the_controller(rig):
         process.communicate()
 
 
-def test_a_controller_that_is_started_again_holds_and_the_guard_with_it(rig):
+def test_a_controller_that_comes_later_holds_and_the_guard_with_it(rig):
     """In one process: test_guard_processes.py kills real ones."""
     made = rig(PlantNode, EstimatorNode, LearnerNode, GuardNode, guard__arm_at_start=False, plant__pace="realtime")
     again = rig(ControllerNode, plant__pace="realtime", controller__lifecycle="unconfigured")

@@ -56,14 +56,14 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(rig, tmp_path, monkeypa
     assert sum(len(trial.x) for trial in read_trials(tmp_path / "recording")) > 0
 
 
-def test_a_disk_that_is_full_is_found_while_nothing_is_said(rig, tmp_path, monkeypatch):
+def test_a_failed_recorder_is_an_error_on_diagnostics_while_nothing_is_said(rig, tmp_path, monkeypatch):
     made = rig(LoggerNode, logger__folder=str(tmp_path / "recording"))
     diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
     made[LoggerNode]._recorder._failure = OSError(28, "No space left on device")
     assert made.spin(lambda: diagnostics and diagnostics[-1].status[0].level == topics.ERROR)
 
 
-def test_a_killed_logger_loses_at_most_the_last_second(rig, tmp_path):
+def test_a_killed_logger_loses_no_more_than_the_last_seconds(rig, tmp_path):
     made = rig(*RING, plant__pace="realtime", controller__watchdog=0.0)
     process = launch("mbrl_ros.nodes.logger_node", *node_arguments(logger__folder=tmp_path / "recording"))
     try:

@@ -106,7 +106,7 @@ def test_pause_and_hold_keep_the_next_state_back(plant):
     assert made.spin(lambda: stamps(states)[-1] == before + 2 * PERIOD)
 
 
-def test_clock_truth_and_response_time(plant):
+def test_it_publishes_clock_truth_and_response_time(plant):
     made, states = plant
     clocks, tools = made.listen(Clock, "/clock"), made.listen(PoseStamped, "plant/tool_pose")
     times = made.listen(Float64, "plant/response_time")
@@ -139,7 +139,7 @@ def test_real_time_applies_nothing_before_the_first_command_and_nothing_long_aft
     assert np.median(np.diff(stamps(states))) == PERIOD  # one that came late may be lost, or its plant suspended
 
 
-def test_real_time_reports_the_mean_of_what_acted(rig):
+def test_real_time_reports_no_more_than_was_commanded_and_then_all_of_it(rig):
     made = rig(PlantNode, plant__pace="realtime", plant__timeout=5.0)
     states = made.listen(JointState, "joint_states")
     made.say(topics.COMMANDS, Float64MultiArray(data=[4.0, 0.0]))

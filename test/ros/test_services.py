@@ -218,7 +218,7 @@ def test_watchdog_is_not_fooled_by_a_stamp_that_stands_still(rig):
     assert made.spin(again)
 
 
-def test_two_robots_side_by_side(rig):
+def test_two_robots_side_by_side_have_modes_of_their_own(rig):
     other, made = rig(*RING, namespace="other"), rig(*RING)
     assert other.call("controller/hold")[0]
     assert other.spin(lambda: mode_of(other) == "hold")

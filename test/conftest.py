@@ -28,3 +28,7 @@ os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'  # read when a message module is imp
 # as several processes. Read when numpy and torch are imported, here and in children.
 for _library in ('OMP', 'MKL', 'OPENBLAS'):
     os.environ[f'{_library}_NUM_THREADS'] = '1'
+
+from shapes import check_shapes  # noqa: E402  (after the number of threads is set)
+
+check_shapes()

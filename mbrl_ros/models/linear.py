@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_ros.gaussian import condition, empirical_moments, niw_map
@@ -21,13 +22,14 @@ FOLDS = 5
 JITTER = 1e-9  # of `fit_per_step`, in squared deviations: coordinates of the tool are functions of the joints
 
 
-def ridge(w: Array, y: Array, strength: float) -> tuple[Array, Array]:
+def ridge(w: Float[Array, "N dw"], y: Float[Array, "N dy"], strength: float) -> tuple[Float[Array, "dy dw"],
+          Float[Array, " dy"]]:
     """A (dy, dw), b (dy,) in raw units from w (N, dw), y (N, dy)."""
     A, b = _path(w, y, np.array([strength]))
     return A[0], b[0]
 
 
-def choose_ridge(w: Array, y: Array) -> float:
+def choose_ridge(w: Float[Array, "N dw"], y: Float[Array, "N dy"]) -> float:
     """The strength with the least held-out error, in units of the deviation of y."""
     fold, scale = time_folds(len(w), FOLDS), scale_of(y)[1]
     error = np.zeros(len(STRENGTHS))
@@ -94,15 +96,15 @@ class NoModel:
         y_mean, y_scale = scale_of(data.y)
         return cls(*(torch.as_tensor(a) for a in (y_mean, y_scale, scale_of(data.w)[1])))
 
-    def mean(self, w: Tensor) -> Tensor:
+    def mean(self, w: Float[Tensor, "*b dw"]) -> Float[Tensor, "*b dy"]:
         """(*b, dw) -> (*b, dy)."""
         return self.y_mean.expand(*w.shape[:-1], -1)
 
-    def predict(self, w: Tensor) -> Gaussian:
+    def predict(self, w: Float[Tensor, "*b dw"]) -> Gaussian:
         """Gaussian over y."""
         cov = self.y_scale.square().diag()
         return Gaussian(self.mean(w), cov.expand(*w.shape[:-1], -1, -1))
 
-    def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
+    def jacobian(self, w: Float[Tensor, "*b dw"]) -> tuple[Float[Tensor, "*b dy"], Float[Tensor, "*b dy dw"]]:
         """(*b, dy) and zeros (*b, dy, dw)."""
         return self.mean(w), w.new_zeros(*w.shape[:-1], len(self.y_mean), w.shape[-1])

@@ -67,17 +67,17 @@ class Watch:
         return dynamics
 
     @property
-    def prediction_error(self) -> float:
+    def model_trust(self) -> float:
         """Of the learner."""
-        return self.drive.learner.prediction_error
+        return self.drive.learner.model_trust
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float) -> Array:
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float) -> Array | None:
         """Of the controller."""
         drive, began = self.drive, time.perf_counter()
-        effort = drive.controller.act(state, dynamics, prediction_error)
+        effort = drive.controller.act(state, dynamics, trust)
         plan_ms, away = 1e3 * (time.perf_counter() - began), drive.plant.true_tool() - self.target
         self.ticks.append(Tick(1e3 * float(np.linalg.norm(away)), effort / drive.robot.effort_limit,
-                               float(np.abs(drive.plant.true_state()[1]).max()), prediction_error,
+                               float(np.abs(drive.plant.true_state()[1]).max()), drive.learner.prediction_error,
                                self._fit_ms, plan_ms))
         return effort
 

@@ -92,7 +92,7 @@ class Watching:
     """The oracle, with a list of the states it was asked about."""
 
     def __init__(self, oracle: Oracle):
-        self.oracle, self.states, self.prediction_error = oracle, list[StateEstimate](), oracle.prediction_error
+        self.oracle, self.states, self.model_trust = oracle, list[StateEstimate](), 1.0
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
         """See Oracle."""

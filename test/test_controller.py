@@ -116,7 +116,7 @@ def test_less_trust_slows_the_controller_and_without_any_it_holds_and_does_not_r
     robot, begun = make(), []
     for trust in (1.0, 0.5, 0.1):
         controller = assembly.make_controller(settings(), robot)
-        controller.set_target(robot.tool_position(robot.home) + [0.0, 0.0, 0.1])
+        controller.set_target(robot.tool_position(robot.home) + np.array([0.0, 0.0, 0.1]))
         controller.request("reach")
         for k in range(3):
             effort = controller.act(state(robot, k), double_integrator(robot), trust)

@@ -330,8 +330,8 @@ def test_nothing_received_is_not_finite(name, field, value):
 
 
 UNBOUNDED = {"LocalDynamics.leverage", "LocalDynamics.period", "LocalDynamics.sample_weight",
-             "LocalDynamics.prediction_error", "LocalDynamics.trust", "Plan.states", "Plan.efforts",
-             "Plan.gains", "Plan.cost", "Plan.solve_time", "ModelCheckpoint.validation_loss"}  # nothing is learned from them
+             "LocalDynamics.prediction_error", "LocalDynamics.trust", "Plan.states", "Plan.efforts", "Plan.gains",
+             "Plan.cost", "Plan.solve_time", "ModelCheckpoint.validation_loss"}  # nothing is learned from them
 
 
 @pytest.mark.parametrize(("name", "field"), [f for f in FLOATS if ".".join(f) not in UNBOUNDED])

@@ -232,6 +232,7 @@ def test_a_controller_that_faults_makes_the_arm_hold(rig):
 @pytest.mark.parametrize("executor", ["single", "events"])
 def test_a_guard_that_slept_does_not_go_on_as_if_nothing_had_been(rig, executor):
     made = rig(*RING, plant__pace="realtime", guard__state_age=0.4, guard__command_age=0.4)
+    assert made.call("controller/hold")[0]
     guard, own = made[GuardNode], spin.make_executor(executor)
     made.executor.remove_node(guard)
     own.add_node(guard)

@@ -60,6 +60,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._last, self._last_time = Float64MultiArray(), 0.0  # sent; when
         self._said, self._faults = ("", ""), 0
         self._active = False  # the state of the lifecycle
+        self._in_fault = False  # the controller, whose efforts do not count then
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
@@ -132,9 +133,10 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._stages.received(time.time_ns() - (command.answers or 0))
         self._stages.done("convert")
         now, self._unanswered = self._now(), 0
-        if command.effort is None:
+        unasked = command.effort is None or self._in_fault
+        if unasked:
             self.guard.idle(command.answers)
-        used = command.effort is None or self.guard.commanded(command.effort, command.answers, now)
+        used = unasked or self.guard.commanded(command.effort, command.answers, now)
         if self._lockstep and command.answers == self._newest and self._answers_newest():
             self._efforts.publish(self._last)
         elif used and (command.answers in (None, self._newest) if self._lockstep  # late: the newest waits for its own
@@ -152,7 +154,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._announce()
 
     def _mode(self, message: String) -> None:
-        if message.data == FAULT:
+        self._in_fault = message.data == FAULT
+        if self._in_fault:
             self.guard.fail("the controller is in fault")
             self._announce()
 

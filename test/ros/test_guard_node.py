@@ -227,17 +227,26 @@ def test_a_controller_that_faults_makes_the_arm_hold(rig):
     periods = made[PlantNode].pace.periods
     assert made.spin(lambda: made[PlantNode].pace.periods > periods + 60)
     assert np.abs(made[PlantNode].plant.true_state()[1]).max() < 0.05
+    assert made.call("guard/reset") == (True, "hold")
+    ok, why = made.call("guard/arm", True)  # its efforts, which are zero, must not reach the arm
+    assert not ok and "0 commands in time" in why
+    periods = made[PlantNode].pace.periods
+    assert made.spin(lambda: made[PlantNode].pace.periods > periods + 60)
+    assert np.abs(made[PlantNode].plant.true_state()[1]).max() < 0.05
+    made.call("controller/hold")
+    assert made.spin(lambda: state_of(made) == "armed")
 
 
 @pytest.mark.parametrize("executor", ["single", "events"])
 def test_a_guard_that_slept_does_not_go_on_as_if_nothing_had_been(rig, executor):
-    made = rig(*RING, plant__pace="realtime", guard__state_age=0.4, guard__command_age=0.4)
+    made = rig(*RING, plant__pace="realtime", guard__state_age=0.4, guard__command_age=0.4,
+               controller__watchdog=0.0)
     assert made.call("controller/hold")[0]
     guard, own = made[GuardNode], spin.make_executor(executor)
     made.executor.remove_node(guard)
     own.add_node(guard)
     guard.create_timer(0.005, lambda: None)  # so that it wakes up
-    both = lambda condition, seconds: made.spin(lambda: own.spin_once(timeout_sec=0.005) or condition(), seconds)  # noqa: E731
+    both = lambda condition, seconds: made.spin(lambda: own.spin_once(timeout_sec=0.0) or condition(), seconds)  # noqa: E731
 
     def armed():
         guard.guard.reset()

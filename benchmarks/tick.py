@@ -125,7 +125,7 @@ class Bench:
             t1 = now()
             dynamics = ring.learner.update(state)
             t2 = now()
-            effort = ring.controller.act(state, dynamics, ring.learner.prediction_error)
+            effort = ring.controller.act(state, dynamics, ring.learner.model_trust)
             t3 = now()
             ring.observation = ring.plant.step(effort)
             for name, span in zip(spent, (t1 - t0, t2 - t1, t3 - t2, t3 - t0), strict=True):

@@ -123,7 +123,7 @@ def estimate():
 def local_model():
     dynamics = LinearGaussianDynamics(numbers(N, N + M), numbers(N, seed=4), numbers(N, N, seed=5),
                                       numbers(1 + N + M, 1 + N + M, seed=8))
-    return LocalModel(estimate(), dynamics, 0.02, 17.3, 1.25)
+    return LocalModel(estimate(), dynamics, 0.02, 17.3, 1.25, 0.75)
 
 
 def plan(status="iteration_limit", gains=True, tensor=np.asarray):
@@ -330,8 +330,8 @@ FLOATS = [
     ("LocalDynamics", "state.mean"), ("LocalDynamics", "state.covariance"), ("LocalDynamics", "state.effort"),
     ("LocalDynamics", "state_matrix"), ("LocalDynamics", "input_matrix"), ("LocalDynamics", "offset"),
     ("LocalDynamics", "covariance"), ("LocalDynamics", "leverage"), ("LocalDynamics", "period"),
-    ("LocalDynamics", "sample_weight"), ("LocalDynamics", "prediction_error"), ("Plan", "states"),
-    ("Plan", "efforts"), ("Plan", "gains"), ("Plan", "cost"), ("Plan", "solve_time"),
+    ("LocalDynamics", "sample_weight"), ("LocalDynamics", "prediction_error"), ("LocalDynamics", "trust"),
+    ("Plan", "states"), ("Plan", "efforts"), ("Plan", "gains"), ("Plan", "cost"), ("Plan", "solve_time"),
     *(("LinearGaussianPolicy", field) for field in (
         "period", "state_reference", "effort_reference", "gains", "offsets", "covariances", "spread")),
     ("ModelCheckpoint", "validation_loss"), ("Float64MultiArray", "data"),
@@ -356,8 +356,8 @@ def test_nothing_received_is_not_finite(name, field, value):
 
 
 UNBOUNDED = {"LocalDynamics.leverage", "LocalDynamics.period", "LocalDynamics.sample_weight",
-             "LocalDynamics.prediction_error", "Plan.states", "Plan.efforts", "Plan.gains", "Plan.cost",
-             "Plan.solve_time", "LinearGaussianPolicy.period",
+             "LocalDynamics.prediction_error", "LocalDynamics.trust", "Plan.states", "Plan.efforts",
+             "Plan.gains", "Plan.cost", "Plan.solve_time", "LinearGaussianPolicy.period",
              "ModelCheckpoint.validation_loss"}  # nothing is learned from them
 
 
@@ -371,6 +371,13 @@ def test_nothing_received_is_absurd(name, field):
             back(message)
     message, back = damaged(name, field, bound)
     back(message)
+
+
+@pytest.mark.parametrize("value", [-1e-9, 1.001])
+def test_trust_is_from_0_to_1(value):
+    message, back = damaged("LocalDynamics", "trust", value)
+    with pytest.raises(MessageError, match=r"LocalDynamics\.trust: expected 0 to 1"):
+        back(message)
 
 
 @pytest.mark.parametrize("name", ["JointState", "StateEstimate", "LocalDynamics", "LinearGaussianPolicy",

@@ -29,6 +29,7 @@ from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import Run, Stopped, excited
 from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.ring.controller import HOLD, REACH
+from mbrl_ros.ring.learner import OnlineLearner
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 
 Settings = Mapping[str, Any]
@@ -67,23 +68,25 @@ class Watch:
         return dynamics
 
     @property
-    def prediction_error(self) -> float:
+    def model_trust(self) -> float:
         """Of the learner."""
-        return self.run.learner.prediction_error
+        return self.run.learner.model_trust
 
     @property
     def model(self) -> DynamicsModel | None:
         """Of the learner."""
         return self.run.learner.model
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float,
-            model: DynamicsModel | None) -> Array:
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float,
+            model: DynamicsModel | None) -> Array | None:
         """Of the controller."""
         run, began = self.run, time.perf_counter()
-        effort = run.controller.act(state, dynamics, prediction_error, model)
+        learner = run.learner
+        assert isinstance(learner, OnlineLearner)  # of `excited`
+        effort = run.controller.act(state, dynamics, trust, model)
         plan_ms, away = 1e3 * (time.perf_counter() - began), run.plant.true_tool() - self.target
         self.ticks.append(Tick(1e3 * float(np.linalg.norm(away)), effort / run.robot.effort_limit,
-                               float(np.abs(run.plant.true_state()[1]).max()), prediction_error,
+                               float(np.abs(run.plant.true_state()[1]).max()), learner.prediction_error,
                                self._fit_ms, plan_ms))
         return effort
 

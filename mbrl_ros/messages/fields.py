@@ -114,6 +114,12 @@ def positive(what: str, value: float) -> float:
     return float(value)
 
 
+def fraction(what: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise MessageError(f"{what}: expected 0 to 1, got {value}")
+    return float(value)
+
+
 def count(what: str, value: int, bits: int = 32) -> int:
     if not 0 <= value < 2**bits:
         raise MessageError(f"{what}: expected 0 to {2**bits - 1}, got {value}")

@@ -62,6 +62,7 @@ class LocalModel(NamedTuple):
     period: float  # [s]
     sample_weight: float  # effective number of transitions
     prediction_error: float  # squared Mahalanobis error over n; 1 when calibrated
+    trust: float  # from 1, as good as it says, to 0, not to be used
 
 
 class PlanReport(NamedTuple):
@@ -96,7 +97,7 @@ class PolicyReport(NamedTuple):
 class Command(NamedTuple):
     """Efforts for the robot."""
 
-    effort: Array  # (m,) [N m or N]
+    effort: Array  # (m,) [N m or N]; None: nothing is asked for
     answers: int | None  # [ns] stamp of the state it was computed from; None where the sender does not say
 
 
@@ -207,6 +208,7 @@ def to_local_dynamics(cls: MessageClass, model: LocalModel, layout: Layout) -> M
     message.period = fields.positive("LocalDynamics.period", model.period)
     message.sample_weight = number("LocalDynamics.sample_weight", model.sample_weight)
     message.prediction_error = number("LocalDynamics.prediction_error", model.prediction_error)
+    message.trust = fields.fraction("LocalDynamics.trust", model.trust)
     return message
 
 
@@ -220,7 +222,8 @@ def from_local_dynamics(message: Message, layout: Layout | None = None) -> Local
                                       read(message, "covariance", (n, n), largest=VARIANCE), leverage)
     return LocalModel(state, dynamics, fields.positive("LocalDynamics.period", message.period),
                       number("LocalDynamics.sample_weight", message.sample_weight),
-                      number("LocalDynamics.prediction_error", message.prediction_error))
+                      number("LocalDynamics.prediction_error", message.prediction_error),
+                      fields.fraction("LocalDynamics.trust", message.trust))
 
 
 # --- Plan; it is not on the ring: one that says NOT_FINITE may hold what it says
@@ -330,7 +333,7 @@ def from_linear_gaussian_policy(message: Message, layout: Layout | None = None) 
 
 def to_effort_command(cls: MessageClass, command: Command, dimension: MessageClass | None = None) -> Message:
     """dimension: std_msgs MultiArrayDimension; its label carries `command.answers`; robots' controllers ignore it."""
-    message, effort = cls(), fields.as_array(command.effort)
+    message, effort = cls(), fields.as_array([] if command.effort is None else command.effort)
     write(message, "data", effort, (effort.size,))
     if command.answers is not None and dimension is not None:
         axis = dimension()
@@ -339,14 +342,16 @@ def to_effort_command(cls: MessageClass, command: Command, dimension: MessageCla
     return message
 
 
-def from_effort_command(message: Message, m: int) -> Command:
-    """m: number of joints. Raises MessageError for another size and for a value that is not finite."""
+def from_effort_command(message: Message, m: int, nothing: bool = False) -> Command:
+    """m: number of joints; `nothing`: or none at all, an effort of None, by which a controller asks for nothing. Raises
+    MessageError for another size and for a value that is not finite."""
     data = np.array(message.data, dtype=np.float64)
-    if data.shape != (m,):
+    unasked = nothing and data.size == 0
+    if data.shape != (m,) and not unasked:
         raise MessageError(f"effort command: expected {m} values, one per joint, got {data.size}")
     label = message.layout.dim[0].label if len(message.layout.dim) else ""
     answers = int(label) if label.isascii() and label.isdigit() and len(label) < 20 else None
-    return Command(sane("effort command", data), answers)
+    return Command(None if unasked else sane("effort command", data), answers)
 
 
 # --- geometry_msgs/PoseStamped <-> Target

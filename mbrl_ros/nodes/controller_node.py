@@ -44,7 +44,8 @@ RECENT = 3000  # ticks that the statistics cover
 
 
 class ControllerNode(LifecycleNodeMixin, PartNode):
-    """Runs Controller on every new state. Zero effort when it stops, when states stop coming, and when it ends."""
+    """Runs Controller on every new state. It asks for nothing while idle and when it ends, so that the guard holds; for
+    zero effort in a fault, after it has said so."""
 
     def __init__(self, **arguments: Any):
         PartNode.__init__(self, "controller", **arguments)
@@ -152,11 +153,12 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._stages.received(time.time_ns() - model.state.time)
         self._stages.done("convert")
         try:
-            effort = self.controller.act(model.state, model.dynamics, model.prediction_error, self._model)
+            effort = self.controller.act(model.state, model.dynamics, model.trust, self._model)
         except Exception as error:  # whatever it is, the robot must not keep the last effort
             self._fault(f"{type(error).__name__}: {error}")
             return
         self._stages.done("plan")
+        self._announce()
         self._command(effort)
         self._stages.done("publish")
         self._stages.end()
@@ -164,7 +166,6 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._ticks += 1
         self._missed += took > self.robot.period
         self._tick_ms.append(1e3 * took)
-        self._announce()
         self._show(model)
 
     def _count(self, stamp: int, arrived: float) -> None:
@@ -241,11 +242,15 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             return topics.answer(response, False, NO_MODEL)
         if mode == POLICY and self.controller.player.policy is None:
             return topics.answer(response, False, NO_POLICY)
+        if mode == REACH and self.controller.has_model and self.controller.mpc.trust == 0.0:
+            return topics.answer(response, False, f"{controller.UNTRUSTED}: ask again in some seconds, or call "
+                                                  "controller/excite and learner/fit")
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
         else:
             self.controller.request(mode)
-        return topics.answer(response, True, f"{mode} from the next state on" if mode != IDLE else "zero effort")
+        return topics.answer(response, True, f"{mode} from the next state on" if mode != IDLE else
+                             "nothing is asked for: the guard holds")
 
     def _watch(self) -> None:
         silent = time.monotonic() - self._seen
@@ -257,10 +262,10 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self.get_logger().error(f"zero effort: {' '.join(reason.split())}")
 
     def _stop(self, mode: str, reason: str) -> None:
-        """Zero effort, now."""
+        """Nothing is asked for from now on, or zero effort in a fault."""
         self.controller.stop(mode, reason)
-        self._command(np.zeros(self.robot.m))
         self._announce()
+        self._command(np.zeros(self.robot.m) if mode == FAULT else None)
 
     def _announce(self) -> None:
         """Mode and reason, when they change."""
@@ -278,11 +283,11 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._diagnostics.send(topics.ERROR if mode == FAULT else topics.OK, f"{mode}: {reason}", {
             "mode": mode, "reason": reason, "ticks": self._ticks, "tick_ms_p50": p50, "tick_ms_p99": p99,
             "missed_deadlines": self._missed, "plan_status": self.controller.mpc.status, "solver": config.planner,
-            "model_trust": self.controller.mpc.trust.value,
+            "model_trust": self.controller.mpc.trust,
             "has_model": self._has_model, "active": self._allowed})
 
     def close(self) -> None:
-        """The last command is zero effort, and it arrives."""
+        """The last thing it asks for is nothing, and that arrives."""
         if not self._configured:
             return
         self._stop(IDLE, "the controller ends")

@@ -1,10 +1,10 @@
 """From states to efforts: modes and safety limits.
 
 `Controller.act` is called once per period with the newest state and local model. It is in one mode at a time: `idle`
-(zero effort), `hold`, `home` and `excite` (base policy), `reach` (model-predictive control, mpc.py), `policy` (one that
-was made elsewhere, policy.py), or `fault` (zero effort until asked for another mode), and whatever the mode asks for
-passes the limits on effort and its rate. The less the
-model can be trusted (trust.py), the more a change of effort costs; without any trust it holds.
+(nothing is asked for, and whoever guards the robot holds it), `hold`, `home` and `excite` (base policy), `reach`
+(model-predictive control, mpc.py), `policy` (one that was made elsewhere, policy.py), or `fault` (zero effort until
+asked for another mode), and whatever the mode asks for passes the limits on effort and its rate. The less the model can
+be trusted (trust.py), the more a change of effort costs; without any trust it holds.
 """
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from mbrl_ros.types import (
     StateEstimate,
 )
 
+UNTRUSTED = "the model predicts badly; it learns while the arm holds"
 EXPLORED = 3.0  # [s] for which the excitation under way to the first targets is designed
 
 MODES = IDLE, HOLD, HOME, EXCITE, REACH, POLICY, FAULT = (
@@ -42,7 +43,7 @@ class Config(mpc.Config, policy.Config):
 
 
 class Controller:
-    """StateEstimate and LinearGaussianDynamics -> effort (m,) [N m or N], within limits, always finite."""
+    """StateEstimate and LinearGaussianDynamics -> effort (m,) [N m or N], within limits, always finite; or None."""
 
     def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config, excitation: excitations.Config):
         self.robot, self.config, self.excitation = robot, config, excitation
@@ -66,7 +67,7 @@ class Controller:
         self._requested = mode
 
     def stop(self, mode: str, reason: str) -> None:
-        """Enter `idle` or `fault` now, without a state; the effort is zero from here on."""
+        """Enter `idle` or `fault` now, without a state."""
         self.mode, self.reason, self._requested = mode, reason, None
         self._last_effort = np.zeros(self.robot.m)  # where the limit on its rate of change begins
 
@@ -81,15 +82,14 @@ class Controller:
             raise ConfigError(f"target: expected 3 finite coordinates [m], got {target.tolist()}")
         self.mpc.target = target
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float = 1.0,
-            model: DynamicsModel | None = None) -> Array:
-        """The effort (m,) for the period that begins at the state's time (plus the delay); `prediction_error` is that
-        of the model one period ago at this state, squared, in its own deviations, over its dimension; `model` is the
-        global one, for controller.model: global."""
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float = 1.0,
+            model: DynamicsModel | None = None) -> Array | None:
+        """The effort (m,) for the period that begins at the state's time (plus the delay); None in `idle`. `trust` is
+        the learner's in this model, from 1 to 0; `model` is the global one, for controller.model: global. Raises
+        nothing, whatever the model and the planner are."""
         mean = state.belief.mean
         self.mpc.latency.observe(state)
-        if self.has_model:
-            self.mpc.trust.update(prediction_error)
+        self.mpc.trust = trust
         self.base.caution = self.mpc.latency.hold_gain
         fault = self._fault(mean)
         if fault and self.mode not in (IDLE, FAULT):
@@ -109,11 +109,13 @@ class Controller:
         effort = np.minimum(np.maximum(effort, -limit), limit)
         self._last_effort = effort
         self.mpc.record(effort)
-        return effort
+        return None if self.mode == IDLE else effort
 
     def _effort(self, state: StateEstimate, dynamics: LinearGaussianDynamics, model: DynamicsModel | None) -> Array:
-        if self.mode in (IDLE, FAULT):
+        if self.mode == FAULT:
             return np.zeros(self.robot.m)
+        if self.mode == IDLE:  # somebody else holds the arm: the next mode goes on from there
+            return np.nan_to_num(state.effort)
         if self.mode == POLICY:
             effort, over = self.player.act(state, self.config)
             if effort is not None:
@@ -126,9 +128,8 @@ class Controller:
         if not self.has_model:
             self.base.follow(*self.mpc.path_point(state))
             return self.base.act(state, excite=True)
-        if self.mpc.trust.value == 0.0:
-            off = np.sqrt(self.mpc.trust.error)
-            self._enter(HOLD, f"the model predicts badly: it is off by {off:.0f} of its deviations", state)
+        if self.mpc.trust == 0.0:
+            self._enter(HOLD, UNTRUSTED, state)
             return self.base.act(state, excite=False)
         if self.config.model == mpc.GLOBAL and model is None:
             self._enter(HOLD, mpc.NO_MODEL, state)

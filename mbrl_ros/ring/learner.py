@@ -10,6 +10,7 @@ needs more transitions than that to be told from noise.
 """
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,7 +41,11 @@ CONDITION_JITTER = 1e-6
 # and has it open OPEN standard deviations further on. Smoothing and widths from tuning seeds 100-105.
 SURPRISING, OPEN, SMOOTHING = 3.0, 2.0, 0.4
 MOVING = 0.03  # of the velocity limit: joints slower than this are at rest
+SPARE = 100  # more transitions have room than are kept, so that those can be read while others are stored
+ADOPTED = ("prior", "model", "_scale", "moments", "_mean", "_squares", "_drift", "trust", "prediction_error")
 REMEMBERED = 3  # memories of the moments that a new prior is shown at once: exp(-3) is left of what was before
+LEAST = 1.0  # transitions that stay behind a model without any trust, or a prior that is off could not be mended: they
+# carry f (prior.m0 is a tenth of one) and leave F to the prior (prior.n0 is ten)
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,16 @@ class OnlineLearner:
         self.model: DynamicsModel | None = None  # the global model behind the prior, over the x of the ring
         self.adapt = config.adapt
         self._empty = Moments(np.zeros(len(self._scale)), np.zeros((len(self._scale),) * 2), 0.0)
-        self.moments = self._empty
-        self._forget_offset()
+        self._start_over()
         self._last: StateEstimate | None = None
         self._local: LocalPrior | None = None
         self._predicted: tuple[Array, Array, Array] | None = None  # F, f, Sigma
         self._slow = MOVING * robot.velocity_limit
         self.trust = Trust()
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
-        capacity = max(1, round(config.memory / robot.period))
+        self._kept = max(1, round(config.memory / robot.period))
         n = self.features.n
-        self._x, self._u, self._x_next = (np.empty((capacity, k)) for k in (n, robot.m, n))
+        self._x, self._u, self._x_next = (np.empty((self._kept + SPARE, k)) for k in (n, robot.m, n))
         self._stored, self._moving = 0, 0  # ever; of those, in motion
         self._fit_waits = config.fit_after > 0
 
@@ -97,14 +101,41 @@ class OnlineLearner:
         if isinstance(prior, LinearizedPrior):
             self.model = RobotModel(self.robot, self.features, prior.model)
         self._local = self._predicted = None
-        self.moments, self.trust, self.prediction_error = self._empty, Trust(), 1.0
-        self._forget_offset()
-        past = self.transitions(REMEMBERED / self.config.forgetting * self.robot.period)
+        self.trust, self.prediction_error = Trust(), 1.0
+        self._start_over()
+        self._replay(self._latest(self._remembered))
+
+    def prepared(self, prior: Prior, scale: Array) -> OnlineLearner:
+        """A copy that has taken up another prior as `set_prior` does, for `adopt`. It may be made in another thread
+        than `update` runs in, which is neither disturbed nor waited for; what a first use costs is spent here."""
+        other = copy.copy(self)
+        if other._last is not None:
+            other.prior, other._scale = copy.deepcopy(prior), scale
+            other._model(other._last)
+        other._stored = self._stored
+        other.set_prior(prior, scale)
+        return other
+
+    def adopt(self, other: OnlineLearner) -> None:
+        """Go on with the prior of a `prepared` copy, between two updates; what came since is made up for."""
+        other._replay(self._latest(min(self._stored - other._stored, self._remembered)))
+        for name in ADOPTED:
+            setattr(self, name, getattr(other, name))
+        self._local = self._predicted = None
+
+    @property
+    def _remembered(self) -> int:
+        """How many transitions a new prior is shown."""
+        return round(REMEMBERED / self.config.forgetting)
+
+    def _replay(self, past: Transitions) -> None:
         w = self.features.w(past.x, past.u)
-        for z in np.hstack([w, self.features.y(past.x, past.x_next) - prior.mean(w)]):
+        for z in np.hstack([w, self.features.y(past.x, past.x_next) - self.prior.mean(w)]):
             self._add(z)
 
-    def _forget_offset(self) -> None:
+    def _start_over(self) -> None:
+        """Without any recent transition."""
+        self.moments = self._empty
         self._mean = self._empty.mean  # behind the offset
         self._squares = 1.0  # sum of the squared weights of the vectors in that mean: 1 / their effective number
         self._drift = np.zeros(len(self._scale) - self.features.dw)  # mean innovation [standard deviations]
@@ -129,7 +160,8 @@ class OnlineLearner:
             if not good:
                 raise np.linalg.LinAlgError("the covariance of the prediction is not positive definite")
             self.prediction_error = squared / len(y)
-            self.trust.update(self.prediction_error)
+            if self.trust.update(self.prediction_error):
+                self._start_over()  # what made it predict badly must not be there when it is better
             self._drift += SMOOTHING * (deviations - self._drift)
         g = self.prior.mean(w) if self._local is None else self._local.mean(w)
         self._add(np.concatenate([w, y - g]))
@@ -168,9 +200,15 @@ class OnlineLearner:
         return replace(dynamics, leverage=lifted)
 
     @property
+    def model_trust(self) -> float:
+        """From 1, as good as it says, to 0, not to be used."""
+        return self.trust.value
+
+    @property
     def sample_weight(self) -> float:
         """The effective number of transitions behind the model; fewer where they have made it predict badly."""
-        return self.trust.value * min(self.moments.count, self.config.effective_count) if self.adapt else 0.0
+        count = min(self.moments.count, self.config.effective_count)
+        return max(self.trust.value * count, min(count, LEAST)) if self.adapt else 0.0
 
     def fit_due(self) -> bool:
         """Whether it is time for the fit that nobody asks for, to transitions(fit_after); says so once."""
@@ -180,7 +218,10 @@ class OnlineLearner:
 
     def transitions(self, seconds: float) -> Transitions:
         """The latest transitions, oldest first, at most `seconds` of them."""
-        count = min(self._stored, len(self._x), round(seconds / self.robot.period))
+        return self._latest(round(seconds / self.robot.period))
+
+    def _latest(self, count: int) -> Transitions:
+        count = min(self._stored, self._kept, count)
         index = (self._stored - count + np.arange(count)) % len(self._x)
         return Transitions(self._x[index], self._u[index], self._x_next[index])
 

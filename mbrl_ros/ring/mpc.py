@@ -18,7 +18,6 @@ from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.devices import device_for
 from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.ring.latency import Latency
-from mbrl_ros.ring.trust import Trust
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion
 from mbrl_ros.task.task import Task
@@ -80,7 +79,7 @@ class ModelPredictiveController:
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
         self.latency = Latency(robot, config.delay)
-        self.trust = Trust()
+        self.trust = 1.0  # in the newest model (trust.py); whoever knows sets it
         self.plan: Plan | None = None  # the newest
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
@@ -88,7 +87,7 @@ class ModelPredictiveController:
 
     def start(self, state: StateEstimate) -> None:
         """Begin anew from this state, without a warm start; without a target, the tool stays where it is."""
-        self._previous, self._path, self.failures, self.trust = None, None, 0, Trust()
+        self._previous, self._path, self.failures = None, None, 0
         if self.target is None:
             self.target = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy()
 
@@ -103,15 +102,16 @@ class ModelPredictiveController:
         """The effort (m,) to command now, planned with `model` where controller.model is global. Raises nothing; see
         `failures` and `status`."""
         began = time.perf_counter()
-        x, ahead, dynamics = self.latency.compensate(state.belief.mean, dynamics)
-        lower, upper = self._bounds(last_effort)
+        x, (lower, upper) = state.belief.mean, self._bounds(last_effort)
         warm = _shift(self._previous) if self._previous is not None else None
-        plan = warm
+        effort = None
         try:
+            x, ahead, dynamics = self.latency.compensate(x, dynamics)
             start = state.time + round(ahead * self.robot.period * 1e9)
             problem = self._problem(x, start, dynamics, lower, upper, state, model)
             plan = self.planner.plan(problem, warm)
             self.status = plan.status
+            effort = self._play(plan, x, lower[0], upper[0])
         except Exception as error:  # no planner may stop the arm from being controlled
             self.status = f"{FAILED}: {type(error).__name__}: {error}"
         self.solve_time = time.perf_counter() - began
@@ -122,11 +122,12 @@ class ModelPredictiveController:
         self.failures = self.failures + 1 if failed else 0
         if failed and warm is not None:
             plan = replace(warm, status=status)
-        if plan is None:
+            effort = self._play(plan, x, lower[0], upper[0])
+        if effort is None:
             self.failures = self.config.max_failures + 1  # nothing to play
             return np.zeros(self.robot.m)
         self._previous = self.plan = plan
-        return self._play(plan, x, lower[0], upper[0])
+        return effort
 
     def path_point(self, state: StateEstimate) -> tuple[Array, Array]:
         """Where the tool should be now, and how it should move (3,) [m], [m/s]."""
@@ -158,7 +159,7 @@ class ModelPredictiveController:
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
         now = window.position if start == state.time else path.at(state.time, self.robot.period, 1)[0]
         self.reference = now[0]
-        cost = self.task.cost(window, self.device, self.latency.slowness / self.trust.value**2)
+        cost = self.task.cost(window, self.device, self.latency.slowness / self.trust**2)
         seed = (1_000_003 * self.config.seed + state.step) % 2**32  # torch looks at no more bits than these
         if self.device is None:
             return Problem(x, dynamics, cost, lower, upper, seed, self.budget, dynamics)
@@ -177,10 +178,20 @@ class ModelPredictiveController:
         u_hat, K, k, x_hat = (_first(a) for a in (policy.u_hat, policy.K, policy.k, policy.x_hat))
         effort = u_hat + K @ (x - x_hat) + k
         if self.config.exploration > 0:
-            L = np.linalg.cholesky(_first(policy.Sigma))
             size = self.config.exploration * margin_left(self.robot, x, effort)
-            effort = effort + size * L @ self._rng.standard_normal(self.robot.m)
+            effort = effort + size * self._noise(policy.Sigma)
         return np.minimum(np.maximum(effort, lower), upper)
+
+    def _noise(self, Sigma: Array | None) -> Array:
+        """A draw (m,) of the first Sigma (T, m, m); none, which `status` says, where that is not positive definite, as
+        that of a plan which stopped before its first backward pass."""
+        try:
+            if Sigma is not None and np.isfinite(first := _first(Sigma)).all():
+                return np.linalg.cholesky(first) @ self._rng.standard_normal(self.robot.m)
+        except np.linalg.LinAlgError:
+            pass
+        self.status += ": without exploration, its covariance is not positive definite"
+        return np.zeros(self.robot.m)
 
 
 def margin_left(robot: Robot, x: Array, effort: Array) -> float:
@@ -202,6 +213,8 @@ def _first(steps: Array) -> Array:
 def _shift(plan: Plan) -> Plan:
     """The plan one period later; its last step is repeated."""
     def later(a: Array) -> Array:
+        if a is None:  # a planner that knows no covariance
+            return None
         return torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
 
     policy = LinearGaussianPolicy(*(later(steps) for steps in vars(plan.policy).values()))

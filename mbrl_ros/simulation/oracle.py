@@ -29,7 +29,7 @@ class Oracle:
     """
 
     def __init__(self, plant: MujocoPlant):
-        self.plant, self.active, self.prediction_error = plant, False, 1.0
+        self.plant, self.active, self.model_trust = plant, False, 1.0
         self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
         n, m = self.physics.robot.n, self.physics.robot.m
         self.model = self.physics

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
-from rig import RING, ControllerNode, GuardNode, PlantNode
+from rig import RING, ControllerNode, GuardNode, LearnerNode, PlantNode
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
@@ -16,6 +16,7 @@ from mbrl_ros.nodes import spin, topics
 
 SHORT = {"plant__timeout": 0.01, "guard__patience": 3}
 NAN = float("nan")
+PERIOD = 20_000_000  # [ns]
 
 
 def state_of(made):
@@ -84,6 +85,24 @@ def test_a_silent_controller_is_a_fault_and_the_guard_holds_by_itself(rig, capfd
         answer()
     assert state_of(made) == "fault"
     assert made.call("guard/reset") == (True, "hold")
+
+
+def test_an_arm_whose_controller_is_idle_is_held_and_in_step_with_it(rig):
+    """Armed at start, for as long as nobody has called a service, and at every state that the controller has seen."""
+    made = rig(*RING, plant__timeout=1.0)
+    states, pace = made.listen(JointState, "joint_states"), made[PlantNode].pace
+    assert made.spin(lambda: pace.periods)
+    repeated = pace.repeated  # before all had found each other
+    assert made.spin(lambda: pace.periods > 150)
+    assert state_of(made) == "hold" and pace.repeated == repeated
+    assert max(np.abs(state.velocity).max() for state in states) < 0.5
+    assert np.allclose(states[-1].position, made[GuardNode].robot.home, atol=0.05)
+    assert made[LearnerNode].learner._stored > 100  # the others see what happens
+    assert made.call("controller/hold")[0]
+    assert made.spin(lambda: state_of(made) == "armed")
+    answered = made[GuardNode].guard.answered
+    assert made.spin(lambda: made[GuardNode].guard.answered > answered + 10 * PERIOD)
+    assert pace.repeated == repeated and np.abs(states[-1].velocity).max() < 0.5
 
 
 def test_without_a_controller_it_holds_from_the_start(rig):
@@ -208,16 +227,26 @@ def test_a_controller_that_faults_makes_the_arm_hold(rig):
     periods = made[PlantNode].pace.periods
     assert made.spin(lambda: made[PlantNode].pace.periods > periods + 60)
     assert np.abs(made[PlantNode].plant.true_state()[1]).max() < 0.05
+    assert made.call("guard/reset") == (True, "hold")
+    ok, why = made.call("guard/arm", True)  # its efforts, which are zero, must not reach the arm
+    assert not ok and "0 commands in time" in why
+    periods = made[PlantNode].pace.periods
+    assert made.spin(lambda: made[PlantNode].pace.periods > periods + 60)
+    assert np.abs(made[PlantNode].plant.true_state()[1]).max() < 0.05
+    made.call("controller/hold")
+    assert made.spin(lambda: state_of(made) == "armed")
 
 
 @pytest.mark.parametrize("executor", ["single", "events"])
 def test_a_guard_that_slept_does_not_go_on_as_if_nothing_had_been(rig, executor):
-    made = rig(*RING, plant__pace="realtime", guard__state_age=0.4, guard__command_age=0.4)
+    made = rig(*RING, plant__pace="realtime", guard__state_age=0.4, guard__command_age=0.4,
+               controller__watchdog=0.0)
+    assert made.call("controller/hold")[0]
     guard, own = made[GuardNode], spin.make_executor(executor)
     made.executor.remove_node(guard)
     own.add_node(guard)
     guard.create_timer(0.005, lambda: None)  # so that it wakes up
-    both = lambda condition, seconds: made.spin(lambda: own.spin_once(timeout_sec=0.005) or condition(), seconds)  # noqa: E731
+    both = lambda condition, seconds: made.spin(lambda: own.spin_once(timeout_sec=0.0) or condition(), seconds)  # noqa: E731
 
     def armed():
         guard.guard.reset()

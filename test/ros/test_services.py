@@ -7,13 +7,14 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from mbrl_ros.msg import ModelCheckpoint, Plan
-from rig import PATIENT, RING, ControllerNode, EstimatorNode, LearnerNode, PlantNode
+from rig import PATIENT, RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode, PlantNode
 from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.models.linear import NoModel
 from mbrl_ros.nodes import controller_node, topics
 from mbrl_ros.ring.learner import features_of
+from mbrl_ros.ring.trust import MOST
 
 
 def mode_of(made):
@@ -55,15 +56,16 @@ def test_from_excitation_to_a_target_and_to_a_stop(rig):
     assert plans[-1].horizon == 20
     assert np.linalg.norm(made[PlantNode].plant.true_tool() - [0.5, 0.0, 0.8]) < 0.02
 
-    assert made.call("controller/stop") == (True, "zero effort")
+    assert made.call("controller/stop") == (True, "nothing is asked for: the guard holds")
+    assert mode_of(made) == "idle" and made.spin(lambda: made[GuardNode].guard.state == "hold")
     count = len(commands)
-    assert made.spin(lambda: len(commands) > count + 3) and not np.any(commands[-1].data)
-    assert mode_of(made) == "idle"
+    assert made.spin(lambda: len(commands) > count + 100)
+    assert np.linalg.norm(made[PlantNode].plant.true_tool() - [0.5, 0.0, 0.8]) < 0.02  # it did not fall
     assert made.call("controller/hold")[0]
-    assert made.spin(lambda: mode_of(made) == "hold" and np.any(commands[-1].data))
-    assert {"idle", "excite", "reach", "hold"} <= {mode.data for mode in modes}
-    said = {status.name for message in diagnostics for status in message.status}
-    assert {"plant", "learner", "controller"} <= said
+    assert made.spin(lambda: mode_of(made) == "hold" and made[GuardNode].guard.state == "armed")
+    assert made.spin(lambda: {"idle", "excite", "reach", "hold"} <= {mode.data for mode in modes})
+    assert made.spin(lambda: {"plant", "learner", "controller"} <= {
+        status.name for message in diagnostics for status in message.status})
     newest = next(m.status[0] for m in reversed(diagnostics) if m.status[0].name == "controller")
     assert {"mode", "reason", "ticks", "tick_ms_p50", "tick_ms_p99", "missed_deadlines", "plan_status", "solver"} <= {
         pair.key for pair in newest.values}
@@ -106,6 +108,23 @@ def test_in_real_time_it_is_loaded_beside_the_ring(rig, tmp_path, monkeypatch):
     go.set()
     made.spin_for(0.2)
     assert node._model is newest and node._has_model
+
+
+def test_reach_is_refused_while_the_model_is_not_trusted_and_is_not_once_it_is_again(rig):
+    made = rig(*RING, controller__require_model=False, plant__hold_after=0)
+    controller = made[ControllerNode].controller
+    assert made.call("controller/hold")[0]
+    for trust in (1.0, 0.0):
+        made[LearnerNode].learner.trust.error = MOST if trust == 0.0 else 1.0
+        periods = made[PlantNode].pace.periods
+        made.set("plant", "plant.hold_after", 3)
+        assert made.spin(lambda first=periods: made[PlantNode].pace.periods == first + 3)
+        assert mode_of(made) == "hold" and controller.mpc.trust == trust
+    ok, reason = made.call("controller/reach")
+    assert not ok and "the model predicts badly; it learns while the arm holds: ask again in some seconds" in reason
+    made.set("plant", "plant.hold_after", -1)
+    assert made.spin(lambda: controller.mpc.trust == 1.0) and mode_of(made) == "hold"
+    assert made.call("controller/reach")[0] and made.spin(lambda: mode_of(made) == "reach")
 
 
 def test_reach_without_a_model_where_that_is_allowed(rig):

@@ -51,6 +51,7 @@ class Experiment:
         self.before_armed = 0, 0  # ticks; of those, deadlines missed
         self.reaches: list[list[int]] = []  # stamps [ns] of the ticks of every target
         self._nodes: list[Any] = []
+        self._executor: Any = None
         self._processes: bringup.Processes | None = None
 
     def start(self) -> None:
@@ -156,4 +157,5 @@ class Experiment:
         if self._processes is not None:
             self._processes.stop()
         nodes, self._nodes, self._processes = self._nodes, [], None
-        spin.close(nodes)
+        executor, self._executor = self._executor, None
+        spin.close(nodes, executor)

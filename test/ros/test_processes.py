@@ -1,5 +1,6 @@
 """Nodes as processes: they come up, end cleanly and in time, and say a user's mistake in one line."""
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from rcl_interfaces.srv import GetParameters
 from rig import PATIENT, ROOT, UNHEARD, end, launch, node_arguments
 
 from mbrl_ros.nodes import bringup
+from mbrl_ros.nodes.spin import PATIENCE, RECORDING
 
 NODES = ("guard", "plant", "estimator", "learner", "controller", "logger")
 PROMPT = 5.0  # [s] to end, on a busy machine; launch interrupts again after as much
@@ -63,6 +65,83 @@ def test_bringup_starts_and_stops_them_all(ros, tmp_path):
         assert (tmp_path / "recording" / "metadata.yaml").is_file()
     finally:
         process.kill()
+
+
+SLOW = """
+import sys, time
+from functools import partial
+from mbrl_ros.nodes import logger_node, spin
+from mbrl_ros.recordings.recording import Recorder
+patience, disk = float(sys.argv.pop(1)), float(sys.argv.pop(1))
+finish = Recorder.close
+Recorder.close = lambda self: (time.sleep(disk), finish(self))
+if patience:
+    logger_node.RECORDING = patience
+sys.exit(logger_node.main())
+"""
+
+
+@pytest.mark.parametrize(("patience", "disk", "expected"), [(0.0, 3.0, 0), (0.5, 60.0, 1)])
+def test_a_recording_is_finished_on_a_slow_disk_and_one_that_is_cut_short_says_so(ros, tmp_path, patience, disk, expected):
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(patience), str(disk),
+                                *node_arguments(logger__folder=tmp_path / "recording")], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        wait_for(["logger"])
+        code, output, _ = end(process)
+        assert code == expected and ("cut short" in output) == bool(expected), output
+        finished = (tmp_path / "recording" / "metadata.yaml").read_text().startswith("rosbag2")  # not the interim JSON
+        assert finished == (not expected)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_launchers_wait_for_a_node_longer_than_it_waits_itself():
+    assert all(bringup.grace(name) > PATIENCE for name in NODES) and bringup.grace("logger") > RECORDING
+    assert sum(bringup.grace(name) for name in ("logger", *bringup.LAST)) < bringup.ENDING
+
+
+IMPORTED = """
+import importlib, os, pkgutil, signal, sys
+state = lambda: (dict(os.environ), [signal.getsignal(number) for number in signal.valid_signals()])
+sys.argv[0] = "-m"
+before = state()
+import mbrl_ros.nodes
+for module in pkgutil.iter_modules(mbrl_ros.nodes.__path__, "mbrl_ros.nodes."):
+    importlib.import_module(module.name)
+sys.exit(state() != before)
+"""
+
+
+def test_importing_the_nodes_changes_neither_environment_nor_signal_handlers():
+    alone = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    assert subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, env=alone, timeout=PATIENT).returncode == 0
+
+
+UNORDERED = """
+import gc, sys
+from mbrl_ros.nodes import spin
+from mbrl_ros.nodes.settings import SettingsNode
+class Broken(SettingsNode):
+    def __init__(self):
+        super().__init__("broken")
+        self.create_timer(0.01, self.tick)
+    def tick(self):
+        raise RuntimeError("deliberate")
+    def close(self):
+        print("last word", flush=True)
+spin.run(Broken)
+"""
+
+
+@pytest.mark.parametrize("executor", ["single", "events"])
+def test_a_node_that_fails_has_its_last_word_and_ends_in_order(executor):
+    """Its error keeps the executor alive until the context is gone."""
+    done = subprocess.run([sys.executable, "-c", UNORDERED, "--ros-args", "-p", f"process.executor:={executor}"], cwd=ROOT,
+                          text=True, capture_output=True, timeout=PATIENT)
+    assert done.returncode == 1 and done.stdout == "last word\n"
+    assert "RuntimeError: deliberate" in done.stderr and "InvalidHandle" not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(("pace", "written", "expected"), [("realtime", None, 2), ("lockstep", None, 1),

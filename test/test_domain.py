@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mbrl_ros.nodes import domain
 
 ROOT = Path(__file__).parents[1]
@@ -30,18 +32,14 @@ def end(process):
 
 def test_claims_differ_and_end_with_their_process(monkeypatch):
     monkeypatch.delenv('ROS_DOMAIN_ID')
-    monkeypatch.setattr(domain, 'claim', domain.claim)
     started = [start() for _ in range(3)]
     try:
         claimed = [found for _, found in started]
         assert len({*claimed, domain.claim()}) == 4 and all(1 <= found <= 100 for found in claimed)
         monkeypatch.setattr(domain, 'FIRST', claimed[0])
         monkeypatch.setattr(domain, 'COUNT', 1)
-        try:
-            taken = domain.claim()
-        except RuntimeError:
-            taken = None
-        assert taken is None
+        with pytest.raises(RuntimeError, match='in use'):
+            domain.claim()
         end(started[0][0])
         assert domain.claim() == claimed[0]
     finally:

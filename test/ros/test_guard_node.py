@@ -40,6 +40,11 @@ def in_lockstep(rig, **parameters):
     return made, states, sent, answer
 
 
+@pytest.mark.parametrize(("wanted", "taken"), [("auto", "single"), ("events", "events")])
+def test_it_runs_on_the_executor_that_rclpy_supports_unless_told_otherwise(rig, wanted, taken):
+    assert rig(GuardNode, process__executor=wanted)[GuardNode].process.executor == taken
+
+
 def test_it_starts_without_torch():
     code = ("import sys\nimport mbrl_ros.nodes.guard_node\n"
             "sys.exit(', '.join({'torch', 'numba', 'scipy', 'gpytorch'} & set(sys.modules)) or 0)")

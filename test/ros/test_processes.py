@@ -82,7 +82,7 @@ sys.exit(logger_node.main())
 
 
 @pytest.mark.parametrize(("patience", "disk", "expected"), [(0.0, 3.0, 0), (0.5, 60.0, 1)])
-def test_a_recording_is_finished_on_a_slow_disk_and_one_that_is_cut_short_says_so(ros, tmp_path, patience, disk, expected):
+def test_a_recording_is_finished_on_a_slow_disk_or_it_is_said(ros, tmp_path, patience, disk, expected):
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(patience), str(disk),
                                 *node_arguments(logger__folder=tmp_path / "recording")], cwd=ROOT, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -119,13 +119,11 @@ def test_importing_the_nodes_changes_neither_environment_nor_signal_handlers():
     assert subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, env=alone, timeout=PATIENT).returncode == 0
 
 
-UNORDERED = """
-import gc, sys
-from mbrl_ros.nodes import spin
-from mbrl_ros.nodes.settings import SettingsNode
-class Broken(SettingsNode):
+BROKEN = """
+from mbrl_ros.nodes import guard_node, spin
+class Broken(guard_node.GuardNode):
     def __init__(self):
-        super().__init__("broken")
+        super().__init__()
         self.create_timer(0.01, self.tick)
     def tick(self):
         raise RuntimeError("deliberate")
@@ -137,9 +135,10 @@ spin.run(Broken)
 
 @pytest.mark.parametrize("executor", ["single", "events"])
 def test_a_node_that_fails_has_its_last_word_and_ends_in_order(executor):
-    """Its error keeps the executor alive until the context is gone."""
-    done = subprocess.run([sys.executable, "-c", UNORDERED, "--ros-args", "-p", f"process.executor:={executor}"], cwd=ROOT,
-                          text=True, capture_output=True, timeout=PATIENT)
+    """Its error would keep the executor alive until the context is gone."""
+    arguments = node_arguments(process__executor=executor)
+    done = subprocess.run([sys.executable, "-c", BROKEN, *arguments], cwd=ROOT, text=True,
+                          capture_output=True, timeout=PATIENT)
     assert done.returncode == 1 and done.stdout == "last word\n"
     assert "RuntimeError: deliberate" in done.stderr and "InvalidHandle" not in done.stderr, done.stderr
 

@@ -182,12 +182,11 @@ def node_arguments(**parameters):
 
 
 def end(process, number=signal.SIGINT):
-    """Signal a process and wait; (exit code, output, seconds it took)."""
-    began = time.monotonic()
+    """Signal a process and wait; (exit code, output)."""
     process.send_signal(number)
     try:
         output, _ = process.communicate(timeout=PATIENT)
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()
-    return process.returncode, output, time.monotonic() - began
+    return process.returncode, output

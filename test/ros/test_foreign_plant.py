@@ -53,5 +53,5 @@ def test_drives_a_foreign_plant_to_a_target(rig, foreign):
     count = len(commands)
     assert made.spin(lambda: len(commands) > count + 3)
     assert not np.any(commands[-1].data)
-    code, output, _ = end(foreign)
+    code, output = end(foreign)
     assert code == 0 and "Traceback" not in output

@@ -25,8 +25,8 @@ sys.exit(service.run())
 """
 WAYS = {"bringup": ["-m", "mbrl_ros.nodes", "bringup"],
         "launch_ros": ["-c", RUNNER, str(ROOT / "launch" / "bringup.launch.py")]}
-PATIENT_RING = """/**: {ros__parameters: {plant: {timeout: 10.0}, guard: {state_age: 2.0, command_age: 2.0},
-  controller: {watchdog: 2.0}}}"""  # a busy machine is not a broken one
+PATIENT_RING = """/**: {ros__parameters: {plant: {timeout: 10.0}, guard: {state_age: 1.0, command_age: 1.0},
+  controller: {watchdog: 1.0}}}"""  # a busy machine is not a broken one
 FALLING = 1.0  # [rad/s] an arm that is held is slower, one that is let go is not
 MISSING = pytest.mark.skipif(importlib.util.find_spec("launch_ros") is None, reason="launch_ros cannot be imported: it "
                              "comes with a ROS 2 distribution, not with its wheels")

@@ -80,7 +80,7 @@ def test_what_cannot_be_configured_says_why(rig, capfd):
 def test_a_controller_that_is_started_again_holds_and_the_guard_with_it(rig):
     """In one process: test_guard_processes.py kills real ones."""
     made = rig(PlantNode, EstimatorNode, LearnerNode, GuardNode, guard__arm_at_start=False, plant__pace="realtime")
-    again = rig(ControllerNode, plant__pace="realtime", controller__lifecycle="unconfigured")
+    again = rig(ControllerNode, plant__pace="realtime", controller__lifecycle="unconfigured", controller__watchdog=0.0)
     for node in again.nodes.values():
         made.executor.add_node(node)
     sent = made.listen(Float64MultiArray, topics.COMMANDS)

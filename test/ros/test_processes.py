@@ -15,14 +15,13 @@ from mbrl_ros.nodes import bringup
 from mbrl_ros.nodes.spin import PATIENCE, RECORDING
 
 NODES = ("guard", "plant", "estimator", "learner", "controller", "logger")
-PROMPT = 5.0  # [s] to end, on a busy machine; launch interrupts again after as much
 
 
 def wait_for(names):
     """Until all these nodes are in the graph and their services, hence their spinning, answer."""
     probe = rclpy.create_node("watcher")
     try:
-        deadline = time.monotonic() + PATIENT
+        deadline = time.monotonic() + 3 * PATIENT
         for name in names:
             client = probe.create_client(GetParameters, f"{name}/get_parameters")
             while not client.wait_for_service(timeout_sec=0.5):
@@ -45,9 +44,8 @@ def test_every_node_ends_cleanly_and_in_time(ros, tmp_path, number):
         wait_for(NODES)
         for name, process in processes.items():
             assert process.poll() is None, f"{name}: {process.communicate()[0]}"
-            code, output, took = end(process, number)
+            code, output = end(process, number)  # within the node's own patience, else the code is another
             assert (code, "Traceback" in output) == (0, False), f"{name}: {output}"
-            assert took < PROMPT, f"{name} took {took:.1f} s"
     finally:
         for process in processes.values():
             process.kill()
@@ -58,10 +56,9 @@ def test_bringup_starts_and_stops_them_all(ros, tmp_path):
     process = launch("mbrl_ros.nodes.bringup", "robot:=planar2", "prior:=gaussian", f"log:={tmp_path / 'recording'}")
     try:
         wait_for(NODES)
-        code, output, took = end(process)
+        code, output = end(process)
         assert (code, "Traceback" in output) == (0, False), output
         assert "killed" not in output
-        assert took < 2 * PROMPT
         assert (tmp_path / "recording" / "metadata.yaml").is_file()
     finally:
         process.kill()
@@ -88,7 +85,7 @@ def test_a_recording_is_finished_on_a_slow_disk_or_it_is_said(ros, tmp_path, pat
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         wait_for(["logger"])
-        code, output, _ = end(process)
+        code, output = end(process)
         assert code == expected and ("cut short" in output) == bool(expected), output
         finished = (tmp_path / "recording" / "metadata.yaml").read_text().startswith("rosbag2")  # not the interim JSON
         assert finished == (not expected)
@@ -116,7 +113,7 @@ sys.exit(state() != before)
 
 def test_importing_the_nodes_changes_neither_environment_nor_signal_handlers():
     alone = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    assert subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, env=alone, timeout=PATIENT).returncode == 0
+    assert subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, env=alone, timeout=2 * PATIENT).returncode == 0
 
 
 BROKEN = """
@@ -170,7 +167,7 @@ def test_a_node_does_not_outlive_the_process_that_started_it(ros):
     there = lambda: ("plant", "/orphan") in probe.get_node_names_and_namespaces()  # noqa: E731
     try:
         for condition in (there, lambda: not there()):
-            deadline = time.monotonic() + PATIENT
+            deadline = time.monotonic() + 2 * PATIENT
             while not condition():
                 assert time.monotonic() < deadline
                 rclpy.spin_once(probe, timeout_sec=0.1)

@@ -64,9 +64,9 @@ class Rig:
     def spin(self, condition, seconds=PATIENT):
         """Until the condition holds; its value."""
         end = time.monotonic() + seconds
-        while not condition() and time.monotonic() < end:
+        while not (held := condition()) and time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.02)
-        return condition()
+        return held
 
     def spin_for(self, seconds):
         """For so long."""
@@ -125,6 +125,7 @@ class Watcher:
     def __init__(self):
         self.node = rclpy.create_node("watcher")
         self.state, self.reason, self.since, self.sent, self.speed = "", "", 0, None, np.inf
+        self._clients = {}
         self.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._said, topics.KEEP)
         self.node.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
         self.node.create_subscription(JointState, "joint_states", self._moved, topics.RING)
@@ -145,12 +146,14 @@ class Watcher:
 
     def spin(self, condition, seconds=PATIENT):
         limit = time.monotonic() + seconds
-        while not condition() and time.monotonic() < limit:
+        while not (held := condition()) and time.monotonic() < limit:
             rclpy.spin_once(self.node, timeout_sec=0.02)
-        return condition()
+        return held
 
     def call(self, service, kind=Trigger, **request):
-        client = self.node.create_client(kind, service)
+        if service not in self._clients:  # every new one has to be found first, and its answers are lost until then
+            self._clients[service] = self.node.create_client(kind, service)
+        client = self._clients[service]
         assert client.wait_for_service(timeout_sec=3 * PATIENT), service
         for _ in range(round(PATIENT / UNHEARD)):
             future = client.call_async(kind.Request(**request))

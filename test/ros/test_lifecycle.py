@@ -16,6 +16,9 @@ def change(made, transition, node="controller"):
     client = made.probe.create_client(ChangeState, f"{node}/change_state")
     assert made.spin(client.service_is_ready)
     request = ChangeState.Request()
+    request.transition.label = "nothing of the kind"
+    assert not made.ask(lambda: client.call_async(request)).success  # from here on its answers find their way
+    request = ChangeState.Request()
     request.transition.id = transition
     future = client.call_async(request)  # not asked twice: it would be refused
     assert made.spin(future.done)

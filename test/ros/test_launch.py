@@ -27,7 +27,7 @@ WAYS = {"bringup": ["-m", "mbrl_ros.nodes", "bringup"],
         "launch_ros": ["-c", RUNNER, str(ROOT / "launch" / "bringup.launch.py")]}
 PATIENT_RING = """/**: {ros__parameters: {plant: {timeout: 10.0}, guard: {state_age: 1.0, command_age: 1.0},
   controller: {watchdog: 1.0}}}"""  # a busy machine is not a broken one
-FALLING = 1.0  # [rad/s] an arm that is held is slower, one that is let go is not
+HELD = 0.5  # [rad/s] an arm that is held stays slower, one that is let go does not
 MISSING = pytest.mark.skipif(importlib.util.find_spec("launch_ros") is None, reason="launch_ros cannot be imported: it "
                              "comes with a ROS 2 distribution, not with its wheels")
 
@@ -91,26 +91,28 @@ def test_nodes_that_are_killed_come_back_while_the_guard_holds_and_ctrl_c_ends_a
     watcher.call("controller/hold")
     watcher.armed()
     fastest, before = [0.0], nodes(process)
-    for name in ("logger", "estimator", "controller"):
+    for name in ("logger", "controller", "estimator"):
         os.kill(before[name], signal.SIGKILL)
+        if name != "logger":  # the last effort goes on until it is too old, from then on the guard's own
+            assert watcher.spin(lambda: watcher.state == "fault" and watcher.speed < 0.05), watcher.state
 
         def again(name=name):
-            fastest.append(watcher.speed)
+            fastest.append(watcher.speed if watcher.state == "fault" else 0.0)
             return nodes(process).get(name, before[name]) != before[name] and (name != "logger" or len(
                 list(tmp_path.glob("recording*"))) == 2)
 
         assert watcher.spin(again), name
     assert active(watcher) and watcher.state == "fault", watcher.reason  # until a person says otherwise
-    assert watcher.spin(lambda: fastest.append(watcher.speed) or watcher.speed < 0.05)
-    assert max(fastest) < FALLING
+    assert max(fastest) < HELD
     watcher.call("controller/hold")
     watcher.armed()
     assert nodes(process)["guard"] == before["guard"]
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     output, _ = process.communicate(timeout=PATIENT)
     assert process.returncode == 0, output
-    after = output.rpartition("armed: asked for")[2]
-    assert not [word for word in ("ERROR", "Traceback", "killed", "cut short", "died") if word in after], after
+    after = [line for line in output.rpartition("armed: asked for")[2].splitlines() if "[guard]: fault: no" not in line]
+    wrong = ("ERROR", "Traceback", "killed", "cut short", "died")  # but that an armed guard misses who ended before it
+    assert not [line for line in after if any(word in line for word in wrong)], output
     assert read_trials(tmp_path / "recording_2")
 
 

@@ -31,8 +31,7 @@ bootstrap: ## environment, ROS 2 and messages; quick when there is nothing to do
 	@scripts/bootstrap.sh
 
 demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= TASK= PLANNER= PRIOR= TARGETS= DATA_SECONDS=
-	@$(use) && ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$${ROS_DOMAIN_ID:-$$(($$$$ % 100 + 1))} \
-		python3 -m mbrl_ros.nodes.demo $(demo_flags)
+	@$(use) && python3 -m mbrl_ros.nodes demo $(demo_flags)
 
 scenarios: bootstrap ## what it does when robot, load and surroundings change: two robots, a few minutes; ONLY= ROBOTS=
 	@$(use) && python3 -m mbrl_ros.evaluation.suite $(suite_flags)

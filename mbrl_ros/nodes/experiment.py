@@ -54,6 +54,7 @@ class Experiment:
         self.reaches: list[list[int]] = []  # stamps [ns] of the ticks of every target
         self._armed = False
         self._nodes: list[Any] = []
+        self._executor: Any = None
         self._processes: bringup.Processes | None = None
 
     def start(self) -> None:
@@ -175,4 +176,5 @@ class Experiment:
         if self._processes is not None:
             self._processes.stop()
         nodes, self._nodes, self._processes = self._nodes, [], None
-        spin.close(nodes)
+        executor, self._executor = self._executor, None
+        spin.close(nodes, executor)

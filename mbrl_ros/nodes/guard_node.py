@@ -5,6 +5,7 @@ hold, and a fault deactivates.
 """
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -45,6 +46,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
 
     def __init__(self, **arguments: Any):
         SettingsNode.__init__(self, "guard", **arguments)
+        if self.process.executor == "auto":
+            self.process = dataclasses.replace(self.process, executor="single")  # the one that rclpy supports
         LifecycleNodeMixin.__init__(self)
         self.robot = robot.Robot(self.component(robot.Config, "robot"))
         config = self.component(guard.Config, "guard")

@@ -8,7 +8,7 @@ import pytest
 from arms import settings
 
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.procedure import Run
+from mbrl_ros.evaluation.procedure import RESTING, Run, excited, set_prior
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.controller import HOLD, REACH
 from mbrl_ros.ring.trust import MOST

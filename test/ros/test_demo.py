@@ -3,7 +3,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from rig import PATIENT, ROOT, end, launch
@@ -71,10 +70,8 @@ def test_demo_ends_when_asked(tmp_path, number):
         while "excite" not in line:
             line = process.stdout.readline()
             assert line, f"ended with {process.wait()}"
-        time.sleep(0.2)
-        code, output, took = end(process, number)
+        code, output = end(process, number)
         assert code == 130 and "interrupted" in output and "Traceback" not in output, output
-        assert took < 5.0  # launch interrupts again after as much
     finally:
         process.kill()
         process.communicate()

@@ -54,5 +54,5 @@ def test_drives_a_foreign_plant_to_a_target(rig, foreign):
     count, there = len(commands), estimates[-1].mean[tool]
     assert made.spin(lambda: len(commands) > count + 50)
     assert np.linalg.norm(np.array(estimates[-1].mean[tool]) - there) < 0.02
-    code, output, _ = end(foreign)
+    code, output = end(foreign)
     assert code == 0 and "Traceback" not in output

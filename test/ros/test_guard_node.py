@@ -14,7 +14,7 @@ from mbrl_ros.config import ConfigError
 from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.nodes import spin, topics
 
-SHORT = {"plant__timeout": 0.01, "guard__patience": 3}
+SHORT = {"plant__timeout": 0.01, "guard__patience": 50}  # on a busy machine an answer may take a while
 NAN = float("nan")
 PERIOD = 20_000_000  # [ns]
 
@@ -39,6 +39,11 @@ def in_lockstep(rig, **parameters):
 
     assert made.spin(lambda: states and made[GuardNode]._efforts.get_subscription_count() == 2)  # plant and probe
     return made, states, sent, answer
+
+
+@pytest.mark.parametrize(("wanted", "taken"), [("auto", "single"), ("events", "events")])
+def test_it_runs_on_the_executor_that_rclpy_supports_unless_told_otherwise(rig, wanted, taken):
+    assert rig(GuardNode, process__executor=wanted)[GuardNode].process.executor == taken
 
 
 def test_its_module_imports_neither_torch_nor_numba_nor_scipy():
@@ -76,7 +81,7 @@ def test_a_silent_controller_is_a_fault_and_the_guard_holds_by_itself(rig, capfd
     periods = made[PlantNode].pace.periods
     assert made.spin(lambda: made[PlantNode].pace.periods > periods + 20)
     assert state_of(made) == "fault"
-    reason = "no command while a state was repeated 3 times"
+    reason = "no command while a state was repeated 50 times"
     assert made[GuardNode].guard.reason == reason and f"fault: {reason}" in capfd.readouterr().err
     assert np.abs(states[-1].velocity).max() < 0.5 and np.isfinite(sent[-1].data).all()
     ok, why = made.call("guard/arm", True)
@@ -129,7 +134,7 @@ def transition(made, label):
 
 
 def test_states_services_lifecycle_and_diagnostics_in_real_time(rig, capfd):
-    made = rig(*RING, plant__pace="realtime", plant__timeout=10.0)
+    made = rig(*RING, plant__pace="realtime", plant__timeout=10.0, controller__watchdog=0.0)
     diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
     label = lambda: lifecycle(made, GetState, "get_state").current_state.label  # noqa: E731
     assert made.call("controller/hold")[0]
@@ -183,9 +188,10 @@ def test_messages_that_cannot_be_used_are_faults(rig, capfd, topic, message, wor
 def test_where_a_joint_cannot_be_braked_nothing_is_sent(rig, capfd):
     made = rig(GuardNode, PlantNode, robot__deceleration=[0.0, 20.0], **SHORT)
     sent = made.listen(Float64MultiArray, topics.COMMANDS)
+    said = []
+    assert made.spin(lambda: said.append(capfd.readouterr().err) or "no limit without deceleration" in "".join(said))
     made.spin_for(0.5)
     assert not sent and state_of(made) == "unconfigured"
-    assert "no limit without deceleration" in capfd.readouterr().err
 
 
 def test_states_that_stop_in_real_time_are_a_fault_and_the_effort_goes_to_zero(rig):
@@ -258,7 +264,7 @@ def test_a_guard_that_slept_does_not_go_on_as_if_nothing_had_been(rig, executor)
         made.spin_for(1.0)  # the others go on: there are new states and commands when it wakes up
         both(lambda: state_of(made) != "armed", 5.0)
         assert state_of(made) == "fault"
-        assert "no joint state for 1" in guard.guard.reason
+        assert "no joint state for" in guard.guard.reason
     finally:
         own.remove_node(guard)
         own.shutdown()

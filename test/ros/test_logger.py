@@ -6,7 +6,7 @@ import time
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from mbrl_ros.msg import StateEstimate
-from rig import PATIENT, RING, ControllerNode, GuardNode, PlantNode, launch, node_arguments
+from rig import PATIENT, RING, ControllerNode, EstimatorNode, GuardNode, PlantNode, launch, node_arguments
 
 from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.logger_node import LoggerNode
@@ -17,6 +17,8 @@ def test_recording_gives_the_states_back(rig, tmp_path):
     made = rig(*RING, LoggerNode, plant__hold_after=0, logger__folder=str(tmp_path / "recording"), logger__plan=True)
     estimates = made.listen(StateEstimate, "state_estimate")
     assert made.call("controller/excite")[0]
+    heard_by = made[EstimatorNode]._estimates.get_subscription_count
+    assert made.spin(lambda: heard_by() == 3)  # learner, logger and probe
     made.set("plant", "plant.hold_after", 50)
     assert made.spin(lambda: made[PlantNode].pace.periods == 50)
     assert made.spin(lambda: len(estimates) >= 50)

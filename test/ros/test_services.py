@@ -213,8 +213,8 @@ def test_watchdog_commands_zero_effort_when_states_stop_coming(rig, capfd):
     made.call("plant/run", False)
     assert made.spin(lambda: mode_of(made) == "fault")
     assert made.spin(lambda: modes[-1].data == "fault" and not np.any(commands[-1].data))
-    assert "no state for 1." in made[ControllerNode].controller.reason
-    assert "zero effort: no state for 1." in capfd.readouterr().err
+    assert "no state for " in made[ControllerNode].controller.reason
+    assert "zero effort: no state for " in capfd.readouterr().err
     made.call("plant/run", True)
     count = len(commands)
     assert made.spin(lambda: len(commands) > count + 10)

@@ -1,15 +1,28 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full faults soak mutants bench test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full faults soak mutants figures bench test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
 jazzy = env -u AMENT_PREFIX_PATH -u CMAKE_PREFIX_PATH -u COLCON_PREFIX_PATH -u PYTHONPATH -u LD_LIBRARY_PATH \
 	MBRL_ROS_DISTRO=jazzy sh -ec
-demo_flags = $(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT)) $(if $(PRIOR),--prior $(PRIOR)) \
+demo_flags = $(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT)) $(if $(TASK),--task $(TASK)) \
+	$(if $(PLANNER),--planner $(PLANNER)) $(if $(PRIOR),--prior $(PRIOR)) \
 	$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS))
 
 suite_flags = $(if $(ONLY),--only $(ONLY)) $(if $(ROBOTS),--robots $(ROBOTS)) $(if $(PRIORS),--priors $(PRIORS)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+
+# What may be given to a target; anything else is a mistake and would be ignored.
+takes.demo = SEED ROBOT TASK PLANNER PRIOR TARGETS DATA_SECONDS
+takes.scenarios = ONLY ROBOTS PRIORS SEEDS JOBS
+takes.scenarios-full = $(takes.scenarios)
+takes.faults = TICKS SEED ROBOT
+takes.soak = MINUTES ROBOT PRIOR
+takes.bench = ONLY
+takes.figures = ONLY SEEDS
+given = $(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word)))))
+$(foreach goal,$(MAKECMDGOALS),$(if $(takes.$(goal)),$(foreach name,$(filter-out $(takes.$(goal)) MBRL_% ROS_% PYTHON,\
+	$(given)),$(error $(name): unknown variable; make $(goal) takes $(takes.$(goal))))))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1: /p' Makefile
@@ -17,9 +30,8 @@ help: ## this list
 bootstrap: ## environment, ROS 2 and messages; quick when there is nothing to do
 	@scripts/bootstrap.sh
 
-demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= PRIOR= TARGETS= DATA_SECONDS=
-	@$(use) && ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$${ROS_DOMAIN_ID:-$$(($$$$ % 100 + 1))} \
-		python3 -m mbrl_ros.nodes.demo $(demo_flags)
+demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= TASK= PLANNER= PRIOR= TARGETS= DATA_SECONDS=
+	@$(use) && python3 -m mbrl_ros.nodes demo $(demo_flags)
 
 scenarios: bootstrap ## what it does when robot, load and surroundings change: two robots, a few minutes; ONLY= ROBOTS=
 	@$(use) && python3 -m mbrl_ros.evaluation.suite $(suite_flags)
@@ -37,6 +49,9 @@ soak: bootstrap ## hours of reaching, a process per node: does anything grow, or
 
 mutants: bootstrap ## does a test fail for every change to guard.py?
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/mutate.py
+
+figures: bootstrap ## measures for README and results anew, and writes their tables: hours; ONLY= SEEDS=
+	@$(use) && python3 scripts/figures.py --run $(or $(ONLY),all) $(if $(SEEDS),--seeds $(SEEDS))
 
 bench: bootstrap ## how long a tick takes, part by part, beside its peers; ONLY=
 	@$(use) && OMP_NUM_THREADS=1 python3 benchmarks/bench.py $(if $(ONLY),--only $(ONLY))

@@ -11,5 +11,5 @@ setup(
     python_requires='>=3.11',
     # Without bounds: over a ROS distribution its own NumPy has to stay. Tested versions: requirements.txt.
     install_requires=['numpy', 'scipy', 'numba', 'torch', 'gpytorch', 'mujoco', 'pyyaml', 'matplotlib', 'pillow',
-                      'rosbags', 'mcap', 'zstandard'],
+                      'rosbags', 'mcap', 'zstandard', 'jaxtyping'],
 )

@@ -1,6 +1,6 @@
 """All benchmarks one after the other, ours and peers in turns: a table, and runs/<time>/bench.json.
 
-    pip install -r benchmarks/requirements.txt    # peers; those that are missing are left out
+    pip install -r benchmarks/requirements.txt    # peers; those that are missing are named, and left out
     make bench                                    # or: python3 benchmarks/bench.py --only lq tick
 
 Each is a module of this folder that can also be run alone, with more options.
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mbrl_ros import config
 
 MODULES = ("lq", "plan", "tick", "batch", "latency")
+PEERS = {"lq": {"crocoddyl": "Crocoddyl", "acados": "HPIPM"}}  # module -> what it imports if it can, and its name
 COLUMNS = ("what", "size", "ours_us", "peer", "peer_us", "ratio")
 
 
@@ -39,6 +42,13 @@ def shown(value: Any) -> str:
     return "-" if value is None or value == "" else str(value)
 
 
+def missing(modules: Sequence[str]) -> list[str]:
+    """A line for each peer of these modules that is not installed."""
+    return [f"{name} is missing, and its rows with it: pip install -r benchmarks/requirements.txt"
+            for module in modules for package, name in PEERS.get(module, {}).items()
+            if importlib.util.find_spec(package) is None]
+
+
 def main() -> int:
     p = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--only", nargs="+", choices=MODULES, default=MODULES)
@@ -53,7 +63,7 @@ def main() -> int:
             print("| " + " | ".join(shown(row[column]) for column in COLUMNS) + " |", flush=True)
     folder = config.new_folder(a.output)
     (folder / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\n-> {folder / 'bench.json'}")
+    print("\n".join(["", *missing(a.only), f"-> {folder / 'bench.json'}"]))
     return 0
 
 

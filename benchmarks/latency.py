@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import time
 import timeit
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +33,7 @@ from mbrl_ros import assembly
 from mbrl_ros.config import Names, unflatten
 from mbrl_ros.evaluation import measures
 from mbrl_ros.nodes import bringup, spin, topics
+from mbrl_ros.nodes.domain import stay_apart
 from mbrl_ros.nodes.experiment import PRIORITY
 from mbrl_ros.nodes.operator import Operator, OperatorError
 from mbrl_ros.ring.stages import Stages
@@ -131,24 +130,6 @@ def prioritized() -> bool:
     return spin.prioritize(PRIORITY) and spin.prioritize(0)
 
 
-@contextmanager
-def _domain() -> Any:
-    """A DDS domain that nobody else on this machine uses, as the tests claim theirs."""
-    for offset in range(100):
-        domain, lock = 1 + (os.getpid() + offset) % 100, socket.socket()
-        try:
-            lock.bind(("127.0.0.1", 24000 + domain))
-        except OSError:
-            lock.close()
-            continue
-        with lock:
-            os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
-                              ROS_LOG_DIR=tempfile.mkdtemp(prefix="ros_log_"))
-            yield
-        return
-    raise RuntimeError("no free ROS domain")
-
-
 def _start(case: Case) -> tuple[dict[str, int], Any]:
     """Process ids by name, and what ends them."""
     names = Names(robot=case.robot, prior=case.prior)
@@ -169,7 +150,7 @@ def serve(arguments: list[str]) -> int:
 
     def run(stop: spin.Stop) -> int:
         nodes = [kind() for kind in NODES if kind is not LoggerNode]
-        executor = spin.make_executor(nodes[0].process.executor)
+        executor = spin.make_executor(nodes[-1].process.executor)
         for node in nodes:
             executor.add_node(node)
         spin.settle()
@@ -177,7 +158,7 @@ def serve(arguments: list[str]) -> int:
         stop.calm = True
         while not stop:
             executor.spin_once(timeout_sec=0.1)
-        spin.close(nodes)
+        spin.close(nodes, executor, stop)
         return 0
 
     return spin.guarded(run, ["latency", *arguments])
@@ -185,14 +166,16 @@ def serve(arguments: list[str]) -> int:
 
 def measure(case: Case) -> Figures:
     """Bring up, excite, fit, reach and listen."""
-    with _domain():
-        ids, end = _start(case)
-        spin.init([])
-        try:
-            return _measure(case, ids)
-        finally:
-            end()
-            rclpy.try_shutdown()
+    os.environ.pop("ROS_DOMAIN_ID", None)
+    stay_apart()
+    os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="ros_log_")
+    ids, end = _start(case)
+    spin.init([])
+    try:
+        return _measure(case, ids)
+    finally:
+        end()
+        rclpy.try_shutdown()
 
 
 def _measure(case: Case, ids: dict[str, int]) -> Figures:
@@ -248,6 +231,7 @@ def _listen(case: Case, robot: Robot, settings: Any, probe: Probe,
                 of.clear()
         executor.spin_once(timeout_sec=0.05)
     passed = time.monotonic() - started
+    executor.shutdown()
     return probe.sent, {name: (_cpu(pid) - before[name]) / passed for name, pid in ids.items()}
 
 

@@ -17,7 +17,7 @@ import torch
 
 from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.problem import Problem
-from mbrl_ros.task.terms import ResidualCost
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.types import LinearGaussianDynamics
 
 SIZES = [(4, 1, 20), (12, 2, 20), (27, 7, 20), (27, 7, 50), (40, 7, 20)]  # n, m, T; (27, 7) is the 7-joint arm

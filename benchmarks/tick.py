@@ -21,7 +21,7 @@ import torch
 
 from mbrl_ros import assembly
 from mbrl_ros.config import Names, merge
-from mbrl_ros.evaluation.procedure import Drive
+from mbrl_ros.evaluation.procedure import excited
 from mbrl_ros.gaussian import condition, forget_and_add, leverage, map_mean, niw_map
 from mbrl_ros.kernels import fit as fit_kernel
 from mbrl_ros.models import prior as priors
@@ -29,8 +29,8 @@ from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.ring.learner import CONDITION_JITTER, posterior
-from mbrl_ros.task.terms import ResidualCost
-from mbrl_ros.types import Array, LinearGaussianDynamics, Moments, NormalInverseWishart, Observation
+from mbrl_ros.task.cost import ResidualCost
+from mbrl_ros.types import Array, LinearGaussianDynamics, Moments, NormalInverseWishart, Observation, StateEstimate
 
 Row = dict[str, Any]
 HOUR = 180_000  # ticks at 50 Hz
@@ -51,7 +51,8 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str
 def row(what: str, size: str, ours: list[float], peer: str = "", theirs: list[float] | None = None) -> Row:
     """Medians; the ratio is how many times the peer takes."""
     median, other = statistics.median(ours), statistics.median(theirs) if theirs else None
-    return {"what": what, "size": size, "ours_us": median, "ours_min_us": min(ours), "peer": peer, "peer_us": other,
+    return {"what": what, "size": size, "ours_us": median, "ours_min_us": min(ours),
+            "ours_p99_us": float(np.percentile(ours, 99)), "peer": peer, "peer_us": other,
             "peer_min_us": min(theirs) if theirs else None, "ratio": other / median if other else None}
 
 
@@ -72,7 +73,7 @@ def fit_in_numpy(prior: LocalPrior, moments: Moments, z: Array, mean: Array, cou
 
 
 def fit_compiled(prior: LocalPrior, moments: Moments, z: Array, mean: Array, count: float, scale: Array) -> Any:
-    """The same by fit_kernel.py."""
+    """The same by kernels/fit.py."""
     added = fit_kernel.forget_and_add(moments.mean, moments.cov, moments.count, z, 0.05, 40.0)
     return posterior(prior, Moments(*added), mean, count, scale)
 
@@ -101,19 +102,21 @@ class Bench:
     def __init__(self, robot: str, horizon: int):
         settings = merge(assembly.settings(Names(robot=robot)), {"ensemble": {"steps": 200}, "ilqr": {
             "horizon": horizon, "iterations": 2}, "task": {"path": {"speed": 0.1}}})
-        self.drive = Drive(settings, 4.0, SEED)
-        data = self.drive.data
+        self.states: list[StateEstimate] = []
+        self.run, data = excited(settings, 4.0, SEED, self.states.append)
+        self.w = data.w[100].copy()
         self.models = {kind: priors.fit(kind, data, settings, SEED) for kind in ("mixture", "ensemble")}
         for model in self.models.values():
-            self.drive.use(model)  # the ensemble stays
-        self.robot, self.controller = self.drive.robot, self.drive.controller
+            self.run.use(model, data)  # the ensemble stays
+            self.run.hold()
+        self.robot, self.controller = self.run.robot, self.run.controller
         self.controller.set_target(self.robot.tool_position(self.robot.home) + np.array([0.1, 0.0, 0.0]))
-        self.drive.run("reach", 0.2)
+        self.run.let("reach", 0.2)
         self.size = f"{self.robot.n}, {self.robot.m}, {horizon}"
 
     def ticks(self, count: int) -> dict[str, list[float]]:
         """Microseconds of each stage of so many ticks in closed loop."""
-        ring, now = self.drive.ring, time.perf_counter
+        ring, now = self.run.ring, time.perf_counter
         spent: dict[str, list[float]] = {name: [] for name in ("estimate", "fit", "plan", "tick")}
         for _ in range(count):
             t0 = now()
@@ -122,7 +125,7 @@ class Bench:
             t1 = now()
             dynamics = ring.learner.update(state)
             t2 = now()
-            effort = ring.controller.act(state, dynamics, ring.learner.prediction_error)
+            effort = ring.controller.act(state, dynamics, ring.learner.model_trust)
             t3 = now()
             ring.observation = ring.plant.step(effort)
             for name, span in zip(spent, (t1 - t0, t2 - t1, t3 - t2, t3 - t0), strict=True):
@@ -137,7 +140,7 @@ class Bench:
                  "tick": "whole tick in closed loop"}
         result = [row(what, self.size, spent[name]) for name, what in names.items()]
         for kind, model in self.models.items():
-            w = self.drive.data.w[100].copy()
+            w = self.w
             t = interleaved({"kernel": lambda m=model, w=w: m.expand(w),
                              "torch": lambda m=model, w=w: in_torch(m, torch.as_tensor(w))}, count)
             result.append(row(f"{kind} at a point", f"{len(w)}, {len(self.models[kind].expand(w)[1])}", t["kernel"],
@@ -147,11 +150,11 @@ class Bench:
     def live(self, count: int) -> None:
         """All that remembers sees so many periods: what was recorded, forwards and backwards in turn; then it reaches
         again."""
-        ring, period = self.drive.ring, round(self.robot.period * 1e9)
+        ring, period = self.run.ring, round(self.robot.period * 1e9)
         joints = 2 * self.robot.m
-        past = [s.belief.mean[:joints].reshape(2, -1) for s in self.drive.states[-200:]]
-        efforts = [s.effort for s in self.drive.states[-200:]]
-        learner, latency, time_ = self.drive.learner, self.controller.mpc.latency, ring.observation.time
+        past = [s.belief.mean[:joints].reshape(2, -1) for s in self.states[-200:]]
+        efforts = [s.effort for s in self.states[-200:]]
+        learner, latency, time_ = self.run.learner, self.controller.mpc.latency, ring.observation.time
         for k in range(count):
             lap, i = divmod(k, len(past))
             sign, i = (1.0, i) if lap % 2 == 0 else (-1.0, -1 - i)
@@ -165,8 +168,8 @@ class Bench:
             latency.observe(state)
             latency.record(efforts[i])
         ring.observation = replace(ring.observation, time=time_ + 10 * period)  # a gap: a new episode
-        self.drive.run("hold", 1.0, keep=False)
-        self.drive.run("reach", 0.2, keep=False)
+        self.run.hold()
+        self.run.let("reach", 0.2)
 
 
 def hour_row(rounds: int) -> Row:
@@ -192,8 +195,8 @@ def two_iterations(bench: Bench, n: int, limits: bool) -> dict[str, Callable[[],
     """One tick without estimate, and its plan alone, for the first n rows of x (joints and tool, without past efforts):
     moments, fit with the ensemble, cost, and a plan of two iterations with their line searches. Norms of the tool are
     smooth absolute values, so that no step is exact, or limits act as well."""
-    robot, learner, mpc = bench.robot, bench.drive.learner, bench.controller.mpc
-    state = bench.drive.states[-1]
+    robot, learner, mpc = bench.robot, bench.run.learner, bench.controller.mpc
+    state = bench.states[-1]
     columns = np.array([*range(n), *range(robot.n, robot.n + robot.m)])
     planner: Ilqr = mpc.planner  # type: ignore[assignment]
     limit = (0.1 if limits else 100.0) * mpc._limit

@@ -1,20 +1,28 @@
-"""The ring on a simulated or a real robot, one process per node; when one ends, all end.
+"""The ring on a simulated or a real robot, one process per node. The guard's end ends all; another node that ends is
+started again, while the guard holds the arm.
 
     ros2 launch mbrl_ros bringup.launch.py robot:=arm task:=reach planner:=ilqr prior:=ensemble
     ros2 launch mbrl_ros bringup.launch.py robot:=/path/my_arm.yaml plant:=false
 """
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler, Shutdown
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
+from functools import partial
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
+from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from lifecycle_msgs.msg import Transition
 
 from launch import LaunchDescription
-from mbrl_ros.nodes.bringup import ARGUMENTS, MANAGED, check, enclave, node_names, parameters, suited
+from mbrl_ros.nodes.bringup import (
+    ARGUMENTS,
+    RESPAWN,
+    check,
+    enclave,
+    ends_all,
+    grace,
+    node_names,
+    parameters,
+    suited,
+)
 
 
 def nodes(context):
@@ -23,25 +31,20 @@ def nodes(context):
     first, given = ({name: ParameterValue(value, value_type=type(value)) for name, value in some.items()}
                     for some in (suited(values["pace"]), parameters(values)))
     settings = [*([first] if first else []), *([values["params_file"]] if values["params_file"] else []), given]
-    kinds = {"controller": LifecycleNode}
-    made = {name: kinds.get(name, Node)(
-        package="mbrl_ros", executable=f"{name}_node", name=name, namespace=values["namespace"],
-        parameters=[*settings, *([MANAGED] if name in kinds else [])], ros_arguments=enclave(values, name),
-        output="screen", emulate_tty=True, on_exit=Shutdown(reason=f"{name} has ended"))
-        for name in node_names(values)}
-    return [*driven(made["controller"]), *made.values()]
+    return [Node(package="mbrl_ros", executable=f"{name}_node", name=name, namespace=values["namespace"],
+                 parameters=settings, ros_arguments=enclave(values, name), output="screen", emulate_tty=True,
+                 sigterm_timeout=str(grace(name)), respawn=True, respawn_delay=RESPAWN,
+                 on_exit=partial(ended, name, set()))
+            for name in node_names(values)]
 
 
-def driven(node):
-    """From its start to `inactive`, and from there to `active`; not back to it after a `deactivate`."""
-    def change(transition):
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-    return [RegisterEventHandler(OnProcessStart(target_action=node,
-                                                on_start=[change(Transition.TRANSITION_CONFIGURE)])),
-            RegisterEventHandler(OnStateTransition(target_lifecycle_node=node, start_state="configuring",
-                                                   goal_state="inactive",
-                                                   entities=[change(Transition.TRANSITION_ACTIVATE)]))]
+def ended(name, lives, event, context):
+    """Everything ends with the guard. Where all end already there is nothing to do, and a second shutdown an error."""
+    again = bool(lives)
+    lives.add(event.pid)
+    if ends_all(name, event.returncode, again) and not context.is_shutdown:
+        return Shutdown(reason=f"the {name} ended with exit code {event.returncode}")
+    return None
 
 
 def generate_launch_description():

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mbrl_ros import robot
-from mbrl_ros.config import Names, from_mapping, merge, section
+from mbrl_ros.config import ConfigError, Names, from_mapping, merge, section
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.problem import Planner
-from mbrl_ros.ring import controller, estimator, excitation, learner
+from mbrl_ros.ring import controller, estimator, excitation, learner, mpc
 from mbrl_ros.ring.loop import Ring
 from mbrl_ros.simulation import plant
-from mbrl_ros.task.terms import Task
+from mbrl_ros.task.task import Task
 
 Settings = Mapping[str, Any]
 
@@ -37,15 +37,24 @@ def make_learner(s: Settings, r: robot.Robot) -> learner.OnlineLearner:
     return learner.OnlineLearner(r, from_mapping(learner.Config, section(s, "learner"), "learner"))
 
 
-def make_planner(s: Settings, name: str) -> Planner:
+def make_planner(s: Settings, name: str, r: robot.Robot) -> Planner:
     kind: Any = PLANNERS[name]
-    planner: Planner = kind(from_mapping(kind.Config, section(s, name), name))
+    planner: Planner = kind(from_mapping(kind.Config, section(s, name), name), r)
     return planner
 
 
 def make_controller(s: Settings, r: robot.Robot) -> controller.Controller:
+    """Refuses settings of the learner that would mean nothing to this planner, too: checks between parts are here."""
     config = from_mapping(controller.Config, section(s, "controller"), "controller")
-    return controller.Controller(r, Task(section(s, "task"), r), make_planner(s, config.planner), config,
+    learning = from_mapping(learner.Config, section(s, "learner"), "learner")
+    planner = make_planner(s, config.planner, r)
+    if config.model == mpc.GLOBAL and learning.prior == "none":
+        raise ConfigError("controller.model: expected local, since the prior none is no global model to plan with")
+    if learning.caution > 0 and (config.model == mpc.GLOBAL or not getattr(planner, "counts_spread", False)):
+        able = [name for name, kind in PLANNERS.items() if getattr(kind, "counts_spread", False)]
+        raise ConfigError(f"learner.caution: expected 0 with {config.planner} on the {config.model} model, which does "
+                          f"not count it; it is for {', '.join(able)} on the local one")
+    return controller.Controller(r, Task(section(s, "task"), r), planner, config,
                                  from_mapping(excitation.Config, section(s, "excitation"), "excitation"))
 
 

@@ -1,15 +1,18 @@
 """Settings: one frozen dataclass per component, filled from ROS parameter files.
 
 A field made with `param` carries its description, range or choices and unit; the same metadata declares the ROS
-parameter (nodes/settings.py) and checks a value here. Files are ordinary ROS parameter files
-(`/**: {ros__parameters: {...}}`); later files win; an unknown key is an error that names the known ones.
+parameter (nodes/settings.py) and checks a value here. Checks across fields belong into `__post_init__`, which raises
+ConfigError("field: expected ..."): it is called when files are read and when a live setting changes, before it does.
+Files are ordinary ROS parameter files (`/**: {ros__parameters: {...}}`); later files win; an unknown key is an error
+that names the known ones.
 """
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Mapping
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,55 +28,72 @@ class ConfigError(ValueError):
 
 
 def param(default: Any, description: str, low: float | None = None, high: float | None = None,
-          choices: tuple[str, ...] = (), live: bool = False) -> Any:
-    """A dataclass field with what a ROS parameter needs: description, range or choices, and whether it may change."""
+          choices: Collection[str] = (), live: bool = False) -> Any:
+    """A dataclass field with what a ROS parameter needs: description, range or choices, and whether it may change.
+
+    Choices that are the keys of a registry are given as the registry itself,
+    and count as they are when a value is checked.
+    """
     metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live}
     if isinstance(default, (list, dict)):
         raise TypeError("defaults are immutable: use a tuple")
     return field(default=default, metadata=metadata)
 
 
-def check(name: str, value: Any, f: dataclasses.Field[Any]) -> Any:
-    """The value as the field's type, or a ConfigError that names what was expected."""
-    expected = type(f.default)
+def check(cls: type[Any], key: str, value: Any, prefix: str) -> Any:
+    """The value as the type of the field `key` of a dataclass, or a ConfigError that names what was expected."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    name = f"{prefix}.{key}"
+    if key not in fields:
+        raise ConfigError(f"{name}: unknown setting; {prefix} has {', '.join(fields)}")
+    hint, metadata = typing.get_type_hints(cls)[key], fields[key].metadata
+    if typing.get_origin(hint) is not tuple:
+        return _check_one(name, value, hint, metadata)
+    if not isinstance(value, (list, tuple)) and not hasattr(value, "tolist"):
+        raise ConfigError(f"{name}: expected a list, got {value!r}")
+    items = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(_check_one(name, item, typing.get_args(hint)[0], metadata, " in it") for item in items)
+
+
+def _check_one(name: str, value: Any, expected: type[Any], metadata: Mapping[str, Any], where: str = "") -> Any:
+    """A value, or one of a list."""
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if expected is tuple:
-        if not isinstance(value, (list, tuple)) and not hasattr(value, "tolist"):
-            raise ConfigError(f"{name}: expected a list, got {value!r}")
-        value = tuple(value.tolist() if hasattr(value, "tolist") else value)
-    elif not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise ConfigError(f"{name}: expected {expected.__name__}, got {type(value).__name__} {value!r}")
-    for item in value if expected is tuple else (value,):
-        _check_range(name, item, f.metadata)
-    return value
-
-
-def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        kind = f"a list of {expected.__name__}" if where else expected.__name__
+        raise ConfigError(f"{name}: expected {kind}, got {type(value).__name__} {value!r}{where}")
     choices = metadata.get("choices") or ()
     if choices and value not in choices:
         raise ConfigError(f"{name}: unknown {value!r}; choose one of {', '.join(choices)}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return
+        return value
     low, high = metadata.get("low"), metadata.get("high")
     if not math.isfinite(value):
         raise ConfigError(f"{name}: expected a finite number, got {value!r}")
     if (low is not None and value < low) or (high is not None and value > high):
         raise ConfigError(f"{name}: expected a value from {low} to {high}, got {value!r}")
+    return value
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
     """An instance of the dataclass `cls`; unknown keys and bad values raise ConfigError with their full name."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            raise ConfigError(f"{prefix}.{key}: unknown setting; {prefix} has {', '.join(fields)}")
+    checked = {key: check(cls, key, value, prefix) for key, value in values.items()}
+    return _made(lambda: cls(**checked), prefix)
+
+
+def changed(settings: T, values: Mapping[str, Any], prefix: str) -> T:
+    """The same dataclass instance with other values, which are checked like those of a file."""
+    checked = {key: check(type(settings), key, value, prefix) for key, value in values.items()}
+    return _made(lambda: dataclasses.replace(settings, **checked), prefix)  # type: ignore[type-var]
+
+
+def _made(make: Callable[[], T], prefix: str) -> T:
+    """What a dataclass refuses as a whole, in the name of its group."""
     try:
-        return cls(**{key: check(f"{prefix}.{key}", value, fields[key]) for key, value in values.items()})
-    except ConfigError:
-        raise
+        return make()
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{prefix}: {error}") from error
+        joint = "." if isinstance(error, ConfigError) else ": "
+        raise ConfigError(f"{prefix}{joint}{error}") from error
 
 
 def share() -> Path:
@@ -164,11 +184,35 @@ def read_all(paths: Iterable[Path]) -> dict[str, Any]:
     return settings
 
 
-def section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The sub-mapping `name`, empty where absent."""
+def read_task(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A task file; where it says `base: name`, on top of that task, whose terms are `...` in its own list of terms.
+
+    Raises ConfigError for bases that go round in a circle, naming them; `above` are the files that led here.
+    """
+    if path in above:
+        raise ConfigError(f"task.base: a circle: {' on '.join(str(p) for p in (*above[above.index(path):], path))}")
+    settings = read(path)
+    task = dict(section(settings, "task"))
+    if "base" not in task:
+        return settings
+    name = task.pop("base")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: task.base: expected the name of a task, got {name!r}")
+    beside = path.parent / name
+    base = read_task(find("tasks", str(beside) if beside.suffix and beside.is_file() else name), (*above, path))
+    below = section(base, "task")
+    old, terms = below.get("terms", []), task.get("terms", ["..."])
+    if isinstance(old, list) and isinstance(terms, list):
+        task["terms"] = [name for each in terms for name in (old if each == "..." else [each])]
+        base["task"] = {key: group for key, group in below.items() if key not in old or key in task["terms"]}
+    return merge(base, {**settings, "task": task})
+
+
+def section(settings: Mapping[str, Any], name: str, prefix: str = "") -> Mapping[str, Any]:
+    """The sub-mapping `name`, empty where absent; `prefix` is what it lies in."""
     value = settings.get(name, {})
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name}: expected a group of settings, got {value!r}")
+        raise ConfigError(f"{prefix}{name}: expected a group of settings, got {value!r}")
     return value
 
 
@@ -205,10 +249,17 @@ class Names:
     prior: str = "ensemble"
 
     def settings(self) -> dict[str, Any]:
-        """The parameters of the four files, with file paths inside them made absolute."""
+        """The parameters of the four files, with file paths inside them made absolute.
+
+        Later ones win: planner, prior, robot, task. So the file of a robot may hold those settings of a planner or a
+        model that depend on its joints. Which planner and which prior there are, their own files decide.
+        """
         robot = find("robots", self.robot)
-        settings = read_all([robot, find("tasks", self.task), find("planners", self.planner),
-                             find("models", self.prior)])
+        chosen = read_all([find("planners", self.planner), find("models", self.prior)])
+        settings = merge(merge(chosen, read(robot)), read_task(find("tasks", self.task).resolve()))
+        for group, key in (("controller", "planner"), ("learner", "prior")):
+            if key in section(chosen, group):
+                settings = merge(settings, {group: {key: chosen[group][key]}})
         model = section(settings, "robot").get("model")
         if isinstance(model, str):
             settings["robot"] = {**settings["robot"], "model": str((robot.parent / model).resolve())}

@@ -7,6 +7,7 @@ section 4.6.3).
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 from scipy.linalg import cho_factor, cho_solve
 
 from mbrl_ros.types import Array, Gaussian, Moments, NormalInverseWishart
@@ -16,12 +17,12 @@ JITTER = 1e-12
 Z95 = 1.96  # the central 95 % of N(0, 1) are within this
 
 
-def symmetrize(S: Array) -> Array:
+def symmetrize(S: Float[Array, "*b n n"]) -> Float[Array, "*b n n"]:
     """(S + S') / 2 for S (*b, n, n)."""
     return 0.5 * (S + S.swapaxes(-1, -2))
 
 
-def psd_solve(S: Array, b: Array, jitter: float = JITTER) -> Array:
+def psd_solve(S: Float[Array, "n n"], b: Float[Array, "n ..."], jitter: float = JITTER) -> Float[Array, "n ..."]:
     """S^-1 b for a symmetric positive (semi)definite S (n, n) and b (n, ...).
 
     Raises numpy.linalg.LinAlgError where S is indefinite beyond `jitter` times the mean of its diagonal.
@@ -30,7 +31,8 @@ def psd_solve(S: Array, b: Array, jitter: float = JITTER) -> Array:
     return cho_solve(cho_factor(S + ridge * np.eye(len(S)), lower=True, check_finite=False), b, check_finite=False)
 
 
-def condition(joint: Gaussian, known: int, jitter: float = JITTER) -> tuple[Array, Array, Array]:
+def condition(joint: Gaussian, known: int, jitter: float = JITTER) -> tuple[Float[Array, "nb na"], Float[Array, " nb"],
+              Float[Array, "nb nb"]]:
     """p(b | a) of a joint over [a; b] with dim a = `known`, as b ~ N(F a + f, Sigma): returns F, f, Sigma."""
     S_aa, S_ab = joint.cov[:known, :known], joint.cov[:known, known:]
     F = psd_solve(S_aa, S_ab, jitter).T
@@ -38,7 +40,8 @@ def condition(joint: Gaussian, known: int, jitter: float = JITTER) -> tuple[Arra
     return F, f, symmetrize(joint.cov[known:, known:] - F @ S_ab)
 
 
-def leverage(joint: Gaussian, known: int, a: Array, count: float, mean_count: float, jitter: float = JITTER) -> float:
+def leverage(joint: Gaussian, known: int, a: Float[Array, " known"], count: float, mean_count: float,
+             jitter: float = JITTER) -> float:
     """By how much p(b | a) is wider, relative to its covariance, for not knowing F and f: 1 / m + d'(n S_aa)^-1 d.
 
     `joint` over [a; b] is the estimate (`niw_map`) from n = `count` vectors, those of the prior included, and its mean
@@ -50,7 +53,8 @@ def leverage(joint: Gaussian, known: int, a: Array, count: float, mean_count: fl
     return 1 / mean_count + float(d @ psd_solve(joint.cov[:known, :known], d, jitter)) / count
 
 
-def leverage_growth(joint: Gaussian, known: int, a: Array, count: float, jitter: float = JITTER) -> Array:
+def leverage_growth(joint: Gaussian, known: int, a: Float[Array, " known"], count: float,
+                    jitter: float = JITTER) -> Float[Array, "1+known 1+known"]:
     """How `leverage` changes with where it is looked at: symmetric G (1 + known, 1 + known) such that at any b (known,)
 
         [1; b]' G [1; b] = leverage(b) - leverage(a).
@@ -75,7 +79,7 @@ def product(a: Gaussian, b: Gaussian) -> Gaussian:
     return Gaussian(a.mean + gain @ (b.mean - a.mean), symmetrize(a.cov - gain @ a.cov))
 
 
-def log_prob(p: Gaussian, x: Array) -> float:
+def log_prob(p: Gaussian, x: Float[Array, " n"]) -> float:
     """log N(x | mean, cov) [nats] for one vector x (n,)."""
     L = np.linalg.cholesky(p.cov)
     residual = np.linalg.solve(L, x - p.mean)
@@ -90,20 +94,20 @@ def kl(p: Gaussian, q: Gaussian) -> float:
     return float(0.5 * ((W * W).sum() + d @ d - len(d)) + log_ratio)
 
 
-def mahalanobis2(p: Gaussian, x: Array) -> float:
+def mahalanobis2(p: Gaussian, x: Float[Array, " n"]) -> float:
     """(x - mean)' cov^-1 (x - mean)."""
     d = x - p.mean
     return float(d @ psd_solve(p.cov, d))
 
 
-def empirical_moments(z: Array) -> Moments:
+def empirical_moments(z: Float[Array, "N d"]) -> Moments:
     """Mean and (biased) covariance of z (N, d)."""
     mean = z.mean(0)
     centred = z - mean
     return Moments(mean, centred.T @ centred / len(z), float(len(z)))
 
 
-def forget_and_add(moments: Moments, z: Array, forgetting: float, count_limit: float) -> Moments:
+def forget_and_add(moments: Moments, z: Float[Array, " d"], forgetting: float, count_limit: float) -> Moments:
     """Exponentially forgotten moments after one more vector z (d,).
 
     The step is max(forgetting, 1 / count), so that the first vectors are averaged equally; the effective count stops
@@ -115,7 +119,7 @@ def forget_and_add(moments: Moments, z: Array, forgetting: float, count_limit: f
     return Moments(moments.mean + g * d, (1 - g) * (moments.cov + g * np.outer(d, d)), count)
 
 
-def map_mean(mean: Array, count: float, prior: NormalInverseWishart) -> Array:
+def map_mean(mean: Float[Array, " d"], count: float, prior: NormalInverseWishart) -> Float[Array, " d"]:
     """Maximum a posteriori mean given the mean of `count` vectors."""
     weighted: Array = (prior.m0 * prior.mu0 + count * mean) / (prior.m0 + count)
     return weighted

@@ -78,11 +78,14 @@ class Robot:
         self.history = config.effort_history
 
     def _per_joint(self, name: str, default: float | None = None) -> Array:
-        values = getattr(self.config, name)
+        return self.per_joint(f"robot.{name}", getattr(self.config, name), default)
+
+    def per_joint(self, name: str, values: Sequence[float], default: float | None = None) -> Array:
+        """The list setting `name` as an array (m,); an empty one is `default` for all joints, where there is one."""
         if default is not None and not values:
             values = (default,) * self.m
         if len(values) != self.m:
-            raise ConfigError(f"robot.{name}: expected {self.m} values, one per joint, got {len(values)}")
+            raise ConfigError(f"{name}: expected {self.m} values, one per joint, got {len(values)}")
         return np.array(values, dtype=float)
 
     def _position_limits(self, joint_ids: list[int]) -> tuple[Array, Array]:
@@ -153,14 +156,30 @@ class Robot:
             G[v, :m] = J_dot[:, self.dofs]
         return motion, G
 
-    def jacobian(self, q: Array) -> Array:
-        """Derivative (3, m) of the position of the first site by q (m,)."""
-        data, J = self._data, np.empty((3, self.model.nv))
+    def tool(self, q: Array) -> tuple[Array, Array, Array]:
+        """Position (3,) [m] and rotation (3, 3) of the first site, and J (3, m) of its position, at q (m,)."""
+        data, site, J = self._data, self._site_ids[0], np.empty((3, self.model.nv))
         data.qpos[self.qpos] = q
         mujoco.mj_kinematics(self.model, data)
         mujoco.mj_comPos(self.model, data)
-        mujoco.mj_jacSite(self.model, data, J, None, self._site_ids[0])
-        return J[:, self.dofs]
+        mujoco.mj_jacSite(self.model, data, J, None, site)
+        return data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3).copy(), J[:, self.dofs]
+
+    def orientation(self, q: Array, site: int = 0) -> tuple[Array, Array]:
+        """Rotation (*b, 3, 3) of a site, its axes in the base frame as columns, at q (*b, m).
+
+        And J (*b, 3, m) of its angular velocity in the base frame [rad/s].
+        """
+        data, flat, J_all = self._data, np.reshape(q, (-1, self.m)), np.empty((3, self.model.nv))
+        R, J = np.empty((len(flat), 3, 3)), np.empty((len(flat), 3, self.m))
+        for i, q_i in enumerate(flat):
+            data.qpos[self.qpos] = q_i
+            mujoco.mj_kinematics(self.model, data)
+            mujoco.mj_comPos(self.model, data)
+            mujoco.mj_jacSite(self.model, data, None, J_all, self._site_ids[site])
+            R[i], J[i] = data.site_xmat[self._site_ids[site]].reshape(3, 3), J_all[:, self.dofs]
+        batch = np.shape(q)[:-1]
+        return R.reshape(*batch, 3, 3), J.reshape(*batch, 3, self.m)
 
     def lift(self, dynamics: LinearGaussianDynamics, z: Array, u: Array) -> LinearGaussianDynamics:
         """Dynamics of x from those of its `joint_rows`, expanded at z (len(joint_rows),) and u (m,).
@@ -185,11 +204,8 @@ class Robot:
         return joints
 
     def joint_velocity(self, q: Array, velocity: Array) -> Array:
-        """The least joint velocity (*b, m) that moves the tool at `velocity` (*b, 3) [m/s] from q (m,); damped, so that
-        a direction in which the arm is nearly singular asks for no fast joints (Nakamura 1986)."""
-        J = self.jacobian(q)
-        least: Array = velocity @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(3), J)
-        return least
+        """The least joint velocity (*b, m) that moves the tool at `velocity` (*b, 3) [m/s] from q (m,)."""
+        return least_velocity(self.tool(q)[2], velocity)
 
     def weight(self, q: Array) -> Array:
         """The efforts (m,) [N m or N] that carry the arm at rest at q (m,), by the masses of the model file, as if the
@@ -205,6 +221,13 @@ class Robot:
     def tool_position(self, q: Array) -> Array:
         """Position (3,) [m] of the first site in the base frame."""
         return self.kinematics(q, np.zeros(self.m))[0][:3]
+
+
+def least_velocity(J: Array, velocity: Array) -> Array:
+    """The least joint velocity (*b, m) of which J (3, m) makes `velocity` (*b, 3) [m/s]; damped, so that a direction in
+    which the arm is nearly singular asks for no fast joints (Nakamura 1986)."""
+    least: Array = velocity @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(3), J)
+    return least
 
 
 def load_model(config: Config, furnish: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:

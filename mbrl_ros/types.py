@@ -102,8 +102,20 @@ class LinearGaussianPolicy:
 
 
 @dataclass(frozen=True)
+class TimedPolicy:
+    """A policy with what says where it may be played, as it travels by file and by message."""
+
+    policy: LinearGaussianPolicy
+    period: float  # [s] from a step to the next
+    state_names: tuple[str, ...]
+    joint_names: tuple[str, ...]
+    spread: Array | None  # (T, n) deviations from x_hat that it was made for; None: not said
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a planner returns: `states` is the rollout of `efforts`, `cost` the cost of that rollout."""
+    """What a planner returns: `states` is the rollout of `efforts`, `cost` the cost of that rollout. A planner without
+    feedback leaves K and Sigma of the policy zero."""
 
     policy: LinearGaussianPolicy
     states: Array  # (T + 1, n)
@@ -111,6 +123,7 @@ class Plan:
     cost: float
     status: str  # one of STATUSES
     iterations: int
+    memory: Any = None  # what the planner wants to know when it is given this plan; nobody else looks into it
 
 
 @dataclass(frozen=True)

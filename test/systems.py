@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.planners.problem import Problem
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, QuadraticCost
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -121,7 +121,7 @@ def parking(T: int = 20, limit: float = 1.0) -> Problem:
 
 def residual_problem(n: int, m: int, T: int, seed: int, limit: float = 1.0, radius: float = 1.0,
                      varying: bool = False) -> Problem:
-    """Linear dynamics and a cost like a task's: all three norms, each on n rows of one or two entries, and efforts.
+    """Linear dynamics and a cost like a task's: all norms, on 3 n rows of one or two entries, and efforts.
 
     The last states act on nothing, as a tool and past efforts do.
     """
@@ -136,6 +136,7 @@ def residual_problem(n: int, m: int, T: int, seed: int, limit: float = 1.0, radi
     R[3 * n:] = torch.cat([torch.zeros(m, n), torch.eye(m)], -1)
     R[2 * n : 2 * n + min(n, m), n:] += torch.eye(min(n, m), m)
     width = torch.tensor([torch.inf] * n + [0.3] * (2 * n) + [torch.inf] * m, dtype=torch.float64)
+    width[2 * n : 3 * n : 2] *= -1.0  # a dead zone on one side only
     dead = torch.tensor([False] * (2 * n) + [True] * n + [False] * m)
     scale = draw(T + 1, k).abs() + 0.05
     scale[-1, 2 * n:] = 0.0

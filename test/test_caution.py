@@ -12,7 +12,7 @@ from systems import cautious, lq_problem, random_cost, random_dynamics, random_l
 from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.lqr import Lqr, backward, begin, expand, expected_cost, forward, spread_of
 from mbrl_ros.planners.problem import Planner, Problem
-from mbrl_ros.task.terms import ResidualCost
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.types import CONVERGED, Gaussian, LinearGaussianDynamics
 
 ALGEBRA = 1e-9  # as in test_lqr.py

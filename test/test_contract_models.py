@@ -43,7 +43,7 @@ def points(count=6, seed=1):
 
 
 @kinds
-def test_shapes(kind):
+def test_means_covariances_and_jacobians_have_their_shapes(kind):
     data, w = planar_arm(), torch.as_tensor(planar_arm().w[:6]).reshape(2, 3, -1)
     y, J = model(kind).jacobian(w)
     p, dw, dy = model(kind).predict(w), data.features.dw, data.features.dy
@@ -141,7 +141,7 @@ def test_the_same_seed_gives_the_same_model(kind):
 
 
 @kinds
-def test_as_a_dynamics_model(kind):
+def test_as_a_dynamics_model_its_expansion_is_the_model_at_its_point(kind):
     """linearize and predict_mean take it; memory rows are exact; the expansion is the model at its point."""
     features = planar_arm().features
     dynamics, (x, u) = FeatureModel(features, model(kind)), points()
@@ -153,7 +153,7 @@ def test_as_a_dynamics_model(kind):
 
 
 @kinds
-def test_as_a_prior(kind):
+def test_as_a_prior_its_conditional_is_the_model_at_w(kind):
     """Definite, and, but for `none`, its conditional is the model at w, with its Jacobian (see test_mixture)."""
     data = planar_arm()
     w, d = data.w[7], data.features.dw + data.features.dy
@@ -180,7 +180,7 @@ def test_shipped_settings_are_valid_and_name_the_kind(kind):
 
 
 @kinds
-def test_past_efforts_may_be_regressors(kind):
+def test_it_takes_past_efforts_as_regressors(kind):
     """As with a delay: two groups of efforts in w."""
     robot = make("planar2", effort_history=2)
     data, features = planar_arm(300, 2), features_of(robot)

@@ -1,11 +1,13 @@
 """The same questions to every entry of PLANNERS."""
 from __future__ import annotations
 
+import copy
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 import torch
+from arms import make as robot
 from checks import assert_close, kkt_solution
 from systems import DEVICES, PROBLEMS, lq_problem, to
 
@@ -16,7 +18,7 @@ from mbrl_ros.types import NOT_FINITE, STATUSES, Plan
 
 # How much worse than the LQ optimum a planner may be on a small problem, as a part of what there is to gain.
 GAPS = {"lqr": 1e-9, "ilqr": 1e-9}
-SAMPLING_GAP = 0.1  # of those that draw samples, from scratch, with default settings
+SAMPLING_GAP, TICKS = 0.5, 20  # of those that draw samples, after so many plans in a row, with default settings
 ROLLOUT = 1e-9  # the same arithmetic in another order
 
 pytestmark = pytest.mark.parametrize("name", PLANNERS)
@@ -78,9 +80,24 @@ def test_same_input_same_plan(name: str, problem_name: str) -> None:
     one, two = make(name, problem), make(name, problem)
     first, second, third = one.plan(problem, previous), one.plan(problem, previous), two.plan(problem, previous)
     for other in (second, third):
-        assert torch.equal(first.efforts, other.efforts) and torch.equal(first.policy.K, other.policy.K)
-        assert (first.cost, first.status, first.iterations) == (other.cost, other.status, other.iterations)
+        same_plan(first, other)
     assert torch.equal(previous.efforts, kept)
+
+
+@pytest.mark.parametrize("problem_name", PROBLEMS)
+def test_what_is_remembered_is_in_the_plan(name: str, problem_name: str) -> None:
+    """Seed and memory belong to the input: a planner made anew goes on from a plan like the one that made it."""
+    problems = [replace(PROBLEMS[problem_name](), seed=seed) for seed in (3, 4, 5)]
+    going, plan = make(name, problems[0]), None
+    for problem in problems:
+        memory = copy.deepcopy(plan)
+        same_plan(make(name, problem).plan(problem, memory), plan := going.plan(problem, plan))
+
+
+def same_plan(first: Plan, other: Plan) -> None:
+    """Bit by bit."""
+    assert torch.equal(first.efforts, other.efforts) and torch.equal(first.policy.K, other.policy.K)
+    assert (first.cost, first.status, first.iterations) == (other.cost, other.status, other.iterations)
 
 
 @pytest.mark.parametrize("problem_name", PROBLEMS)
@@ -108,8 +125,8 @@ def test_lq_problem_within_its_gap_of_the_optimum(name: str) -> None:
     nothing = torch.zeros_like(u)
     gain = float(problem.cost.evaluate(rollout(problem, nothing), nothing)) - best
     plan = None
-    for _ in range(1 if name in GAPS else 5):
-        plan = make(name, problem).plan(problem, plan)
+    for tick in range(1 if name in GAPS else TICKS):
+        plan = make(name, problem).plan(replace(problem, seed=tick), plan)
     assert plan is not None
     assert -1e-9 * gain <= plan.cost - best <= GAPS.get(name, SAMPLING_GAP) * gain
 
@@ -144,3 +161,4 @@ def test_settings_carry_a_description_each(name: str) -> None:
     assert "horizon" in {f.name for f in fields(config)}
     assert all(f.metadata["description"] for f in fields(config))
     assert PLANNERS[name](config(horizon=7)).horizon == 7
+    assert PLANNERS[name](config(horizon=7), robot("planar2")).horizon == 7

@@ -52,7 +52,7 @@ def test_a_score_counts_what_is_inside():
     assert score.row().startswith("80.0 | 100.0 | nan")
 
 
-def test_a_short_run_of_the_command(capsys):
+def test_a_short_run_of_the_command_has_a_row_for_each_model_and_motion(capsys):
     words = ["--robot", "planar2", "--prior", "gaussian,nominal", "--seeds", "100", "--data-seconds", "10"]
     assert evaluate_coverage.main([*words, "--set", "{scenario: {targets: 2, seconds_per_target: 1.0}}"]) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]

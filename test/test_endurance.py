@@ -7,7 +7,7 @@ from arms import settings
 
 from mbrl_ros.evaluation import endurance as evaluate_endurance
 from mbrl_ros.evaluation.endurance import MOVING, Tick, compare, size_of
-from mbrl_ros.evaluation.procedure import Drive
+from mbrl_ros.evaluation.procedure import excited
 from mbrl_ros.types import Moments
 
 
@@ -32,13 +32,13 @@ def test_sizes_are_those_of_the_numbers():
 
 def test_the_memory_of_the_learner_is_that_of_its_settings():
     """Three arrays of `learner.memory`, and little else, whether it has learned or not."""
-    drive = Drive(settings("planar2", learner={"memory": 50.0}), 0.2, seed=100)
-    kept, _ = evaluate_endurance.memory_of(drive)
-    robot = drive.robot
+    run, _ = excited(settings("planar2", learner={"memory": 50.0}), 0.2, seed=100)
+    kept, _ = evaluate_endurance.memory_of(run)
+    robot = run.robot
     transitions = round(50.0 / robot.period) * (2 * len(robot.joint_rows) + robot.m) * 8
     assert transitions < kept * 2**20 < transitions + 20_000
-    drive.run("hold", 0.4)
-    assert evaluate_endurance.memory_of(drive)[0] == pytest.approx(kept, rel=0.02)
+    run.hold(0.4)
+    assert evaluate_endurance.memory_of(run)[0] == pytest.approx(kept, rel=0.02)
 
 
 @pytest.mark.parametrize("words", [["--ways", "walking"], ["--minutes", "0"]])
@@ -47,7 +47,7 @@ def test_mistakes_are_one_line(words, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_short_run_and_one_that_stops(capsys):
+def test_a_short_run_has_a_table_and_one_that_stops_says_why(capsys):
     words = ["--robot", "planar2", "--prior", "gaussian", "--ways", MOVING, "--minutes", "0.1", "--data-seconds", "5"]
     assert evaluate_endurance.main(words) == 0
     rows = dict(line.strip("| ").split(" | ", 1) for line in capsys.readouterr().out.splitlines()[3:])

@@ -1,12 +1,16 @@
 """The filter against a dense Kalman filter, and what it does about gaps, repeats and jumps of the clock."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from arms import make
+from arms import make, settings
 
+from mbrl_ros import assembly
 from mbrl_ros.messages.fields import MessageError
 from mbrl_ros.ring.estimator import Config, JointFilter
+from mbrl_ros.ring.loop import Ring
 from mbrl_ros.types import Observation
 
 PERIOD = 20_000_000  # [ns]
@@ -55,6 +59,45 @@ def test_periods_count_and_the_effort_is_the_mean_over_the_period():
     assert quick[-1].step == 1 and quick[-1].effort[0] == pytest.approx(2.5)
 
 
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize("parts", [1, 4])
+def test_efforts_from_commands_act_after_their_delay_however_often_states_come(delay, parts):
+    """Command k is given at the state of period k, of which there are `parts`; what is reported does not count."""
+    robot = make()
+    estimator = JointFilter(robot, Config(effort_source="commands", command_delay=delay))
+    acted = []
+    for k in range(1, 10):
+        for part in range(parts):
+            state = estimator.update(observe(k + part / parts, effort=(9.0, 9.0)))
+            if part == 0:
+                acted.append(state.effort)
+                estimator.commanded(np.array([float(k), -100.0]))
+    expected = [[max(0.0, k - 1.0 - delay), -robot.effort_limit[1] if k > 1 + delay else 0.0] for k in range(1, 10)]
+    assert np.allclose(acted, expected)
+
+
+def test_commands_do_not_count_where_efforts_are_reported():
+    estimator = JointFilter(make(), Config(command_delay=2))
+    estimator.update(observe(1))
+    estimator.commanded(np.array([5.0, 5.0]))
+    assert np.allclose(estimator.update(observe(2, effort=(1.0, 2.0))).effort, [1.0, 2.0])
+
+
+def test_the_plain_loop_tells_the_filter_what_it_commands():
+    """What the drives report is hidden: the efforts of the states are those of the loop all the same."""
+    parts = assembly.make_parts(settings(estimator={"effort_source": "commands", "command_delay": 1}), 0)
+
+    class Silent:
+        def step(self, effort):
+            return replace(parts.plant.step(effort), effort=np.full(parts.robot.m, np.nan))
+
+    ring = Ring(Silent(), parts.estimator, parts.learner, parts.controller, parts.plant.reset(0))
+    parts.controller.request("excite")
+    states, efforts = zip(*(ring.tick() for _ in range(20)), strict=True)
+    assert np.ptp(efforts, axis=0).min() > 0.1
+    assert np.allclose([s.effort for s in states[2:]], efforts[:-2], atol=1e-12)
+
+
 def test_past_efforts_shift():
     robot = make(effort_history=3)
     estimator = JointFilter(robot, Config())
@@ -71,7 +114,7 @@ def test_past_efforts_shift():
     ([1, 2, 5, 6], [0, 0, 1, 1]),  # a gap starts anew
     ([100, 101, 1, 2], [0, 0, 1, 1]),  # so does a clock that jumped back
 ])
-def test_stamps(stamps, episodes):
+def test_stamps_say_what_is_an_estimate_and_what_an_episode(stamps, episodes):
     estimator = JointFilter(make(), Config())
     states = [estimator.update(observe(s)) for s in stamps]
     assert [None if s is None else s.episode for s in states] == episodes

@@ -6,11 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from mbrl_ros.config import ConfigError
+from mbrl_ros import assembly
+from mbrl_ros.config import ConfigError, Names
 from mbrl_ros.evaluation import coverage as evaluate_coverage
 from mbrl_ros.evaluation import identify as evaluate_identify
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation import reach as evaluate
-from mbrl_ros.evaluation.reach import finite, markdown, parse_seeds, totals
+from mbrl_ros.evaluation.reach import Run, finite, markdown, parse_seeds, totals
+from mbrl_ros.planners.ilqr import Ilqr
+from mbrl_ros.planners.lqr import Lqr
 
 
 def row(seed, worsts, costs):
@@ -32,6 +36,32 @@ def test_a_divergence_counts_and_is_no_number_in_the_file():
     assert found["diverged"] == 1 and found["success_20mm"] == 0.75
     assert json.loads(json.dumps(finite({"all": [found]}), allow_nan=False))["all"][0]["worst_error_mm"] is None
     assert "1 of 2 |" in markdown({"ensemble": found})
+
+
+def test_cases_are_named_by_what_differs_between_them():
+    def names(*arguments):
+        return evaluate.names_of(evaluate.parser().parse_args(["--robot", "planar2", *arguments]))
+
+    assert names() == {"ensemble": Names("planar2")}
+    assert list(names("--prior", "gp,bnn")) == ["gp", "bnn"]
+    assert names("--planner", "ilqr,lqr") == {"ilqr": Names("planar2"), "lqr": Names("planar2", planner="lqr")}
+    assert list(names("--planner", "ilqr,lqr", "--prior", "gp,bnn")) == ["ilqr gp", "ilqr bnn", "lqr gp", "lqr bnn"]
+
+
+def test_the_oracle_is_measured_with_one_planner_whatever_is_under_test():
+    """Its settings too, but for those that were given."""
+    config = measures.Config(targets=1, data_seconds=0.1)
+    more = {"controller": {"model": "global"}, "lqr": {"horizon": 7}}
+    given = settings("planar2", planner="lqr", more=more), settings("planar2"), settings(
+        "planar2", more={"ilqr": {"horizon": 9}})
+    planners = [Run(s, config, 0, oracle=True).controller.mpc.planner for s in given]
+    assert [type(p) for p in planners] == [Ilqr] * 3
+    assert planners[0].config == planners[1].config and planners[2].horizon == 9
+    assert type(Run(given[0], config, 0).controller.mpc.planner) is Lqr
+
+
+def settings(robot, planner="ilqr", more=None):
+    return assembly.settings(Names(robot, planner=planner, prior="gaussian"), more)
 
 
 def test_seeds_are_a_range_or_a_list():

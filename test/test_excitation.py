@@ -89,11 +89,11 @@ def test_a_design_knows_more_than_chance():
 
 
 @EITHER
-def test_what_is_added_in_motion_keeps_to_the_limits(kind):
-    """Of range and speed with the margin that a period takes to act, and of the efforts of the hold."""
+def test_what_is_added_in_motion_goes_little_beyond_its_limits(kind):
+    """Of range and speed: what is asked for keeps to them, the joints follow it by the hold and overshoot."""
     s = settings("arm", excitation={"kind": kind, "range": 0.3, "speed": 0.3, "effort": 0.05})
     _, (away, speed, _) = excite(s, 4.0, 100)
-    assert away < 0.3 + 0.1 and speed < 2 * 0.3
+    assert away < 0.3 + 0.06 and speed < 0.3 + 0.18
 
 
 @EITHER

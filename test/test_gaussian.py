@@ -70,7 +70,7 @@ def test_product_is_the_normalised_product_of_densities():
     assert np.ptp(constants) < 1e-9
 
 
-def test_product_with_what_is_known_exactly():
+def test_product_with_what_is_known_exactly_is_that():
     a, exact = random_gaussian(3, 8), Gaussian(np.ones(3), np.zeros((3, 3)))
     assert np.allclose(product(a, exact).mean, 1.0, atol=1e-9)
     assert np.allclose(product(a, exact).cov, 0.0, atol=1e-9)
@@ -98,7 +98,7 @@ def test_psd_solve_solves_and_refuses_what_is_indefinite():
         psd_solve(np.diag([1.0, -0.1]), np.ones(2))
 
 
-def test_symmetrize_of_a_batch():
+def test_symmetrize_of_a_batch_is_symmetric():
     S = np.random.default_rng(0).standard_normal((3, 4, 4))
     assert np.array_equal(symmetrize(S), symmetrize(S).swapaxes(1, 2))
 

@@ -64,7 +64,7 @@ def test_residuals_are_those_of_the_exact_process_without_the_block():
         assert np.allclose(found[out], (y[out] - mean) / np.sqrt(1 + variance / float(HYPER.noise)), atol=1e-3)
 
 
-def test_fewer_inducing_points_are_less_sure_and_more_come_closer():
+def test_inducing_points_are_never_surer_than_all_points_and_more_come_closer():
     s, y, fresh = sample(200)
     exact = dense(s, y, fresh, STRENGTH * len(s))
     results = [at(_posterior(s, y, HYPER, STRENGTH, M), fresh) for M in (5, 30, 120)]
@@ -83,7 +83,7 @@ def test_without_amplitude_it_is_the_ridge_regression():
     assert np.allclose(psi @ output.mean_weights, data.w @ A[0] + b[0], atol=1e-7 * np.abs(y).max())
 
 
-def test_on_a_linear_system_it_stays_close_to_ridge():
+def test_on_a_linear_system_it_errs_by_less_than_half_the_noise():
     data, A, b = linear(400, 6, 3, seed=1, noise=0.3)
     model = GaussianProcess.fit(data, QUICK, seed=0)
     error = model.mean(torch.as_tensor(data.w)).numpy() - data.w @ A.T - b

@@ -61,7 +61,7 @@ def test_limits_are_those_of_the_robot():
     assert of.problem() == ""
 
 
-def test_defaults_of_a_robot_file():
+def test_a_robot_file_has_defaults_of_rate_and_margin_and_none_of_deceleration():
     robot = make(effort_rate_limit=[], position_margin=[], deceleration=[])
     assert np.array_equal(robot.effort_rate_limit, [990.0, 990.0])
     assert np.allclose(robot.position_margin, 0.05)
@@ -217,7 +217,7 @@ def test_nothing_beyond_a_limit_leaves_it_whatever_comes_in(seed):
 
 @pytest.mark.parametrize("name", ["arm", "arm4", "arm6", "planar2", "pendulum"])
 @pytest.mark.parametrize("inertia", [1.0, 4.0])
-def test_a_joint_pushed_with_all_it_has_stays_below_its_speed_and_off_its_ends(name, inertia):
+def test_a_joint_pushed_with_all_it_has_is_at_most_a_tenth_too_fast_and_off_its_ends(name, inertia):
     """Joint by joint, of the smallest inertia that the brakes damp without overshoot at this period, and a larger one;
     the ramp takes its time, hence the tenth."""
     robot = make(name)
@@ -547,13 +547,51 @@ def test_armed_at_start_means_from_the_first_command_on_and_only_then():
     g.disarm()
     tick(g, 1)
     assert g.state == HOLD
-    late = make_guard(CALM)
-    tick(late, 0, None)
-    tick(late, 1)
-    assert late.state == HOLD
     other = make_guard()
     tick(other, 0)
     assert other.state == HOLD
+
+
+def test_armed_at_start_blends_from_the_hold_where_that_came_first():
+    """As after `idle`, and for a controller that starts later than the robot."""
+    for idle in (False, True):
+        g = make_guard(Config(arm_at_start=True, blend=10 * H))
+        for k in range(3):
+            tick(g, k, None)
+            if idle:
+                g.idle(1 + k * NS)
+        sent = [tick(g, k, [5.0, 0.0])[0] for k in range(3, 14)]
+        assert g.state == ARMED and np.allclose(sent, np.linspace(0.0, 5.0, 11), atol=1e-9)
+
+
+def test_a_controller_that_asks_for_nothing_leaves_the_arm_to_the_hold():
+    g = armed(Config(arm_at_start=True, gravity="carried"))
+    for k in range(1, 200):
+        tick(g, k, [3.0, 1.0])
+    g.measured(1 + 200 * NS, np.array([0.1, 0.0]), ZERO, 200 * H)
+    g.idle(1 + 200 * NS)
+    assert (g.state, g.reason) == (HOLD, "the controller asks for nothing")
+    assert g.answered == 1 + 200 * NS and g.in_time == 0
+    assert np.allclose(g.effort(200 * H), [3.0, 1.0], atol=0.01)  # and it does not fall
+    assert tick(g, 201, None, q=[0.05, 0.0])[0] > 5.0  # 80 N m/rad
+    assert g.arm(201 * H).endswith("0 commands in time; expected 10")
+    g.idle(None)
+    assert g.answered == 0
+    tick(g, 202)
+    assert g.state == ARMED
+
+
+def test_asking_for_nothing_takes_back_a_command_that_came_early_and_resets_no_fault():
+    g = make_guard(CALM)
+    g.measured(1, ZERO, ZERO, 0.0)
+    g.commanded(ZERO, 1 + NS, 0.0)
+    g.idle(1)
+    g.measured(1 + NS, ZERO, ZERO, H)
+    assert g.state == HOLD and g.in_time == 0
+    g = armed()
+    g.fail("test")
+    g.idle(1)
+    assert g.state == FAULT
 
 
 def test_an_emergency_stop_damps_gives_way_and_latches():

@@ -14,7 +14,7 @@ from mbrl_ros.kernels import ilqr as kernel
 from mbrl_ros.kernels import simd
 from mbrl_ros.planners.ilqr import Ilqr, warm_start
 from mbrl_ros.planners.problem import Problem
-from mbrl_ros.task.terms import Task
+from mbrl_ros.task.task import Task
 from mbrl_ros.types import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, LinearGaussianDynamics, Plan
 
 # Both round differently by 1e-15 per operation; the conditioning of these problems makes 1e-12 of it, rarely 1e-10.

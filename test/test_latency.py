@@ -43,11 +43,11 @@ def listen(robot, delays, noise=0.0, seed=0, skip=()):
 @pytest.mark.parametrize("delay", [0.0, 0.45, 1.0, 1.3, 2.0, 3.0, 3.7])
 def test_a_delay_is_found_within_a_tenth_of_a_second(delay):
     found = listen(make(), [delay] * 40)
-    assert np.allclose(found[8:], delay, atol=0.01)
+    assert np.allclose(found[5:], delay, atol=0.01)
 
 
 @pytest.mark.parametrize("before, after", [(0.0, 2.0), (1.0, 0.0), (0.5, 1.5)])
-def test_a_sudden_change_is_found(before, after):
+def test_a_sudden_change_is_found_within_a_quarter_of_a_second(before, after):
     found = listen(make("arm"), [before] * 30 + [after] * 30)
     assert np.allclose(found[29], before, atol=0.01) and np.allclose(found[42:], after, atol=0.1)
 
@@ -61,7 +61,7 @@ def test_states_that_did_not_come_are_no_delay():
     assert np.allclose(listen(make("arm"), [0.0] * 60, skip=(20, 31, 32, 45)), 0.0, atol=0.01)
 
 
-def test_constant_commands_say_nothing():
+def test_constant_commands_leave_the_delay_that_was_found():
     robot, latency = make(), Latency(make())
     for k in range(40):
         latency.observe(state_of(robot, k, np.ones(robot.m) if k > 1 else np.zeros(robot.m)))  # one period late

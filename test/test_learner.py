@@ -8,7 +8,7 @@ from arms import make
 
 from mbrl_ros.gaussian import Z95, empirical_moments
 from mbrl_ros.models.prior import LocalPrior
-from mbrl_ros.ring.learner import Config, OnlineLearner, features_of, posterior, spread
+from mbrl_ros.ring.learner import LEAST, Config, OnlineLearner, features_of, posterior, spread
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, Moments, NormalInverseWishart, StateEstimate
 
 
@@ -152,6 +152,82 @@ def test_a_new_prior_is_corrected_by_what_was_seen_before():
     learner.set_prior(KnownPrior(prior.J, prior.g + 1.0), np.ones(features.dw + features.dy))
     dynamics = learner.update(seen(learner, 200, 0, np.zeros(features.n), np.zeros(robot.m)))
     assert np.allclose(dynamics.f[list(features.fit)], prior.g, atol=0.1)  # of 1, m0 / (m0 + 19) is left
+
+
+def periods(robot, prior, count, offset, rng):
+    """z, u and z' of independent transitions of a system that is the prior with another offset, and a little noise."""
+    features = features_of(robot)
+    for _ in range(count):
+        z, u = rng.standard_normal(features.n), rng.standard_normal(robot.m)
+        y = prior.mean(features.w(z, u)) + offset + 0.01 * rng.standard_normal(features.dy)  # that of KnownPrior
+        yield z, u, features.next_state(z, u, y)
+
+
+def test_a_model_that_lost_all_trust_mends_itself_however_wrong_its_prior():
+    """The prior is off by 30 deviations, which recent data carried; then one joint after the other hits something."""
+    robot, rng = make("arm"), np.random.default_rng(3)
+    learner, prior = OnlineLearner(robot, Config()), linear_prior(robot)
+    learner.set_prior(prior, np.ones(learner.features.dw + learner.features.dy))
+    off, seconds = 0.3, []
+    feed(learner, periods(robot, prior, 100, off, rng))
+    assert learner.model_trust == 1.0
+    for hit in 2.0 * np.eye(learner.features.dy)[:8]:
+        feed(learner, periods(robot, prior, 1, off + hit, rng))
+    assert learner.model_trust == 0.0 and learner.sample_weight == LEAST
+    for k in range(100):
+        feed(learner, periods(robot, prior, 1, off, rng))
+        seconds += [k * robot.period] if learner.model_trust == 1.0 else []
+    assert seconds and seconds[0] <= 1.5 and learner.model_trust == 1.0
+    assert learner.sample_weight == learner.config.effective_count
+
+
+def test_taking_a_prior_up_from_a_copy_is_taking_it_up():
+    """Also where states came between the two, and none of them is forgotten."""
+    robot = make()
+    prior, rng = linear_prior(robot), np.random.default_rng(4)
+    scale = np.ones(len(prior.J) + len(prior.J.T))
+    data = list(periods(robot, prior, 80, 0.1, rng))
+    at_once, beside = OnlineLearner(robot, Config()), OnlineLearner(robot, Config())
+    for learner in (at_once, beside):
+        feed(learner, data[:73])
+    other = linear_prior(robot, seed=5)
+    at_once.set_prior(other, scale)
+    before = vars(beside).copy()
+    prepared = beside.prepared(other, scale)
+    assert all(vars(beside)[name] is value for name, value in before.items())
+    for learner in (at_once, beside):
+        feed(learner, data[73:])
+    assert at_once.trust.error < 15.0 and at_once._offset_gain() == at_once.config.offset_forgetting
+    beside.adopt(prepared)
+    assert beside.prior is other and beside.model_trust == 1.0
+    one, two = (feed(learner, data[:1]) for learner in (at_once, beside))
+    assert np.allclose(one.F, two.F, atol=1e-9) and np.allclose(one.f, two.f, atol=1e-9)
+
+
+def test_what_is_heavy_about_a_prior_is_not_done_where_it_is_taken_up():
+    """A prior that counts: all that remains is one value of g for each state that came meanwhile."""
+    asked = []
+
+    class Counting(KnownPrior):
+        def at(self, w, recent):
+            asked.append("at")
+            return super().at(w, recent)
+
+        def mean(self, w):
+            asked.append(w.shape[:-1])
+            return super().mean(w)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    robot, rng = make(), np.random.default_rng(4)
+    learner, prior = OnlineLearner(robot, Config()), linear_prior(robot)
+    feed(learner, periods(robot, prior, 100, 0.1, rng))
+    prepared = learner.prepared(Counting(prior.J, prior.g), np.ones(len(prior.J) + len(prior.J.T)))
+    assert asked == ["at", (), (60,)]
+    feed(learner, periods(robot, prior, 3, 0.1, rng))
+    learner.adopt(prepared)
+    assert asked == ["at", (), (60,), (3,)]
 
 
 def test_efforts_in_the_state_are_an_exact_shift_register():

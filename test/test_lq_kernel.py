@@ -10,9 +10,10 @@ from checks import box_minimum, kkt_solution, quadratic_form
 from systems import cautious, lq_problem, parking, random_cost, random_dynamics, residual_problem
 
 from mbrl_ros.kernels.lq_kernel import Settings, Workspace
+from mbrl_ros.models.rollout import rollout
 from mbrl_ros.planners.ilqr import Ilqr, Solution
 from mbrl_ros.planners.lq_compiled import CompiledLq
-from mbrl_ros.planners.lqr import Lqr, backward, rollout
+from mbrl_ros.planners.lqr import Lqr, backward
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.types import (

@@ -10,7 +10,8 @@ import torch
 from checks import assert_close, kkt_solution
 from systems import DEVICES, lq_problem, random_cost, random_dynamics
 
-from mbrl_ros.planners.lqr import Lqr, backward, begin, expand, expected_cost, forward, marginals, rollout
+from mbrl_ros.models.rollout import rollout
+from mbrl_ros.planners.lqr import Lqr, backward, begin, expand, expected_cost, forward, marginals
 from mbrl_ros.types import CONVERGED, Gaussian, LinearGaussianDynamics, LinearGaussianPolicy, QuadraticCost
 
 SIZES = [(1, 1, 1), (2, 1, 5), (3, 5, 8), (6, 2, 20), (10, 4, 15)]

@@ -11,7 +11,16 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.fields import ABSURD
-from mbrl_ros.messages.ring import Checkpoint, Command, LocalModel, MessageError, Names, PlanReport, Target
+from mbrl_ros.messages.ring import (
+    Checkpoint,
+    Command,
+    LocalModel,
+    MessageError,
+    Names,
+    PlanReport,
+    PolicyReport,
+    Target,
+)
 from mbrl_ros.types import (
     STATUSES,
     Gaussian,
@@ -20,6 +29,7 @@ from mbrl_ros.types import (
     Observation,
     Plan,
     StateEstimate,
+    TimedPolicy,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -113,7 +123,7 @@ def estimate():
 def local_model():
     dynamics = LinearGaussianDynamics(numbers(N, N + M), numbers(N, seed=4), numbers(N, N, seed=5),
                                       numbers(1 + N + M, 1 + N + M, seed=8))
-    return LocalModel(estimate(), dynamics, 0.02, 17.3, 1.25)
+    return LocalModel(estimate(), dynamics, 0.02, 17.3, 1.25, 0.75)
 
 
 def plan(status="iteration_limit", gains=True, tensor=np.asarray):
@@ -122,6 +132,12 @@ def plan(status="iteration_limit", gains=True, tensor=np.asarray):
     policy = LinearGaussianPolicy(states[:-1], efforts, K, np.zeros((T, M)), np.zeros((T, M, M)))
     policy = LinearGaussianPolicy(*(tensor(getattr(policy, f)) for f in policy.__dataclass_fields__))
     return PlanReport(5, 1, 2, Plan(policy, tensor(states), tensor(efforts), 12.5, status, 3), 0.007)
+
+
+def policy(spread=True):
+    arrays = (numbers(*shape, seed=9 + i) for i, shape in enumerate(((T, N), (T, M), (T, M, N), (T, M), (T, M, M))))
+    return PolicyReport(77, 3, TimedPolicy(LinearGaussianPolicy(*arrays), 0.02, NAMES.state_names, JOINTS,
+                                           numbers(T, N, seed=15) if spread else None))
 
 
 CHECKPOINT = Checkpoint(99, "ensemble", "/models/7.pt", 7, 2**63 + 5, -3.5)
@@ -138,6 +154,9 @@ THERE_AND_BACK = {
     "LocalDynamics": (local_model(), lambda v: messages.to_local_dynamics(mine("LocalDynamics"), v, NAMES),
                       lambda m: messages.from_local_dynamics(m, NAMES)),
     "Plan": (plan(), lambda v: messages.to_plan(mine("Plan"), v), lambda m: messages.from_plan(m, NAMES)),
+    "LinearGaussianPolicy": (
+        policy(), lambda v: messages.to_linear_gaussian_policy(mine("LinearGaussianPolicy"), v),
+        lambda m: messages.from_linear_gaussian_policy(m, NAMES)),
     "ModelCheckpoint": (CHECKPOINT, lambda v: messages.to_model_checkpoint(mine("ModelCheckpoint"), v),
                         messages.from_model_checkpoint),
     "Float64MultiArray": (Command(numbers(M), 123), lambda v: messages.to_effort_command(COMMAND, v, DIMENSION),
@@ -211,6 +230,11 @@ def test_a_plan_without_gains_travels_without_gains():
     message = messages.to_plan(mine("Plan"), plan(gains=False))
     assert len(message.gains) == 0
     assert same(messages.from_plan(message, NAMES), plan(gains=False))
+
+
+def test_a_policy_that_says_nothing_of_its_spread():
+    message = travelled(messages.to_linear_gaussian_policy(mine("LinearGaussianPolicy"), policy(spread=False)))
+    assert len(message.spread) == 0 and same(messages.from_linear_gaussian_policy(message, NAMES), policy(spread=False))
 
 
 def test_only_a_plan_that_says_so_is_not_finite():
@@ -310,8 +334,10 @@ FLOATS = [
     ("LocalDynamics", "state.mean"), ("LocalDynamics", "state.covariance"), ("LocalDynamics", "state.effort"),
     ("LocalDynamics", "state_matrix"), ("LocalDynamics", "input_matrix"), ("LocalDynamics", "offset"),
     ("LocalDynamics", "covariance"), ("LocalDynamics", "leverage"), ("LocalDynamics", "period"),
-    ("LocalDynamics", "sample_weight"), ("LocalDynamics", "prediction_error"), ("Plan", "states"),
-    ("Plan", "efforts"), ("Plan", "gains"), ("Plan", "cost"), ("Plan", "solve_time"),
+    ("LocalDynamics", "sample_weight"), ("LocalDynamics", "prediction_error"), ("LocalDynamics", "trust"),
+    ("Plan", "states"), ("Plan", "efforts"), ("Plan", "gains"), ("Plan", "cost"), ("Plan", "solve_time"),
+    *(("LinearGaussianPolicy", field) for field in (
+        "period", "state_reference", "effort_reference", "gains", "offsets", "covariances", "spread")),
     ("ModelCheckpoint", "validation_loss"), ("Float64MultiArray", "data"),
     ("PoseStamped", "pose.position.x"), ("PoseStamped", "pose.position.y"), ("PoseStamped", "pose.position.z"),
 ]
@@ -334,8 +360,9 @@ def test_nothing_received_is_not_finite(name, field, value):
 
 
 UNBOUNDED = {"LocalDynamics.leverage", "LocalDynamics.period", "LocalDynamics.sample_weight",
-             "LocalDynamics.prediction_error", "Plan.states", "Plan.efforts", "Plan.gains", "Plan.cost",
-             "Plan.solve_time", "ModelCheckpoint.validation_loss"}  # nothing is learned from them
+             "LocalDynamics.prediction_error", "LocalDynamics.trust", "Plan.states", "Plan.efforts",
+             "Plan.gains", "Plan.cost", "Plan.solve_time", "LinearGaussianPolicy.period",
+             "ModelCheckpoint.validation_loss"}  # nothing is learned from them
 
 
 @pytest.mark.parametrize(("name", "field"), [f for f in FLOATS if ".".join(f) not in UNBOUNDED])
@@ -350,7 +377,15 @@ def test_nothing_received_is_absurd(name, field):
     back(message)
 
 
-@pytest.mark.parametrize("name", ["JointState", "StateEstimate", "LocalDynamics", "Float64MultiArray", "PoseStamped"])
+@pytest.mark.parametrize("value", [-1e-9, 1.001])
+def test_trust_is_from_0_to_1(value):
+    message, back = damaged("LocalDynamics", "trust", value)
+    with pytest.raises(MessageError, match=r"LocalDynamics\.trust: expected 0 to 1"):
+        back(message)
+
+
+@pytest.mark.parametrize("name", ["JointState", "StateEstimate", "LocalDynamics", "LinearGaussianPolicy",
+                                  "Float64MultiArray", "PoseStamped"])
 def test_nothing_sent_is_absurd(name):
     value, to, _ = THERE_AND_BACK[name]
     for copy in poisoned(value, 1e300, (np.ndarray,)):
@@ -387,8 +422,9 @@ def poisoned(value, poison=np.nan, kinds=(np.ndarray, float)):
     elif hasattr(value, "__dataclass_fields__"):
         parts = {f: getattr(value, f) for f in value.__dataclass_fields__}
         for f in parts:
-            if isinstance(value, LinearGaussianPolicy) and f != "K":
-                continue  # does not travel
+            if isinstance(value, Plan) and f == "policy":  # of which only K travels
+                yield from (replace(value, policy=replace(parts[f], K=K)) for K in poisoned(parts[f].K, poison, kinds))
+                continue
             yield from (type(value)(**{**parts, f: bad}) for bad in poisoned(parts[f], poison, kinds))
 
 
@@ -411,6 +447,11 @@ def test_nothing_sent_is_not_finite(name):
     ("LocalDynamics", "period", -0.02, "above 0"),
     ("Plan", "status", 6, "Plan.status"),
     ("Plan", "horizon", 3, "Plan.states: expected 4 x 5 values, got 25"),
+    ("LinearGaussianPolicy", "joint_names", ["base", "elbow", "finger"], "joint_names: not this robot's names"),
+    ("LinearGaussianPolicy", "state_names", ["y"] * N, "state_names: not this robot's names"),
+    ("LinearGaussianPolicy", "horizon", 0, "horizon: expected a finite number above 0, got 0"),
+    ("LinearGaussianPolicy", "horizon", 3, "state_reference: expected 3 x 5 values, got 20"),
+    ("LinearGaussianPolicy", "period", 0.0, "period: expected a finite number above 0"),
     ("ModelCheckpoint", "kind", "", "kind"),
     ("ModelCheckpoint", "path", "", "path"),
     ("StateEstimate", "header.stamp.sec", -1, "stamp"),
@@ -456,13 +497,13 @@ def test_a_command_without_a_stamp_has_the_layout_others_expect():
 
 
 @pytest.mark.parametrize("time", [0, 1, 999_999_999, 10**9, 2**31 * 10**9 - 1])
-def test_stamps(time):
+def test_stamps_travel_there_and_back(time):
     stamp = message_class("builtin_interfaces/msg/Time")()
     messages.write_stamp(stamp, time)
     assert stamp.nanosec < 10**9 and messages.read_stamp(stamp) == time
 
 
-def test_generated_classes():
+def test_generated_classes_travel_there_and_back_too():
     """The same with the classes that ROS generates, where there are any; their setters check types."""
     msg = pytest.importorskip("mbrl_ros.msg", reason="the workspace is not built and sourced")
     standard = pytest.importorskip("sensor_msgs.msg")
@@ -470,6 +511,8 @@ def test_generated_classes():
         to, back = getattr(messages, f"to_{snake(name)}"), THERE_AND_BACK[name][2]
         assert same(back(to(getattr(msg, name), THERE_AND_BACK[name][0], NAMES)), THERE_AND_BACK[name][0])
     assert same(messages.from_plan(messages.to_plan(msg.Plan, plan()), NAMES), plan())
+    sent = messages.to_linear_gaussian_policy(msg.LinearGaussianPolicy, policy())
+    assert same(messages.from_linear_gaussian_policy(sent, NAMES), policy())
     assert messages.from_model_checkpoint(messages.to_model_checkpoint(msg.ModelCheckpoint, CHECKPOINT)) == CHECKPOINT
     sent = messages.to_joint_state(standard.JointState, observation(), JOINTS)
     assert same(messages.from_joint_state(sent, JOINTS), observation())

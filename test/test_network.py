@@ -66,7 +66,7 @@ def test_raw_units_are_the_same_posterior(fitted):
     assert sum(found) == 1  # one of the candidates was chosen
 
 
-def test_on_a_linear_system_it_stays_close_to_ridge():
+def test_on_a_linear_system_it_errs_by_less_than_half_the_noise():
     data, A, b = linear(400, 6, 3, seed=1, noise=0.3)
     model = BayesianNetwork.fit(data, BayesianNetwork.Config(steps=400), seed=0)
     error = model.mean(torch.as_tensor(data.w[::-1].copy())).numpy() - data.w[::-1] @ A.T - b

@@ -1,5 +1,6 @@
 """The package agrees with itself: build files, executables, messages, and which module may import which."""
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -90,6 +91,20 @@ def test_core_is_free_of_ros(path):
         assert not name.startswith('rclpy') and not GENERATED.match(name), f'{named(path)} imports {name}'
 
 
+def test_a_new_module_works_in_a_linked_install_before_the_next_build(tmp_path):
+    source, install = tmp_path / 'source' / 'mbrl_ros', tmp_path / 'install' / 'mbrl_ros'
+    for folder in (source / 'models', install / 'models', install / 'msg'):
+        folder.mkdir(parents=True)
+    (source / '__init__.py').write_text((ROOT / 'mbrl_ros' / '__init__.py').read_text())
+    (source / 'models' / '__init__.py').write_text('import mbrl_ros.models.new')
+    (source / 'models' / 'new.py').touch()
+    (install / 'msg' / '__init__.py').touch()
+    for name in ('__init__.py', 'models/__init__.py'):
+        (install / name).symlink_to(source / name)
+    subprocess.run([sys.executable, '-c', 'import mbrl_ros.models, mbrl_ros.msg'], cwd=tmp_path, check=True,
+                   env={**os.environ, 'PYTHONPATH': str(install.parent)})
+
+
 def test_nothing_hides_the_generated_interfaces():
     names = {path.stem for path in (ROOT / 'mbrl_ros').iterdir()}
     assert not names & {'msg', 'srv', 'action'}
@@ -118,6 +133,11 @@ def test_message_packages_are_declared():
     used = {name.split('.')[0] for path in MODULES for name in imports(path)}
     used = {name for name in used if name == 'rclpy' or GENERATED.match(name)}
     assert used <= declared
+
+
+def test_setup_finds_every_folder():
+    """Those without an __init__.py are left out of a pip install, and nothing says so."""
+    assert {path.parent for path in MODULES} == {path.parent for path in MODULES if path.name == '__init__.py'}
 
 
 def test_versions_agree():

@@ -115,7 +115,7 @@ def test_the_payload_is_seen_at_once():
     assert gain[1] < 0.9 * gain[0]
 
 
-def test_batch_equals_loop_and_jacobian_equals_linearize():
+def test_batches_of_means_and_jacobians_equal_one_by_one():
     robot = make("planar2")
     physics = PhysicsModel(robot, robot.model)
     pairs = [state(robot, seed) for seed in range(6)]
@@ -133,7 +133,7 @@ def test_predict_has_the_noise_it_was_given():
     assert np.array_equal(PhysicsModel(robot, robot.model, noise=noise).predict(x, u).cov.numpy(), noise)
 
 
-def test_a_period_that_is_no_multiple_of_the_timestep_is_refused():
+def test_a_broken_period_and_a_delay_beyond_the_history_are_refused():
     robot = make("pendulum", period=0.0205)
     with pytest.raises(ConfigError, match="multiple of the timestep"):
         PhysicsModel(robot, robot.model)

@@ -72,7 +72,7 @@ def test_only_directions_that_data_excite_leave_the_prior():
     assert not np.allclose(F[:, 0], J[:, 0], atol=1e-2)
 
 
-def test_flat_prior_is_recursive_least_squares():
+def test_flat_prior_is_least_squares():
     rng = np.random.default_rng(3)
     w, A = rng.standard_normal((60, 3)), rng.standard_normal((2, 3))
     recent = empirical_moments(np.hstack([w, w @ A.T + 0.4]))

@@ -68,7 +68,7 @@ def test_a_velocity_that_is_always_zero_is_found_out():
     assert np.all(deviation(learn(readings))[1] > 20.0)  # 1.5 rad/s against 0.02
 
 
-def test_a_large_noise_stays_below_the_bound():
+def test_a_large_noise_is_cut_off_at_the_bound():
     assert np.allclose(deviation(learn(noisy(moving(1500), 1e4))), MOST)
 
 
@@ -93,7 +93,7 @@ def filtered(estimator: JointFilter, readings: Array, start: float = 0.0, veloci
     return estimator.variance
 
 
-def test_the_filter_knows_five_times_the_noise():
+def test_the_filter_finds_three_to_seven_where_there_is_five_times_the_noise():
     variance = filtered(JointFilter(make(), Config(noise_memory=MEMORY)), noisy(moving(1000, joints=2), 5.0))
     assert np.all(np.abs(np.sqrt(variance.T) / LEAST - 5.0) < 2.0)
 

@@ -130,7 +130,7 @@ def test_every_frame_is_the_picture_of_its_instant(tmp_path):
             assert difference.mean() < 2.5 and np.mean(difference.max(-1) > 48) < 0.002
 
 
-def test_large_animations_get_fewer_colors(tmp_path, monkeypatch):
+def test_too_large_an_animation_is_made_smaller(tmp_path, monkeypatch):
     config = config_of("arm")
     q, target = swing(config)
     whole = animate(config, q, target, tmp_path / "whole.gif").stat().st_size
@@ -139,7 +139,7 @@ def test_large_animations_get_fewer_colors(tmp_path, monkeypatch):
     assert animate(config, q, target, tmp_path / "small.gif").stat().st_size <= 0.9 * whole
 
 
-def test_speed(tmp_path):
+def test_twice_the_speed_is_half_the_frames(tmp_path):
     config = config_of("pendulum")
     q, target = swing(config, 80)
     lengths = []

@@ -23,7 +23,7 @@ def test_layout_covers_x_once(name):
 
 
 @pytest.mark.parametrize("name", ["arm", "arm4", "arm6", "planar2"])
-def test_kinematics_and_their_derivative(name):
+def test_the_velocity_of_the_tool_and_the_derivative_of_kinematics_are_finite_differences(name):
     robot, rng = make(name), np.random.default_rng(0)
     q, qd = robot.home + rng.uniform(-0.3, 0.3, robot.m), rng.standard_normal(robot.m)
     motion, G = robot.kinematics(q, qd)

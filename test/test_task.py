@@ -1,14 +1,23 @@
 """The cost against finite differences and by hand; the path by its boundary values."""
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
-from arms import make, settings
+from arms import double_integrator, make, settings
+from scipy.spatial.transform import Rotation
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.task.path import FADE, MinimumJerk, Path, plan_path
-from mbrl_ros.task.terms import Task, Window
+from mbrl_ros.planners.ilqr import Ilqr
+from mbrl_ros.planners.problem import Problem
+from mbrl_ros.task import NORMS
+from mbrl_ros.task.path import FADE, FigureEight, MinimumJerk, Motion
+from mbrl_ros.task.quadratic import Quadratic
+from mbrl_ros.task.residuals import Window
+from mbrl_ros.task.task import Task
+from mbrl_ros.types import QuadraticCost
 
 CPU = torch.device("cpu")
 
@@ -16,7 +25,15 @@ CPU = torch.device("cpu")
 def window(robot, steps=4, seed=0):
     rng = np.random.default_rng(seed)
     draw = rng.standard_normal
-    return Window(draw((steps + 1, 3)), draw((steps + 1, 3)), draw((steps + 1, robot.m)), draw(robot.m))
+    return Window(draw((steps + 1, 3)), draw((steps + 1, 3)), draw((steps + 1, robot.m)), draw(robot.m), draw(3),
+                  np.eye(3))
+
+
+def at_rest(robot, steps, effort_mean=None):
+    """A window about zero."""
+    zero = np.zeros((steps + 1, 3))
+    return Window(zero, zero, np.zeros((steps + 1, robot.m)), np.zeros(robot.m) if effort_mean is None else effort_mean,
+                  np.zeros(3), np.eye(3))
 
 
 def trajectory(robot, steps=4, seed=1):
@@ -33,6 +50,28 @@ def test_quadratic_expansion_is_exact_for_quadratic_norms():
     xu = torch.cat([x, torch.cat([u, torch.zeros(1, robot.m, dtype=torch.float64)])], -1)
     by_hand = (0.5 * torch.einsum("ti,tij,tj->t", xu, q.C, xu) + (q.c * xu).sum(-1) + q.const).sum()
     assert float(cost.evaluate(x, u)) == pytest.approx(float(by_hand), rel=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["quadratic", "smooth_abs", "dead_zone"])
+@pytest.mark.parametrize("batch", [(), (6,), (2, 3)])
+def test_a_cost_alone_is_that_of_its_expansion_in_torch_and_in_numpy(norm, batch):
+    """For one trajectory and for batches; the constant of the expansion about a trajectory is there to tell."""
+    robot, steps = make(), 4
+    task = Task({"terms": ["tool", "effort", "limits"], "tool": {"norm": norm, "width": 0.1, "weight": 3.0},
+                 "effort": {"residual": "effort"}, "limits": {"residual": "joint_range", "norm": norm, "width": 0.2}},
+                robot)
+    rng = np.random.default_rng(5)
+    x, u = rng.standard_normal((*batch, steps + 1, robot.n)), rng.standard_normal((*batch, steps, robot.m))
+    torch_cost, numpy_cost = (task.cost(window(robot, steps), device) for device in (torch.device("cpu"), None))
+    value = torch_cost.evaluate(torch.as_tensor(x), torch.as_tensor(u))
+    in_numpy = numpy_cost.evaluate(x, u)
+    assert value.shape == np.shape(in_numpy) == batch and not isinstance(in_numpy, torch.Tensor)
+    quadratic = torch_cost.quadratize(torch.as_tensor(x), torch.as_tensor(u))
+    expanded = Quadratic(quadratic)
+    assert np.allclose(value, in_numpy, rtol=1e-12)
+    assert np.allclose(value, expanded.evaluate(torch.as_tensor(x), torch.as_tensor(u)), rtol=1e-10)
+    as_numpy = Quadratic(QuadraticCost(*(a.numpy() for a in vars(quadratic).values())))
+    assert np.allclose(value, as_numpy.evaluate(x, u), rtol=1e-10)
 
 
 def test_smooth_abs_gradient_is_the_finite_difference_and_curvature_is_positive():
@@ -54,8 +93,7 @@ def test_joint_speed_range_is_in_units_of_the_limits():
     """planar2's joints are limited to 4 rad/s."""
     robot = make()
     task = Task({"terms": ["v"], "v": {"residual": "joint_speed_range", "norm": "dead_zone", "width": 0.75}}, robot)
-    zero = np.zeros((2, 3))
-    cost = task.cost(Window(zero, zero, np.zeros((2, 2)), np.zeros(2)), CPU)
+    cost = task.cost(at_rest(robot, 1), CPU)
     x, u = torch.zeros(2, robot.n, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
     x[0, robot.slice("joint/velocity")] = torch.tensor([3.0, -2.0], dtype=torch.float64)
     assert float(cost.evaluate(x, u)) == 0.0
@@ -68,8 +106,7 @@ def test_joint_range_costs_nothing_inside_and_grows_beyond_the_dead_zone(positio
     """planar2's shoulder goes from -3.1 to 3.1 rad: position is in units of that; gradient by finite difference."""
     robot = make()
     task = Task({"terms": ["limits"], "limits": {"residual": "joint_range", "norm": "dead_zone", "width": 0.8}}, robot)
-    zero = np.zeros((2, 3))
-    cost = task.cost(Window(zero, zero, np.zeros((2, 2)), np.zeros(2)), CPU)
+    cost = task.cost(at_rest(robot, 1), CPU)
     x, u = torch.zeros(2, robot.n, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
     x[0, 0] = 3.1 * position
     assert float(cost.evaluate(x, u)) == pytest.approx(expected)
@@ -83,8 +120,7 @@ def test_joint_range_costs_nothing_inside_and_grows_beyond_the_dead_zone(positio
 def test_one_metre_off_costs_half_the_weight_at_each_step_and_more_at_the_end():
     robot = make()
     task = Task({"terms": ["tool"], "tool": {"residual": "site_position", "weight": 8.0, "terminal": 5.0}}, robot)
-    zero = np.zeros((4, 3))
-    cost = task.cost(Window(zero, zero, np.zeros((4, 2)), np.zeros(2)), CPU)
+    cost = task.cost(at_rest(robot, 3), CPU)
     x, u = torch.zeros(4, robot.n, dtype=torch.float64), torch.zeros(3, 2, dtype=torch.float64)
     x[:, robot.slice("site/tool/position").start] = 1.0
     assert float(cost.evaluate(x, u)) == pytest.approx(4.0 * (3 + 5))
@@ -96,14 +132,14 @@ def test_constant_effort_at_its_mean_is_free():
     task = Task({"terms": ["effort", "change"], "effort": {"residual": "effort"},
                  "change": {"residual": "effort_change"}}, robot)
     mean = np.array([3.0, -2.0])
-    cost = task.cost(Window(np.zeros((3, 3)), np.zeros((3, 3)), np.zeros((3, 2)), mean), CPU)
+    cost = task.cost(at_rest(robot, 2, mean), CPU)
     x, u = torch.zeros(3, robot.n, dtype=torch.float64), torch.as_tensor(mean).expand(2, 2)
     x[:, robot.slice("effort/1")] = torch.as_tensor(mean)
     assert float(cost.evaluate(x, u)) == pytest.approx(0.0, abs=1e-20)
 
 
 def test_minimum_jerk_starts_and_ends_at_rest_and_its_velocity_is_its_derivative():
-    path = MinimumJerk(np.zeros(3), np.array([0.3, -0.1, 0.2]), 10_000_000_000, 1.2)
+    path = Motion(MinimumJerk(shortest=1.2), np.zeros(3), np.array([0.3, -0.1, 0.2]), 10_000_000_000)
     position, velocity = path.at(9_000_000_000, 0.001, 4000)
     assert np.allclose(position[:1000], 0) and np.allclose(position[2300:], path.goal)
     assert np.allclose(velocity[[0, -1]], 0)
@@ -140,6 +176,13 @@ def test_joint_speeds_of_the_window_move_the_tool_along_the_path():
     ({"tool": {"weight": -1.0}}, r"task\.tool\.weight: expected a value from 0.0"),
     ({"tool": {"residual": "site_position", "site": "hand"}}, "no block 'site/hand/position'"),
     ({"tol": {"weight": 1.0}}, r"task\.tol: unknown setting"),
+    ({"terms": ["tool"]}, r"task\.effort: unknown setting; task has terms, path, target, tool"),
+    ({"terms": ["tool", "tol"]}, r"task\.tol: expected the settings of this term"),
+    ({"tool": 3.0}, r"task\.tool: expected a group of settings, got 3.0"),
+    ({"tool": {"norm": "dead_zone", "width": 0.0}}, r"task\.tool\.width: expected a value from 1e-06"),
+    ({"tool": {"residual": "tool_orientation", "rpy": [0.0]}}, r"task\.tool\.rpy: expected 3 angles \[rad\], got 1"),
+    ({"tool": {"residual": "tool_orientation", "site": "hand"}}, "task.tool: no block 'site/hand/position'"),
+    ({"path": {"shortest": 2.0, "longest": 1.0}}, r"task\.path\.shortest: expected at most longest"),
 ])
 def test_errors_name_what_was_expected(change, expected):
     with pytest.raises(ConfigError, match=expected):
@@ -147,8 +190,8 @@ def test_errors_name_what_was_expected(change, expected):
 
 
 def eight(frequency=0.5):
-    config = Path(kind="figure_eight", frequency=frequency, width=0.12, height=0.08)
-    return plan_path(config, np.zeros(3), np.array([0.05, 0.0, 0.02]), 1_000_000_000)
+    path = FigureEight(frequency=frequency, width=0.12, height=0.08)
+    return Motion(path, np.array([0.05, 0.0, 0.02]), np.zeros(3), 1_000_000_000)
 
 
 def test_the_eight_is_closed_and_begins_at_rest_where_the_tool_is():
@@ -169,4 +212,84 @@ def test_the_velocity_of_the_eight_is_its_derivative_also_while_it_fades_in():
 
 def test_an_eight_without_direction_is_refused():
     with pytest.raises(ConfigError, match=r"task\.path\.across: expected a direction of 3 numbers, got \[0.0, 0.0\]"):
-        Task({**settings()["task"], "path": {"across": [0.0, 0.0]}}, make())
+        Task({**settings()["task"], "path": {"kind": "figure_eight", "across": [0.0, 0.0]}}, make())
+
+
+def test_settings_of_kinds_that_are_not_chosen_wait_until_one_is():
+    """planar2's file says how wide an eight is, whatever the task; and a norm can be put in place of another."""
+    s = settings(task={"limits": {"norm": "quadratic"}})["task"]
+    task = Task(s, make())
+    assert s["path"]["width"] == 0.06 and isinstance(task.path, MinimumJerk)
+    assert Task({**s, "path": {**s["path"], "kind": "figure_eight"}}, make()).path.width == 0.06
+    assert np.isinf(task.cost(window(make()), None).width[-8]) and s["limits"]["width"] == 0.85
+
+
+def plans(planner, task, robot, target):
+    """The tool at the end of a plan on joints that are integrators, after ten periods of replanning."""
+    model = double_integrator(robot)
+    x, plan = np.zeros(robot.n), None
+    x[: robot.m], x[robot.slice("site/tool/position")] = robot.home, robot.tool_position(robot.home)
+    path, bound = task.path_to(target, robot.tool_position(robot.home), 0), np.tile(robot.effort_limit, (20, 1))
+    for step in range(10):
+        w = task.window(path, step * round(robot.period * 1e9), x[: robot.m], 20, np.zeros(robot.m))
+        plan = planner.plan(Problem(x, model, task.cost(w, None), -bound, bound), plan)
+        x = plan.states[1]
+    return plan
+
+
+@pytest.mark.filterwarnings("ignore:ilqr")
+def test_a_norm_without_a_code_costs_the_same_in_the_torch_planner(monkeypatch):
+    """Quadratic once by its code and once as a norm that the kernel does not know, on affine residuals."""
+    @dataclass(frozen=True)
+    class Squares:
+        def value(self, r):
+            return 0.5 * r * r
+
+        def slope(self, r):
+            return r
+
+        def curvature(self, r):
+            return torch.ones_like(r)
+
+    monkeypatch.setitem(NORMS, "squares", Squares)
+    robot = make()
+    target = robot.tool_position(robot.home) + np.array([0.1, 0.0, 0.1])
+    tasks = [Task(settings(task={"tool": {"norm": norm}, "effort_change": {"norm": norm}})["task"], robot)
+             for norm in ("quadratic", "squares")]
+    found = [plans(Ilqr(), task, robot, target) for task in tasks]
+    assert np.allclose(found[0].efforts, found[1].efforts, rtol=0, atol=1e-8)
+    assert found[0].cost == pytest.approx(found[1].cost, rel=1e-9)
+
+
+def test_the_planner_says_once_for_which_terms_it_is_not_compiled():
+    robot = make("arm")
+    s = settings("arm")["task"]
+    task = Task({**s, "terms": [*s["terms"], "turn"], "turn": {"residual": "tool_orientation"}}, robot)
+    planner = Ilqr()
+    with pytest.warns(UserWarning, match="ilqr: turn: not affine") as said:
+        plans(planner, task, robot, robot.tool_position(robot.home))
+    assert len(said) == 1
+
+
+def test_the_tool_turns_to_where_it_is_asked_to():
+    """On joints that are integrators, the plan ends nearer to the orientation asked for, and keeps its position."""
+    robot = make("arm")
+    s = settings("arm")["task"]
+    R = robot.orientation(robot.home)[0]
+    asked = Rotation.from_matrix(R) * Rotation.from_euler("x", 0.3)
+    s = {**s, "terms": [*s["terms"], "turn"],
+         "turn": {"residual": "tool_orientation", "weight": 500.0, "rpy": asked.as_euler("xyz").tolist()}}
+    with pytest.warns(UserWarning, match="turn"):
+        plan = plans(Ilqr(Ilqr.Config(iterations=10)), Task(s, robot), robot, robot.tool_position(robot.home))
+    q = plan.states[-1][: robot.m]
+    left = (asked.inv() * Rotation.from_matrix(robot.orientation(q)[0])).magnitude()
+    assert left < 0.1
+    assert np.linalg.norm(robot.tool_position(q) - robot.tool_position(robot.home)) < 0.02
+
+
+def test_the_window_knows_where_the_tool_is_and_how_it_is_turned():
+    robot = make("arm")
+    task, q = Task(settings("arm")["task"], robot), robot.home + 0.1
+    w = task.window(task.path_to(np.ones(3), np.zeros(3), 0), 0, q, 5, np.zeros(7))
+    assert np.allclose(w.tool, robot.tool_position(q), atol=1e-14)
+    assert np.allclose(w.rotation, robot.orientation(q)[0], atol=1e-14)

@@ -23,7 +23,7 @@ from scipy.stats import chi2
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, parse_overrides
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.procedure import Drive, Stopped, data_of, set_prior
+from mbrl_ros.evaluation.procedure import Run, Stopped, data_of, excited, set_prior, trial_of
 from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models import MODELS
@@ -78,19 +78,20 @@ class Score(NamedTuple):
                 f"{max(alone, default=np.nan):.1f} | {cells[2]:.1f} | {cells[3]:.1f}")
 
 
-def reach(drive: Drive, model: Any) -> Motion:
-    """Targets, with the learner on a model."""
-    config = measures.config_of(drive.settings, {"seed": drive.controller.config.seed})
-    fitted, payload = len(drive.states), 0
-    drive.use(model)
-    begin = len(drive.states)
-    for i, target in enumerate(measures.draw_targets(drive.robot, config)):
+def reach(run: Run, states: list[StateEstimate], model: Any, data: Data) -> Motion:
+    """Targets, with the learner on a model; `states` are those of the run so far, and grow with it."""
+    config = measures.config_of(run.settings, {"seed": run.seed})
+    fitted, payload = len(states), 0
+    run.use(model, data)
+    run.hold()
+    begin = len(states)
+    for i, target in enumerate(measures.draw_targets(run.robot, config)):
         if i == (config.targets + 1) // 2:
-            drive.plant.set_payload(config.payload)
-            payload = len(drive.states)
-        drive.controller.set_target(target)
-        drive.run(REACH, config.seconds_per_target)
-    return Motion(drive.states, fitted, begin, payload)
+            run.plant.set_payload(config.payload)
+            payload = len(states)
+        run.controller.set_target(target)
+        run.let(REACH, config.seconds_per_target)
+    return Motion(states, fitted, begin, payload)
 
 
 def local(learner: OnlineLearner, motion: Motion, model: Any, data: Data, settings: Settings) -> Gaussian:
@@ -111,13 +112,13 @@ def local(learner: OnlineLearner, motion: Motion, model: Any, data: Data, settin
 def scores(cases: Mapping[str, Settings], seconds: float, seed: int) -> Iterator[tuple[str, str, Score]]:
     """(model, motion, score) for every model and motion of a seed; the ring runs with the first of the models."""
     torch.set_num_threads(1)
-    drive = Drive(next(iter(cases.values())), seconds, seed)
-    robot, data = drive.robot, drive.data
-    other = Drive(drive.settings, HELD_OUT, seed + OTHER).data
+    states: list[StateEstimate] = []
+    run, data = excited(next(iter(cases.values())), seconds, seed, states.append)
+    robot, other = run.robot, excited(run.settings, HELD_OUT, seed + OTHER)[1]
     cases = {kind: assembly.with_seed(settings, seed) for kind, settings in cases.items()}
     models = {kind: fit(kind, data, settings, seed) for kind, settings in cases.items()}
-    motion = reach(drive, next(iter(models.values())))
-    later = data_of(drive.learner, motion.states[motion.reach:])
+    motion = reach(run, states, next(iter(models.values())), data)
+    later = data_of(robot, [trial_of(robot, motion.states[motion.reach:])])
     half = motion.payload - motion.reach
     before, after = slice(None, half), slice(half, None)
 

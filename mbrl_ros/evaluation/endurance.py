@@ -26,9 +26,10 @@ import torch
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, parse_overrides
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.procedure import Drive, Stopped
-from mbrl_ros.models.prior import fit
+from mbrl_ros.evaluation.procedure import Run, Stopped, excited
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.ring.controller import HOLD, REACH
+from mbrl_ros.ring.learner import OnlineLearner
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 
 Settings = Mapping[str, Any]
@@ -52,32 +53,40 @@ class Tick(NamedTuple):
 class Watch:
     """In place of learner and controller of a ring: has them answer, and keeps a Tick of every period."""
 
-    def __init__(self, drive: Drive):
-        self.drive = drive
+    def __init__(self, run: Run):
+        self.run = run
         self.ticks: list[Tick] = []
-        self.target = drive.plant.true_tool()  # (3,) [m]
+        self.target = run.plant.true_tool()  # (3,) [m]
         self._fit_ms = 0.0
-        drive.ring.learner = drive.ring.controller = self
+        run.ring.learner = run.ring.controller = self
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
         """Of the learner."""
         began = time.perf_counter()
-        dynamics = self.drive.learner.update(state)
+        dynamics = self.run.learner.update(state)
         self._fit_ms = 1e3 * (time.perf_counter() - began)
         return dynamics
 
     @property
-    def prediction_error(self) -> float:
+    def model_trust(self) -> float:
         """Of the learner."""
-        return self.drive.learner.prediction_error
+        return self.run.learner.model_trust
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float) -> Array:
+    @property
+    def model(self) -> DynamicsModel | None:
+        """Of the learner."""
+        return self.run.learner.model
+
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float,
+            model: DynamicsModel | None) -> Array | None:
         """Of the controller."""
-        drive, began = self.drive, time.perf_counter()
-        effort = drive.controller.act(state, dynamics, prediction_error)
-        plan_ms, away = 1e3 * (time.perf_counter() - began), drive.plant.true_tool() - self.target
-        self.ticks.append(Tick(1e3 * float(np.linalg.norm(away)), effort / drive.robot.effort_limit,
-                               float(np.abs(drive.plant.true_state()[1]).max()), prediction_error,
+        run, began = self.run, time.perf_counter()
+        learner = run.learner
+        assert isinstance(learner, OnlineLearner)  # of `excited`
+        effort = run.controller.act(state, dynamics, trust, model)
+        plan_ms, away = 1e3 * (time.perf_counter() - began), run.plant.true_tool() - self.target
+        self.ticks.append(Tick(1e3 * float(np.linalg.norm(away)), effort / run.robot.effort_limit,
+                               float(np.abs(run.plant.true_state()[1]).max()), learner.prediction_error,
                                self._fit_ms, plan_ms))
         return effort
 
@@ -85,30 +94,31 @@ class Watch:
         """Targets, each for so long; the settled ticks."""
         settled = []
         for self.target in targets:
-            self.drive.controller.set_target(self.target)
-            self.drive.run(REACH, seconds, keep=False)
-            settled += self.ticks[-round(measures.SETTLED / self.drive.robot.period):]
+            self.run.controller.set_target(self.target)
+            self.run.let(REACH, seconds)
+            settled += self.ticks[-round(measures.SETTLED / self.run.robot.period):]
         return settled
 
     def stay(self, mode: str, seconds: float) -> list[Tick]:
         """Where it is, or should be."""
         begin = len(self.ticks)
         if mode == HOLD:
-            self.target = self.drive.plant.true_tool()
-        self.drive.run(mode, seconds, keep=False)
+            self.target = self.run.plant.true_tool()
+        self.run.let(mode, seconds)
         return self.ticks[begin:]
 
 
 def endure(way: str, settings: Settings, data_seconds: float, minutes: float, seed: int) -> list[Row]:
     """One run. Raises Stopped where the controller faults."""
-    drive = Drive(settings, data_seconds, seed)
-    drive.use(fit(drive.learner.config.prior, drive.data, drive.settings, seed))
-    watch, period = Watch(drive), drive.robot.period
-    config = measures.config_of(drive.settings, {"seed": seed})
+    run, data = excited(settings, data_seconds, seed)
+    run.fit_to(data)
+    run.hold()
+    watch, period = Watch(run), run.robot.period
+    config = measures.config_of(settings, {"seed": seed})
     each, part = config.seconds_per_target, min(PART, 30.0 * minutes)
     count = round(60 * minutes / each) if way == MOVING else COMPARED
-    targets = measures.draw_targets(drive.robot, replace(config, targets=count))
-    memory = [memory_of(drive)]
+    targets = measures.draw_targets(run.robot, replace(config, targets=count))
+    memory = [memory_of(run)]
     rest = watch.reach(targets, each)
     rows: list[Row] = []
     if way == MOVING:
@@ -120,7 +130,7 @@ def endure(way: str, settings: Settings, data_seconds: float, minutes: float, se
             before, after = (float(figure([t.error for t in ticks])) for ticks in (rest, again))
             rows.append((f"{kind} error of {count} targets, before and after [mm]", before, after))
         rest, share = passed, 1.0
-    memory.append(memory_of(drive))
+    memory.append(memory_of(run))
     whole, still = round(part / period), round(part * share / period)
     rows += compare(passed[:whole], passed[-whole:], rest[:still], rest[-still:])
     names = ("learner [MiB]", "process, this record included [MiB]")
@@ -150,10 +160,10 @@ def compare(first: list[Tick], last: list[Tick], first_rest: list[Tick], last_re
     ]
 
 
-def memory_of(drive: Drive) -> tuple[float, float]:
+def memory_of(run: Run) -> tuple[float, float]:
     """Of what the learner keeps, its prior aside, and of the process [MiB]."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    kept = {name: value for name, value in vars(drive.learner).items() if name not in ("robot", "prior")}
+    kept = {name: value for name, value in vars(run.learner).items() if name not in ("robot", "prior")}
     return size_of(kept) / 2**20, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

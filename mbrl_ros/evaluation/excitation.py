@@ -25,15 +25,13 @@ from matplotlib.figure import Figure
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.procedure import Run, Stopped, data_of, trial_of
 from mbrl_ros.evaluation.reach import parse_seeds
-from mbrl_ros.evaluation.trial import RESTING, Run
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import PhysicsModel
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring.excitation import KINDS
-from mbrl_ros.ring.learner import features_of
-from mbrl_ros.simulation.oracle import Oracle
-from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
+from mbrl_ros.types import Array, StateEstimate
 
 Settings = Mapping[str, Any]
 HELD_OUT = (10_000, 10_001, 10_002)  # seeds, of no excitation
@@ -56,15 +54,14 @@ class Motion:
     @classmethod
     def record(cls, settings: Settings, seeds: tuple[int, ...] = HELD_OUT, targets: int = TARGETS) -> Motion:
         """By the oracle, without a payload."""
-        parts = []
+        trials = []
         for seed in seeds:
+            states: list[StateEstimate] = []
             given = {"targets": targets, "data_seconds": 0.1, "payload": 0.0, "seed": seed}
-            run = Run(settings, measures.config_of(settings, given), seed, oracle=True)
-            assert isinstance(run.learner, Oracle)
-            run.ring.learner = watching = Watching(run.learner)
+            run = Run(settings, measures.config_of(settings, given), seed, oracle=True, listen=states.append)
             run.results()
-            parts.append(transitions(watching.states[2 * RESTING + 5 :], run))
-        data = Data(parts[0].features, np.vstack([p.w for p in parts]), np.vstack([p.y for p in parts]), run.robot)
+            trials.append(trial_of(run.robot, states[-len(run.tick_ms) :]))  # ticks on the way to targets are timed
+        data = data_of(run.robot, trials)
         m, w = run.robot.m, data.w
         physics = PhysicsModel(run.robot, run.plant.model)
         after = physics.step(w[:, :m], w[:, m : 2 * m], w[:, 2 * m :])[1]
@@ -88,34 +85,15 @@ class Motion:
         return float(np.linalg.norm(y - predicted) / np.linalg.norm(y))
 
 
-class Watching:
-    """The oracle, with a list of the states it was asked about."""
-
-    def __init__(self, oracle: Oracle):
-        self.oracle, self.states, self.prediction_error = oracle, list[StateEstimate](), oracle.prediction_error
-
-    def update(self, state: StateEstimate) -> LinearGaussianDynamics:
-        """See Oracle."""
-        self.states.append(state)
-        return self.oracle.update(state)
-
-
-def transitions(states: list[StateEstimate], run: Run) -> Data:
-    """What follows from what, in a run of states without a gap."""
-    x = np.array([s.belief.mean[run.robot.joint_rows] for s in states])
-    u, features = np.array([s.effort for s in states[1:]]), features_of(run.robot)
-    return Data(features, features.w(x[:-1], u), features.y(x[:-1], x[1:]), run.robot)
-
-
 def excite(settings: Settings, seconds: float, seed: int) -> tuple[Data, Array]:
     """The data of one excitation, and what was asked of the robot (3,), see ASKED: the largest of all joints."""
     run = Run(settings, measures.Config(data_seconds=seconds), seed)
-    run.excite()
-    if run.fault:
-        raise ConfigError(f"excitation: seed {seed}, {seconds} s: {run.fault}")
-    learner, robot = run.learner, run.robot
-    assert not isinstance(learner, Oracle)
-    data = Data.of(learner.transitions(seconds), learner.features, robot)
+    try:
+        run.hold()
+        run.excite(seconds)
+    except Stopped as stopped:
+        raise ConfigError(f"excitation: seed {seed}, {seconds} s: {stopped}") from stopped
+    data, robot = run.data(seconds), run.robot
     q, qd, u = data.w[:, : robot.m], data.w[:, robot.m : 2 * robot.m], data.w[:, -robot.m :]
     return data, np.array([np.abs(q - robot.home).max(), np.abs(qd / robot.velocity_limit).max(),
                            np.abs(u / robot.effort_limit).max()])

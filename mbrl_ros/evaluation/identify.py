@@ -16,26 +16,22 @@ import numpy as np
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, find, merge, parse_overrides, read
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.procedure import Run, Stopped
 from mbrl_ros.evaluation.reach import parse_seeds
-from mbrl_ros.evaluation.trial import Run
 from mbrl_ros.gaussian import Z95
-from mbrl_ros.models.features import Data
 from mbrl_ros.models.identify import Estimate
 from mbrl_ros.models.inverse_dynamics import KINDS, Parameters
 from mbrl_ros.models.prior import fit
-from mbrl_ros.simulation.oracle import Oracle
 from mbrl_ros.types import Array
 
 
 def estimate(settings: dict[str, Any], seconds: float, seed: int) -> tuple[Estimate, Array]:
-    """The estimate from one excitation, and the true parameters (p,)."""
+    """The estimate from one excitation, and the true parameters (p,). Raises Stopped where the controller faults."""
     settings = merge(settings, {"nominal": {"identify": True, "seed": seed}})
     run = Run(settings, measures.Config(data_seconds=seconds), seed)
-    run.excite()
-    learner = run.learner
-    assert not isinstance(learner, Oracle)  # which only a Run that is asked for it has
-    data = Data.of(learner.transitions(seconds), learner.features, run.robot)
-    return fit("nominal", data, settings, seed).estimate, Parameters.of(run.robot, run.plant.model).theta
+    run.hold()
+    run.excite(seconds)
+    return fit("nominal", run.data(seconds), settings, seed).estimate, Parameters.of(run.robot, run.plant.model).theta
 
 
 def report(found: list[tuple[Estimate, Array]]) -> str:
@@ -78,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         more = merge(read(find("excitations", a.excitation)) if a.excitation else {}, parse_overrides(a.set))
         settings = assembly.settings(Names(robot=a.robot, prior="nominal"), more)
         print(report([estimate(settings, a.data_seconds, seed) for seed in parse_seeds(a.seeds)]))
-    except ConfigError as error:
+    except (ConfigError, Stopped) as error:
         print(f"evaluate_identify: {error}", file=sys.stderr)
         return 2
     return 0

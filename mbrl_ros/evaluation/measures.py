@@ -14,7 +14,7 @@ import numpy as np
 
 from mbrl_ros.config import from_mapping, merge, param, section
 from mbrl_ros.robot import Robot
-from mbrl_ros.types import Array
+from mbrl_ros.types import Array, Trial
 
 SETTLED = 0.5  # [s] at the end of the time for a target
 LASTING = 0.3  # [s] that an error must be small before it counts as back
@@ -89,6 +89,16 @@ def score_cycle(robot: Robot, tool: Array, reference: Array, effort: Array) -> T
     error = 1e3 * np.linalg.norm(tool - reference, axis=-1)
     cost = robot.period * running_cost(tool - reference, effort, robot.effort_limit).sum()
     return TargetResult(float(np.median(error)), float(error.max()), float(cost))
+
+
+def score_trial(robot: Robot, trial: Trial, target: Array, steps: int) -> tuple[float, float]:
+    """Cost of a trial without a path, to the target (3,) from the first period on, and the last error [mm]; what is
+    missing of `steps` periods counts like the last. Infinite for a trial of no period."""
+    if len(trial.u) == 0:
+        return np.inf, np.inf
+    away = trial.x[1:, robot.slice(f"site/{robot.sites[0]}/position")] - target
+    cost = running_cost(away, trial.u, robot.effort_limit)
+    return robot.period * float(cost.sum() + (steps - len(cost)) * cost[-1]), 1e3 * float(np.linalg.norm(away[-1]))
 
 
 def recovery_time(error: Array, change: int, period: float) -> float:

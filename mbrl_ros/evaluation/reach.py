@@ -8,6 +8,7 @@ prints a row per seed and writes a JSON file. Seeds to tune on are those from 10
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -24,25 +25,26 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import TargetResult
-from mbrl_ros.evaluation.trial import Run
+from mbrl_ros.evaluation.procedure import Run
 
 Settings = Mapping[str, Any]
 SHOWN = ("seed", "success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "oracle_cost_ratio",
-         "oracle_median_mm", "oracle_worst_mm", "tick_ms_p50", "seconds", "fault")
+         "tick_ms_p50", "seconds", "fault")
+ORACLE = "oracle"  # the same controller given the true dynamics
 
 
 def run_seed(cases: Mapping[str, Settings], config: measures.Config, seed: int) -> dict[str, dict[str, Any]]:
-    """The figures of one seed for every case (a prior, by name), with the cost of the oracle on the same robot."""
+    """The figures of one seed for every case (planner, prior), with the cost of the oracle on that robot."""
     torch.set_num_threads(1)
     config = replace(config, seed=seed)
-    best = run_oracle(next(iter(cases.values())), config, seed)
-    oracle = measures.summarize(best, best)
-    rows = {}
-    for name, settings in cases.items():
+    rows: dict[str, dict[str, Any]] = {}
+    best: list[TargetResult] = []
+    for name, settings in {ORACLE: next(iter(cases.values())), **cases}.items():
         began = time.perf_counter()
-        run = Run(settings, config, seed)
-        rows[name] = {**row(run, run.results(), best), "oracle_median_mm": oracle["median_error_mm"],
-                      "oracle_worst_mm": oracle["worst_error_mm"], "seconds": time.perf_counter() - began}
+        run = Run(settings, config, seed, oracle=name == ORACLE)
+        results = run.results()
+        best = best or results  # the oracle comes first
+        rows[name] = {**row(run, results, best), "seconds": time.perf_counter() - began}
     return rows
 
 
@@ -100,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--task", default="reach")
-    p.add_argument("--planner", default="ilqr")
+    p.add_argument("--planner", default="ilqr", help="one, or several with commas between; the oracle's is ilqr")
     p.add_argument("--prior", default="ensemble", help="one, or several with commas between")
     p.add_argument("--seeds", default="100-102")
     p.add_argument("--targets", type=int, default=20)
@@ -118,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         rows = _rows(a)
     except ConfigError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
+        print(f"reach: {error}", file=sys.stderr)
         return 2
     summaries = {name: totals(of_case) for name, of_case in rows.items()}
     print(markdown(summaries))
@@ -137,27 +139,35 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+def names_of(a: argparse.Namespace) -> dict[str, Names]:
+    """The cases: every planner with every prior, named by what differs."""
+    planners, priors = a.planner.split(","), a.prior.split(",")
+    several = len(planners) > 1, len(priors) > 1
+    label = lambda pair: " ".join(n for n, differs in zip(pair, several, strict=True) if differs)  # noqa: E731
+    return {label(pair) or pair[1]: Names(a.robot, a.task, *pair) for pair in itertools.product(planners, priors)}
+
+
 def _rows(a: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """All seeds of every case, `--jobs` seeds at a time; prints a line for each as it ends."""
     more = parse_overrides(a.set)
     if a.no_adapt:
         more = merge(more, {"learner": {"adapt": False}})
-    priors = a.prior.split(",")
+    names = names_of(a)
     given = {"targets": a.targets, "data_seconds": a.data_seconds}
-    config = measures.config_of(assembly.settings(Names(a.robot, a.task, a.planner, priors[0])), given)
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in priors}
+    config = measures.config_of(assembly.settings(next(iter(names.values()))), given)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with ProcessPoolExecutor(a.jobs) as pool:
         futures = []
         for seed in parse_seeds(a.seeds):
             robot = {"robot": {"variation": a.variation, "variation_seed": seed}}
-            cases = {p: assembly.settings(Names(a.robot, a.task, a.planner, p), merge(more, robot)) for p in priors}
+            cases = {name: assembly.settings(of, merge(more, robot)) for name, of in names.items()}
             futures.append(pool.submit(run_seed, cases, config, seed))
         for future in futures:
             for name, row in future.result().items():
-                rows[name].append(row)
+                rows.setdefault(name, []).append(row)  # of the oracle, too
                 shown = [f"{k} {row[k]:.3g}" if isinstance(row[k], (int, float)) else f"{k} {row[k]}"
                          for k in SHOWN if row[k] != ""]
-                print(f"{name:9s}", "  ".join(shown), flush=True)
+                print(f"{name:{max(map(len, rows))}s}", "  ".join(shown), flush=True)
     return rows
 
 

@@ -25,11 +25,11 @@ import yaml
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section, share
 from mbrl_ros.evaluation import measures, tables
-from mbrl_ros.evaluation.reach import finite, parse_seeds, row, totals
-from mbrl_ros.evaluation.trial import Run
+from mbrl_ros.evaluation.procedure import Run
+from mbrl_ros.evaluation.reach import ORACLE, finite, parse_seeds, row, totals
 from mbrl_ros.simulation.world import World, motor_gain
 
-ORACLE, NONE, FROZEN = "oracle", "none", " without learning"
+NONE, FROZEN = "none", " without learning"
 MEASURES = ("frozen", "none")  # beside the oracle
 KEYS = ("family", "task", "robots", "start", "change", "settings", "scenario", "quick")
 Row = dict[str, Any]
@@ -115,12 +115,12 @@ def summary(job: Job, prior: str, rows: list[Row]) -> Row:
     over = lambda which, key: (float(which([r[key] for r in rows]))  # noqa: E731
                                if all(r[key] is not None for r in rows) else None)
     return {"scenario": job.scenario.name, "family": job.scenario.family, "prior": prior, "robot": job.robot,
-            "seeds": len(rows), **{k: all_of[k] for k in ("success_5mm", "success_20mm", "median_error_mm",
+            "seeds": len(rows), **{k: all_of[k] for k in ("targets", "success_5mm", "success_20mm", "median_error_mm",
                                                           "worst_error_mm")},
             "oracle_cost_ratio": all_of["cost_ratio_median"], "divergences": all_of["diverged"],
             "recovery_s_median": over(np.median, "recovery_s"), "recovery_s_worst": over(max, "recovery_s"),
             "peak_mm_median": over(np.median, "peak_mm"), "peak_mm_worst": over(max, "peak_mm"),
-            "median_error_after_mm": after, "rms_mm": over(np.median, "rms_mm")}
+            "median_error_after_mm": after, "rms_mm": over(np.median, "rms_mm"), "runs": rows}
 
 
 def run_all(jobs: list[Job], workers: int) -> list[Row]:

@@ -5,7 +5,7 @@ are what costs. [S_ww S_wr; S_rw S_rr] is eliminated row by row (Cholesky, upper
 rows of w is Sigma; a further column carries the way from the mean to w, for the leverage.
 
 Rows are wider than what is in them, up to a multiple of WIDTH. Only upper triangles are read. Everything compiles when
-this module is imported, some seconds once, and is kept as planners/kernel.py says. Not-a-numbers have to arrive: no
+this module is imported, some seconds once, and is kept as kernels/ilqr.py says. Not-a-numbers have to arrive: no
 fast mathematics but fused multiply-add and the order of sums.
 """
 from __future__ import annotations

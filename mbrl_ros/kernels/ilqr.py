@@ -129,11 +129,12 @@ def _terms(R: Array, reference: Array, scale: Array, width: Array, dead: Array) 
 
 @_jit
 def _norm(r: float, width: float, dead: bool) -> tuple[float, float, float]:
-    """Value, derivative and curvature, see task.ResidualCost."""
+    """Value, derivative and curvature, see task.cost.ResidualCost."""
     if width == np.inf:
         return 0.5 * r * r, r, 1.0
     if dead:
-        beyond = r - width if r > width else (r + width if r < -width else 0.0 * r)
+        edge = abs(width)
+        beyond = r - edge if r > edge else (r + edge if r < -edge and width > 0.0 else 0.0 * r)
         return 0.5 * beyond * beyond, beyond, 1.0 if beyond != 0.0 else 0.0
     root = np.sqrt(r * r + width * width)
     return root - width, r / root, 1.0 / root
@@ -583,8 +584,8 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
           box_slack: float) -> tuple[Array, Array, Array, Array, float, int, int]:
     """The fields of ilqr.Solution for one problem x0 (n,) from the efforts u (T, m), finite and within the bounds.
 
-    F (T or 1, n, n + m) and f (T or 1, n), Sigma and leverage as in Spread, the fields of task.ResidualCost and of
-    Ilqr.Config; all arrays C-contiguous.
+    F (T or 1, n, n + m) and f (T or 1, n), Sigma and leverage as in Spread, the fields of task.cost.ResidualCost and
+    of Ilqr.Config; all arrays C-contiguous.
     """
     (T, m), n = u.shape, len(x0)
     p = n + m

@@ -1,8 +1,8 @@
 """Global models at the one point where the ring asks for them, compiled: mean, covariance and slope in one call.
 
 ensemble.py and mixture.py have the same in torch, for batches; tests compare them. Networks are small (64 units), so
-that in torch the calls cost more than the arithmetic. It compiles when imported and is kept, as planners/kernel.py
-says; matrices are as wide there as in fit_kernel.py. Not-a-numbers have to arrive.
+that in torch the calls cost more than the arithmetic. It compiles when imported and is kept, as kernels/ilqr.py
+says; matrices are as wide there as in kernels/fit.py. Not-a-numbers have to arrive.
 """
 from __future__ import annotations
 

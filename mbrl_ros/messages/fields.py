@@ -1,4 +1,4 @@
-"""Fields of messages: arrays, numbers and stamps, written and read with every check (messages.py).
+"""Fields of messages: arrays, numbers and stamps, written and read with every check (ring.py).
 
 Float arrays are written as array("d") filled from bytes, which the generated code copies as a block; lists of Python
 floats it converts one by one. Reading copies, so that a value outlives its message. Imports no ROS.
@@ -111,6 +111,12 @@ def number(what: str, value: float, check: bool = True) -> float:
 def positive(what: str, value: float) -> float:
     if not (isfinite(value) and value > 0):
         raise MessageError(f"{what}: expected a finite number above 0, got {value}")
+    return float(value)
+
+
+def fraction(what: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise MessageError(f"{what}: expected 0 to 1, got {value}")
     return float(value)
 
 

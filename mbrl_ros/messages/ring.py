@@ -27,7 +27,7 @@ from mbrl_ros.messages.fields import (
     write,
     write_stamp,
 )
-from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate
+from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate, TimedPolicy
 from mbrl_ros.types import LinearGaussianPolicy as Policy
 
 STATUSES = ("converged", "iteration_limit", "line_search_failed", "not_finite", "late",
@@ -62,6 +62,7 @@ class LocalModel(NamedTuple):
     period: float  # [s]
     sample_weight: float  # effective number of transitions
     prediction_error: float  # squared Mahalanobis error over n; 1 when calibrated
+    trust: float  # from 1, as good as it says, to 0, not to be used
 
 
 class PlanReport(NamedTuple):
@@ -85,10 +86,18 @@ class Checkpoint(NamedTuple):
     validation_loss: float  # [nats]
 
 
+class PolicyReport(NamedTuple):
+    """A policy to be played."""
+
+    time: int  # [ns], when it was made
+    version: int
+    timed: TimedPolicy
+
+
 class Command(NamedTuple):
     """Efforts for the robot."""
 
-    effort: Array  # (m,) [N m or N]
+    effort: Array  # (m,) [N m or N]; None: nothing is asked for
     answers: int | None  # [ns] stamp of the state it was computed from; None where the sender does not say
 
 
@@ -205,6 +214,7 @@ def to_local_dynamics(cls: MessageClass, model: LocalModel, layout: Layout) -> M
     message.period = fields.positive("LocalDynamics.period", model.period)
     message.sample_weight = number("LocalDynamics.sample_weight", model.sample_weight)
     message.prediction_error = number("LocalDynamics.prediction_error", model.prediction_error)
+    message.trust = fields.fraction("LocalDynamics.trust", model.trust)
     return message
 
 
@@ -218,7 +228,8 @@ def from_local_dynamics(message: Message, layout: Layout | None = None) -> Local
                                       read(message, "covariance", (n, n), largest=VARIANCE), leverage)
     return LocalModel(state, dynamics, fields.positive("LocalDynamics.period", message.period),
                       number("LocalDynamics.sample_weight", message.sample_weight),
-                      number("LocalDynamics.prediction_error", message.prediction_error))
+                      number("LocalDynamics.prediction_error", message.prediction_error),
+                      fields.fraction("LocalDynamics.trust", message.trust))
 
 
 # --- Plan; it is not on the ring: one that says NOT_FINITE may hold what it says
@@ -283,12 +294,52 @@ def from_model_checkpoint(message: Message) -> Checkpoint:
                       number("ModelCheckpoint.validation_loss", message.validation_loss))
 
 
+# --- LinearGaussianPolicy
+
+
+def _policy_fields(T: int, n: int, m: int) -> tuple[tuple[str, tuple[int, ...], float], ...]:
+    """Name, shape and largest entry of the arrays of a message, in the order of the value's fields."""
+    return (("state_reference", (T, n), ABSURD), ("effort_reference", (T, m), ABSURD), ("gains", (T, m, n), ABSURD),
+            ("offsets", (T, m), ABSURD), ("covariances", (T, m, m), VARIANCE))
+
+
+def to_linear_gaussian_policy(cls: MessageClass, report: PolicyReport) -> Message:
+    message, timed = cls(), report.timed
+    p, n, m = timed.policy, len(timed.state_names), len(timed.joint_names)
+    T = len(p.u_hat)
+    write_stamp(message.header.stamp, report.time)
+    message.version = count("LinearGaussianPolicy.version", report.version)
+    message.period = fields.positive("LinearGaussianPolicy.period", timed.period)
+    message.state_names, message.joint_names = list(timed.state_names), list(timed.joint_names)
+    message.horizon = int(fields.positive("LinearGaussianPolicy.horizon", T))
+    for (field, shape, largest), values in zip(_policy_fields(T, n, m), vars(p).values(), strict=True):
+        write(message, field, values, shape, largest=largest)
+    if timed.spread is not None:
+        write(message, "spread", timed.spread, (T, n))
+    return message
+
+
+def from_linear_gaussian_policy(message: Message, layout: Layout | None = None) -> PolicyReport:
+    """With a layout, its names must be the message's. Whether the period is that of the robot is not looked at."""
+    names = names_of(message)
+    if layout is not None:
+        fields.same("LinearGaussianPolicy.state_names", names.state_names, layout.state_names)
+        fields.same("LinearGaussianPolicy.joint_names", names.joints, layout.joints)
+    n, m = len(names.state_names), len(names.joints)
+    T = int(fields.positive("LinearGaussianPolicy.horizon", message.horizon))
+    policy = Policy(*(read(message, field, shape, largest=most) for field, shape, most in _policy_fields(T, n, m)))
+    spread = read(message, "spread", (T, n)) if len(message.spread) else None
+    period = fields.positive("LinearGaussianPolicy.period", message.period)
+    return PolicyReport(read_stamp(message.header.stamp), int(message.version),
+                        TimedPolicy(policy, period, names.state_names, names.joints, spread))
+
+
 # --- std_msgs/Float64MultiArray <-> Command
 
 
 def to_effort_command(cls: MessageClass, command: Command, dimension: MessageClass | None = None) -> Message:
     """dimension: std_msgs MultiArrayDimension; its label carries `command.answers`; robots' controllers ignore it."""
-    message, effort = cls(), fields.as_array(command.effort)
+    message, effort = cls(), fields.as_array([] if command.effort is None else command.effort)
     write(message, "data", effort, (effort.size,))
     if command.answers is not None and dimension is not None:
         axis = dimension()
@@ -297,14 +348,16 @@ def to_effort_command(cls: MessageClass, command: Command, dimension: MessageCla
     return message
 
 
-def from_effort_command(message: Message, m: int) -> Command:
-    """m: number of joints. Raises MessageError for another size and for a value that is not finite."""
+def from_effort_command(message: Message, m: int, nothing: bool = False) -> Command:
+    """m: number of joints; `nothing`: or none at all, an effort of None, by which a controller asks for nothing. Raises
+    MessageError for another size and for a value that is not finite."""
     data = np.array(message.data, dtype=np.float64)
-    if data.shape != (m,):
+    unasked = nothing and data.size == 0
+    if data.shape != (m,) and not unasked:
         raise MessageError(f"effort command: expected {m} values, one per joint, got {data.size}")
     label = message.layout.dim[0].label if len(message.layout.dim) else ""
     answers = int(label) if label.isascii() and label.isdigit() and len(label) < 20 else None
-    return Command(sane("effort command", data), answers)
+    return Command(None if unasked else sane("effort command", data), answers)
 
 
 # --- geometry_msgs/PoseStamped <-> Target

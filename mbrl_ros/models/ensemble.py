@@ -16,6 +16,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_ros.config import param
@@ -67,29 +68,37 @@ class Ensemble:
         """Fitted to at least two pairs per fold; the same seed gives the same ensemble."""
         return _fit(data, config, seed)
 
-    def members(self, w: Tensor) -> Tensor:
-        """g_e(w): (*b, dw) -> (E, *b, dy)."""
-        flat = w.reshape(-1, w.shape[-1])
-        y = self._forward(flat)[0]
-        return y.reshape(len(self.A), *w.shape[:-1], -1)
+    @property
+    def count(self) -> int:
+        """E."""
+        return len(self.A)
 
-    def mean(self, w: Tensor) -> Tensor:
+    def members(self, w: Float[Tensor, "*b dw"]) -> Float[Tensor, "E *b dy"]:
+        """g_e(w): (*b, dw) -> (E, *b, dy)."""
+        return self.each(w.expand(self.count, *w.shape))
+
+    def each(self, w: Float[Tensor, "E *b dw"]) -> Float[Tensor, "E *b dy"]:
+        """g_e(w_e): every member at points of its own, (E, *b, dw) -> (E, *b, dy)."""
+        y = self._forward(w.reshape(self.count, -1, w.shape[-1]))[0]
+        return y.reshape(*w.shape[:-1], -1)
+
+    def mean(self, w: Float[Tensor, "*b dw"]) -> Float[Tensor, "*b dy"]:
         """(*b, dw) -> (*b, dy)."""
         return self.members(w).mean(0)
 
-    def predict(self, w: Tensor) -> Gaussian:
+    def predict(self, w: Float[Tensor, "*b dw"]) -> Gaussian:
         """Mean and R + spread of the members."""
         y = self.members(w)  # (E, *b, dy)
         mean = y.mean(0)
         return Gaussian(mean, self.R + _spread(y - mean))
 
-    def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
+    def jacobian(self, w: Float[Tensor, "*b dw"]) -> tuple[Float[Tensor, "*b dy"], Float[Tensor, "*b dy dw"]]:
         """Mean (*b, dy) and its derivative (*b, dy, dw)."""
         flat = w.reshape(-1, w.shape[-1])
         y, J = self._derivative(flat)
         return y.mean(0).reshape(*w.shape[:-1], -1), J.reshape(*w.shape[:-1], *J.shape[-2:])
 
-    def expand(self, w: Array) -> tuple[Gaussian, Array]:
+    def expand(self, w: Float[Array, " dw"]) -> tuple[Gaussian, Float[Array, "dy dw"]]:
         """`predict` and the derivative at one w (dw,) in one pass, in numpy, for the prior of every tick."""
         mean, spread, J, _ = kernel.ensemble(w, *self._arrays)
         return Gaussian(mean, self._noise + spread), J
@@ -106,7 +115,7 @@ class Ensemble:
         return self.R.numpy()
 
     def _forward(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """y (E, B, dy) and the two hidden layers (E, B, h) for w (B, dw)."""
+        """y (E, B, dy) and the two hidden layers (E, B, h) for w (B, dw) or (E, B, dw)."""
         w = w.expand(len(self.A), -1, -1)
         h1 = torch.baddbmm(self.b1[:, None], w, self.W1.mT).tanh()
         h2 = torch.baddbmm(self.b2[:, None], h1, self.W2.mT).tanh()

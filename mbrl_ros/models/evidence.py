@@ -14,6 +14,7 @@ With V'S_ww V = diag(l), V'D V = 1, a candidate n0 costs one determinant of size
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from mbrl_ros.types import Array, Moments
 
@@ -23,7 +24,8 @@ TEMPER = 0.3  # the rows of a motion are not independent: each counts as so much
 EVERY, GAIN = 5, 0.1  # evaluated every so many periods, averaged over 50
 
 
-def log_evidence(n0: Array, recent: Moments, D: Array, Psi: Array, nu: float) -> Array:
+def log_evidence(n0: Float[Array, " k"], recent: Moments, D: Float[Array, " dw"], Psi: Float[Array, "dy dy"],
+                 nu: float) -> Float[Array, " k"]:
     """Log density (k,) of `recent` moments over [w; r] at each n0 (k,), up to a constant; D (dw,) a diagonal, Psi
     (dy, dy) definite."""
     dw, N = len(D), recent.count
@@ -47,7 +49,7 @@ class Strength:
         self._log_n0 = np.linspace(np.log(LEAST), np.log(MOST), CANDIDATES)
         self._since = 0
 
-    def update(self, recent: Moments, D: Array, Psi: Array, nu: float) -> float:
+    def update(self, recent: Moments, D: Float[Array, " dw"], Psi: Float[Array, "dy dy"], nu: float) -> float:
         """After one more period; arguments as of `log_evidence`."""
         self._since = (self._since + 1) % EVERY
         if recent.count > 0 and self._since == 0:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Transitions
@@ -55,15 +56,16 @@ class Features:
     def dy(self) -> int:
         return len(self.fit)
 
-    def w(self, x: Array, u: Array) -> Array:
+    def w(self, x: Float[Array, "*b n"], u: Float[Array, "*b m"]) -> Float[Array, "*b dw"]:
         """[x_reg; u] (*b, dw)."""
         return _concatenate(x[..., self._reg], u)
 
-    def y(self, x: Array, x_next: Array) -> Array:
+    def y(self, x: Float[Array, "*b n"], x_next: Float[Array, "*b n"]) -> Float[Array, "*b dy"]:
         """x'_fit - x_fit (*b, dy)."""
         return x_next[..., self._fit] - x[..., self._fit]
 
-    def next_state(self, x: Array, u: Array, y: Array) -> Array:
+    def next_state(self, x: Float[Array, "*b n"], u: Float[Array, "*b m"], y: Float[Array, "*b dy"]) -> Float[Array,
+                   "*b n"]:
         """x' (*b, n) from x (*b, n), u (*b, m) and y (*b, dy)."""
         rows, memory = self._fit, self.memory
         x_next = _zeros(y, (*y.shape[:-1], self.n)) + x
@@ -72,7 +74,7 @@ class Features:
             x_next[..., memory] = _concatenate(u, x[..., memory[: -self.m]])
         return x_next
 
-    def lift_matrix(self, J: Array) -> Array:
+    def lift_matrix(self, J: Float[Array, "*b dy dw"]) -> Float[Array, "*b n xu"]:
         """F = dx'/d[x; u] (*b, n, n + m) from J = dy/dw (*b, dy, dw)."""
         k, u = len(self.reg), slice(self.n, self.n + self.m)
         F = _repeated(J, self._kept)
@@ -107,13 +109,14 @@ class Features:
         """Where the covariance of y is in that of x."""
         return (self._fit, self._fit) if isinstance(self._fit, slice) else np.ix_(self.fit, self.fit)  # type: ignore
 
-    def lift_covariance(self, cov: Array) -> Array:
+    def lift_covariance(self, cov: Float[Array, "*b dy dy"]) -> Float[Array, "*b n n"]:
         """Covariance (*b, n, n) of x' from that of y (*b, dy, dy); zero for the memory, which is exact."""
         Sigma = _zeros(cov, (*cov.shape[:-2], self.n, self.n))
         Sigma[(..., *self._square)] = cov
         return Sigma
 
-    def dynamics(self, F: Array, f: Array, Sigma: Array) -> LinearGaussianDynamics:
+    def dynamics(self, F: Float[Array, "*b dy dw"], f: Float[Array, "*b dy"],
+                 Sigma: Float[Array, "*b dy dy"]) -> LinearGaussianDynamics:
         """x' ~ N(. [x; u] + ., .) from y ~ N(F w + f, Sigma)."""
         offset = _zeros(f, (*f.shape[:-1], self.n))
         offset[..., self._fit] = f
@@ -155,9 +158,17 @@ class FeatureModel:
     features: Features
     regression: Any  # Regression
 
+    def w(self, x: Tensor, u: Tensor) -> Tensor:
+        """The regressors (*b, dw)."""
+        return self.features.w(x, u)
+
+    def next_state(self, x: Tensor, u: Tensor, y: Tensor) -> Tensor:
+        """x' (*b, n) where the fitted rows change by y (*b, dy)."""
+        return self.features.next_state(x, u, y)
+
     def mean(self, x: Tensor, u: Tensor) -> Tensor:
         """E[x'] (*b, n)."""
-        return self.features.next_state(x, u, self.regression.mean(self.features.w(x, u)))
+        return self.next_state(x, u, self.regression.mean(self.w(x, u)))
 
     def jacobian(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """E[x'] (*b, n) and its derivative F (*b, n, n + m) by [x; u]."""
@@ -170,7 +181,7 @@ class FeatureModel:
         return Gaussian(self.features.next_state(x, u, y.mean), self.features.lift_covariance(y.cov))
 
 
-def scale_of(z: Array) -> tuple[Array, Array]:
+def scale_of(z: Float[Array, "N d"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
     """Mean (d,) and deviation (d,) of z (N, d); the deviation of a constant column is 1, so that it stays harmless."""
     mean, deviation = z.mean(0), z.std(0)
     return mean, np.where(deviation > CONSTANT * np.maximum(1.0, np.abs(mean)), deviation, 1.0)

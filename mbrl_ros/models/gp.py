@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.linalg import solve_triangular
 from torch import Tensor
 
@@ -85,22 +86,22 @@ class GaussianProcess:
             mean_weights, np.stack([o.Q for o in outputs]) * np.square(unit)[:, None, None],
             hypers.amplitude * np.square(unit), np.stack([o.Z for o in outputs]), hypers.rate, R, w_mean, w_scale)))
 
-    def mean(self, w: Tensor) -> Tensor:
+    def mean(self, w: Float[Tensor, "*b dw"]) -> Float[Tensor, "*b dy"]:
         """(*b, dw) -> (*b, dy)."""
         psi = self._basis(w)[0]
         return self._mean(psi).T.reshape(*w.shape[:-1], -1)
 
-    def predict(self, w: Tensor) -> Gaussian:
+    def predict(self, w: Float[Tensor, "*b dw"]) -> Gaussian:
         """Gaussian over y: covariance of the noise, and what is not known of the outputs, correlated as their noise."""
         psi = self._basis(w)[0]
         return self._gaussian(psi, w.shape[:-1])
 
-    def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
+    def jacobian(self, w: Float[Tensor, "*b dw"]) -> tuple[Float[Tensor, "*b dy"], Float[Tensor, "*b dy dw"]]:
         """Mean (*b, dy) and its derivative (*b, dy, dw)."""
         psi, x = self._basis(w)
         return self._mean(psi).T.reshape(*w.shape[:-1], -1), self._slope(psi, x, w.shape[:-1])
 
-    def expand(self, w: Array) -> tuple[Gaussian, Array]:
+    def expand(self, w: Float[Array, " dw"]) -> tuple[Gaussian, Float[Array, "dy dw"]]:
         """`predict` and the derivative at one w (dw,) in one pass, in numpy, for the prior of every tick."""
         psi, x = self._basis(torch.as_tensor(w))
         y = self._gaussian(psi, w.shape[:-1])
@@ -184,7 +185,7 @@ def _solve(P: Array, right: Array) -> tuple[Array, Array]:
     return C.T @ (C @ right), C
 
 
-def correlation(p: Array, q: Array) -> Array:
+def correlation(p: Float[Array, "N dw"], q: Float[Array, "M dw"]) -> Float[Array, "N M"]:
     """exp(-|p_i - q_j|^2 / 2) (N, M) of p (N, dw), q (M, dw)."""
     squared = np.square(p).sum(-1)[:, None] + np.square(q).sum(-1) - 2 * p @ q.T
     return np.exp(-0.5 * np.maximum(squared, 0.0))

@@ -9,6 +9,7 @@ from typing import Any
 
 import gpytorch
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_ros.types import Array
@@ -36,7 +37,8 @@ class _Processes(gpytorch.models.ExactGP):
         return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
 
 
-def maximize(s: Array, r: Array, config: Any, seed: int) -> tuple[Array, Array, Array]:
+def maximize(s: Float[Array, "N dw"], r: Float[Array, "N dy"], config: Any, seed: int) -> tuple[Float[Array, "dy dw"],
+             Float[Array, " dy"], Float[Array, " dy"]]:
     """Rates (dy, dw), amplitudes and noises (dy,) of all outputs, from s (N, dw) and r (N, dy) in their deviations."""
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = torch.as_tensor(s), torch.as_tensor(r).T.contiguous()

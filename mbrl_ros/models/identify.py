@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import mujoco
 import numpy as np
+from jaxtyping import Float
 
 from mbrl_ros.gaussian import Z95, symmetrize
 from mbrl_ros.models.features import Data
@@ -127,7 +128,7 @@ def identify(robot: Robot, model: mujoco.MjModel, runs: Sequence[Run], deviation
                     np.array([delta[-1], np.sqrt(cov[-1, -1])]))
 
 
-def deviations(sheet: Parameters, robot: Robot, deviation: float, payload_deviation: float) -> Array:
+def deviations(sheet: Parameters, robot: Robot, deviation: float, payload_deviation: float) -> Float[Array, " p"]:
     """Standard deviations (p,) of the prior; a damping of zero on the sheet is not known to be zero."""
     damping = np.maximum(sheet.theta[sheet.rows(DAMPING)], 0.01 * robot.effort_limit / robot.velocity_limit)
     return np.concatenate([deviation * sheet.theta[sheet.rows(MASS)], deviation * damping,
@@ -144,7 +145,7 @@ class Spectrum(NamedTuple):
     power: Array  # (K, m), of u
 
 
-def spectrum(robot: Robot, model: mujoco.MjModel, run: Run, theta: Array) -> Spectrum:
+def spectrum(robot: Robot, model: mujoco.MjModel, run: Run, theta: Float[Array, " p"]) -> Spectrum:
     """The bins of one run up to HIGHEST."""
     q, qd, qdd, u, rate = weak_form(run, robot.period, _half(robot))
     known, Y = regressor(robot, model, q, qd, qdd, np.sign(qd))
@@ -162,7 +163,8 @@ def spectrum(robot: Robot, model: mujoco.MjModel, run: Run, theta: Array) -> Spe
                     np.abs(transform(window * u)) ** 2)
 
 
-def posterior(f: Array, e: Array, Y: Array, weight: Array, std: Array, least: Array) -> tuple[Array, Array]:
+def posterior(f: Array, e: Array, Y: Array, weight: Array, std: Float[Array, " p"],
+              least: Array) -> tuple[Float[Array, " p"], Float[Array, "p p"]]:
     """theta - theta_0 (p,) and P (p, p) from the bins of all runs; least (m,) bounds the power from below."""
     order = np.argsort(f, kind="stable")
     bands = max(1, len(f) // BINS)
@@ -181,7 +183,8 @@ def posterior(f: Array, e: Array, Y: Array, weight: Array, std: Array, least: Ar
     return delta, P
 
 
-def weak_form(run: Run, period: float, n: int) -> tuple[Array, Array, Array, Array, Array]:
+def weak_form(run: Run, period: float, n: int) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, "N m"],
+              Float[Array, "N m"], Float[Array, "N m"]]:
     """q, qd, qdd, u, du/dt (T + 1 - 2n, m), averaged under the triangle of half width n periods about q[n] to q[T - n].
     """
     q, b = run.q, n * period
@@ -194,7 +197,7 @@ def weak_form(run: Run, period: float, n: int) -> tuple[Array, Array, Array, Arr
     return _average(q, triangle), _average(q, slope), qdd, _average(run.u, held), _average(run.u, rise)
 
 
-def moving(q: Array, robot: Robot) -> Array:
+def moving(q: Float[Array, "steps m"], robot: Robot) -> Float[Array, "N m"]:
     """Weights (T + 1 - 2n, m): 1 where a joint does not come near a standstill during an average, 0 where it does."""
     n = _half(robot)
     speed = np.gradient(q, robot.period, axis=0) / (STANDSTILL * robot.velocity_limit)

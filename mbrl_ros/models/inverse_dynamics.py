@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
+from jaxtyping import Float
 
 from mbrl_ros.robot import Robot, set_payload
 from mbrl_ros.types import Array
@@ -51,7 +52,7 @@ class Parameters:
         """Which entries of theta are of a kind."""
         return np.flatnonzero([name == kind for name, _ in self.names])
 
-    def with_theta(self, theta: Array) -> Parameters:
+    def with_theta(self, theta: Float[Array, " p"]) -> Parameters:
         """The same parameters with other values."""
         return replace(self, theta=theta)
 
@@ -65,8 +66,9 @@ class Parameters:
         set_payload(model, float(theta[-1]))
 
 
-def regressor(robot: Robot, model: mujoco.MjModel, q: Array, qd: Array, qdd: Array, direction: Array
-              ) -> tuple[Array, Array]:
+def regressor(robot: Robot, model: mujoco.MjModel, q: Float[Array, "T m"], qd: Float[Array, "T m"],
+              qdd: Float[Array, "T m"], direction: Float[Array, "T m"]) -> tuple[Float[Array, "T m"],
+              Float[Array, "T m p"]]:
     """tau_0 (T, m) and Y (T, m, p) along a motion q, qd, qdd (T, m); direction (T, m) is the sign of the speed.
 
     The columns are in the order of Parameters.of(robot, model); their values do not depend on those of the parameters.
@@ -88,7 +90,8 @@ def regressor(robot: Robot, model: mujoco.MjModel, q: Array, qd: Array, qdd: Arr
     return effort - Y[..., :first] @ masses, Y
 
 
-def inverse(robot: Robot, model: mujoco.MjModel, q: Array, qd: Array, qdd: Array) -> Array:
+def inverse(robot: Robot, model: mujoco.MjModel, q: Float[Array, "T m"], qd: Float[Array, "T m"],
+            qdd: Float[Array, "T m"]) -> Float[Array, "T m"]:
     """The effort (T, m) that makes qdd at q, qd (T, m); joints that are not the robot's rest."""
     data, effort = mujoco.MjData(model), np.empty(q.shape)
     for t in range(len(q)):

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 from torch import Tensor
@@ -112,13 +113,13 @@ class Mixture:
         """p(k | w): (*b, dw) -> (*b, K)."""
         return self._gate(w)[0]
 
-    def mean(self, w: Tensor) -> Tensor:
+    def mean(self, w: Float[Tensor, "*b dw"]) -> Float[Tensor, "*b dy"]:
         """(*b, dw) -> (*b, dy)."""
         F, f, _ = self._conditional
         y = torch.einsum("kij,...j->...ki", F, w) + f
         return (self.responsibilities(w)[..., None] * y).sum(-2)
 
-    def predict(self, w: Tensor) -> Gaussian:
+    def predict(self, w: Float[Tensor, "*b dw"]) -> Gaussian:
         """Mean and covariance of the mixture of conditionals."""
         F, f, Sigma = self._conditional
         r = self.responsibilities(w)  # (*b, K)
@@ -127,7 +128,7 @@ class Mixture:
         d = y - mean[..., None, :]
         return Gaussian(mean, torch.einsum("...k,kij->...ij", r, Sigma) + d.mT @ (r[..., None] * d))
 
-    def jacobian(self, w: Tensor) -> tuple[Tensor, Tensor]:
+    def jacobian(self, w: Float[Tensor, "*b dw"]) -> tuple[Float[Tensor, "*b dy"], Float[Tensor, "*b dy dw"]]:
         """(*b, dy) and (*b, dy, dw): sum_k r_k F_k + r_k (y_k - y) (d log p_k / dw)'."""
         F, f, _ = self._conditional
         r, slope = self._gate(w)
@@ -136,7 +137,7 @@ class Mixture:
         d = r[..., None] * (y - mean[..., None, :])  # (*b, K, dy)
         return mean, torch.einsum("...k,kij->...ij", r, F) + d.mT @ slope
 
-    def expand(self, w: Array) -> tuple[Gaussian, Array]:
+    def expand(self, w: Float[Array, " dw"]) -> tuple[Gaussian, Float[Array, "dy dw"]]:
         """Gaussian over y, and dy/dw with the responsibilities held: sum_k r_k F_k (dy, dw) at one w (dw,), in numpy.
 
         Between two components the mean changes by what they disagree about, within a hair's breadth in these many
@@ -176,7 +177,7 @@ class GlobalGaussian(Mixture):
         return cls._in_raw_units(p, offset, scale, data.w.shape[-1])
 
 
-def pooled(z: Array) -> Array:
+def pooled(z: Float[Array, "N d"]) -> Float[Array, "d d"]:
     """S_0 (d, d): covariance of all z (N, d), with a floor."""
     centred = z - z.mean(0)
     return centred.T @ centred / len(z) + FLOOR**2 * np.eye(z.shape[-1])
@@ -189,7 +190,7 @@ def responsibilities(p: Parameters, z: Array) -> tuple[Array, Array]:
     return np.exp(log_p - total[:, None]), total
 
 
-def maximize(z: Array, r: Array, S0: Array, nu: float) -> Parameters:
+def maximize(z: Float[Array, "N d"], r: Float[Array, "N K"], S0: Float[Array, "d d"], nu: float) -> Parameters:
     """M-step: the maximum a posteriori parameters for responsibilities r (N, K)."""
     N, K = r.shape
     counts = r.sum(0)  # (K,)
@@ -202,7 +203,7 @@ def maximize(z: Array, r: Array, S0: Array, nu: float) -> Parameters:
     return Parameters((counts + 1) / (N + K), mean, cov)
 
 
-def objective(p: Parameters, log_likelihood: Array, S0: Array, nu: float) -> float:
+def objective(p: Parameters, log_likelihood: Float[Array, " N"], S0: Float[Array, "d d"], nu: float) -> float:
     """What EM ascends [nats]."""
     penalty = 0.0
     for S in p.cov:
@@ -211,7 +212,7 @@ def objective(p: Parameters, log_likelihood: Array, S0: Array, nu: float) -> flo
     return float(log_likelihood.sum() - 0.5 * nu * penalty + np.log(p.weight).sum())
 
 
-def em(z: Array, r: Array, nu: float, config: Any) -> tuple[Parameters, list[float]]:
+def em(z: Float[Array, "N d"], r: Float[Array, "N K"], nu: float, config: Any) -> tuple[Parameters, list[float]]:
     """EM from the responsibilities r (N, K): the parameters and the objective after every iteration."""
     S0, history = pooled(z), []
     p = maximize(z, r, S0, nu)
@@ -227,7 +228,7 @@ def em(z: Array, r: Array, nu: float, config: Any) -> tuple[Parameters, list[flo
     return p, history
 
 
-def kmeans(z: Array, K: int, seed: int) -> Array:
+def kmeans(z: Float[Array, "N d"], K: int, seed: int) -> Float[Array, "N K"]:
     """Hard responsibilities (N, K) of k-means with k-means++ seeding (Arthur & Vassilvitskii 2007)."""
     rng = np.random.default_rng(seed)
     centres = z[rng.integers(len(z))][None]
@@ -244,7 +245,7 @@ def kmeans(z: Array, K: int, seed: int) -> Array:
     return r[:, r.sum(0) > 0]
 
 
-def conditional_log_likelihood(p: Parameters, z: Array, dw: int) -> Array:
+def conditional_log_likelihood(p: Parameters, z: Float[Array, "N d"], dw: int) -> Float[Array, " N"]:
     """log p(y_i | w_i) (N,) of z (N, d) [nats]."""
     marginal = Parameters(p.weight, p.mean[:, :dw], p.cov[:, :dw, :dw])
     log_p: Array = responsibilities(p, z)[1] - responsibilities(marginal, z[:, :dw])[1]

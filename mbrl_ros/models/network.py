@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.linalg import solve_triangular
 from torch import Tensor
 
@@ -86,12 +87,12 @@ class BayesianNetwork(Ensemble):
                 "R": torch.as_tensor(R)}
         return cls(**{**vars(network), **{name: value.contiguous() for name, value in last.items()}})
 
-    def predict(self, w: Tensor) -> Gaussian:
+    def predict(self, w: Float[Tensor, "*b dw"]) -> Gaussian:
         """Mean and (1 + phi' P^-1 phi) R."""
         doubt = (_features(self, w) @ self.U.mT).square().sum(-1)  # (*b,)
         return Gaussian(self.mean(w), (1 + doubt)[..., None, None] * self.R)
 
-    def expand(self, w: Array) -> tuple[Gaussian, Array]:
+    def expand(self, w: Float[Array, " dw"]) -> tuple[Gaussian, Float[Array, "dy dw"]]:
         """`predict` and the derivative at one w (dw,), in numpy, for the prior of every tick."""
         y, _, J, hidden = kernel.ensemble(w, *self._arrays)
         whitened = self.U.numpy() @ np.concatenate([np.ones(1), w, hidden[0]])

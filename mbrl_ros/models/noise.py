@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from mbrl_ros.models.features import scale_of
 from mbrl_ros.types import Array
@@ -9,7 +10,7 @@ from mbrl_ros.types import Array
 NOISE_FLOOR = 1e-3  # of the deviation of y: no row of R is smaller, constant rows included
 
 
-def shrunk_covariance(residual: Array, y: Array) -> Array:
+def shrunk_covariance(residual: Float[Array, "M dy"], y: Float[Array, "N dy"]) -> Float[Array, "dy dy"]:
     """The mean square of residuals (N, dy) as a matrix (dy, dy), its correlations shrunk as if one more had none.
 
     That keeps it definite however few they are. More would be too much: position and velocity of a joint err together

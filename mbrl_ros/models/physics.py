@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 import torch
+from jaxtyping import Float
 from mujoco import rollout
 from torch import Tensor
 
@@ -55,7 +56,8 @@ class PhysicsModel:
         self._effort_row = None if delay == 0 else robot.slice(f"effort/{delay}")
         self._motion = robot.slice("motion").stop  # rows of x that are not past efforts
 
-    def step(self, q: Array, qd: Array, u: Array) -> tuple[Array, Array]:
+    def step(self, q: Float[Array, "*b m"], qd: Float[Array, "*b m"],
+             u: Float[Array, "*b m"]) -> tuple[Float[Array, "*b m"], Float[Array, "*b m"]]:
         """q', qd' (*b, m) after one period with the effort u (*b, m) held."""
         shape, m = np.shape(q), self.robot.m
         q, qd, u = (np.broadcast_to(a, shape).reshape(-1, m) for a in (q, qd, u))
@@ -69,7 +71,8 @@ class PhysicsModel:
         end = states[:, -1]
         return end[:, qpos].reshape(shape), end[:, qvel].reshape(shape)
 
-    def linearize_step(self, q: Array, qd: Array, u: Array) -> tuple[Array, Array, Array]:
+    def linearize_step(self, q: Float[Array, " m"], qd: Float[Array, " m"],
+                       u: Float[Array, " m"]) -> tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, "k d"]]:
         """q', qd' (m,) and their derivative (2m, 3m) by [q; qd; u], at one point.
 
         The derivative is that without dry friction: with it, a joint at rest does not answer to small efforts at all,
@@ -86,7 +89,8 @@ class PhysicsModel:
             self.model.dof_frictionloss[:] = friction  # the model may be the plant's own
         return q_next, qd_next, (ends[1:] - ends[0]).T / EPS
 
-    def linearize_numpy(self, x: Array, u: Array) -> tuple[Array, Array]:
+    def linearize_numpy(self, x: Float[Array, " n"], u: Float[Array, " m"]) -> tuple[Float[Array, " n"],
+                        Float[Array, "n xu"]]:
         """x' (n,) and F = dx'/d[x; u] (n, n + m) at one point; the columns of p and v are zero."""
         robot, m, n, k = self.robot, self.robot.m, self.robot.n, self._motion
         acting, column = self._acting(x, u), n if self._effort_row is None else self._effort_row.start

@@ -151,11 +151,7 @@ def residuals(model: Any, w: Array, y: Array) -> tuple[Array, Array, float]:
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a model as numbers and the name of its kind (.npz); a reader sees the old file or the new one, whole."""
     kind = next(name for name, cls in MODELS.items() if cls is type(model))
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.savez(file, kind=np.array(kind), format=np.array(FORMAT), **arrays_of(model))
-    temporary.replace(target)
+    write_arrays(path, {"kind": np.array(kind), "format": np.array(FORMAT), **arrays_of(model)})
 
 
 def load(path: str | os.PathLike[str], robot: Robot | None = None) -> Any:
@@ -163,12 +159,11 @@ def load(path: str | os.PathLike[str], robot: Robot | None = None) -> Any:
 
     Raises ConfigError for a file that is not such a model.
     """
+    arrays = read_arrays(path, "model")
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
         kind, version = str(arrays.pop("kind")), int(arrays.pop("format"))
         finite = all(np.isfinite(a).all() for a in arrays.values())
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not a model file: {error}") from error
     if version != FORMAT or not finite:
         raise ConfigError(f"{path}: expected format {FORMAT} and finite numbers, got format {version}")
@@ -179,6 +174,24 @@ def load(path: str | os.PathLike[str], robot: Robot | None = None) -> Any:
         return cls(**{name: torch.as_tensor(a) for name, a in arrays.items()})
     except TypeError as error:
         raise ConfigError(f"{path}: not a model of kind {kind}: {error}") from error
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Named arrays into a .npz file; a reader sees the old file or the new one, whole."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    temporary.replace(target)
+
+
+def read_arrays(path: str | os.PathLike[str], what: str) -> dict[str, Array]:
+    """The inverse of `write_arrays`; nothing in the file is executed. Raises ConfigError: it is not a `what` file."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path}: not a {what} file: {error}") from error
 
 
 def arrays_of(model: Any) -> dict[str, Array]:

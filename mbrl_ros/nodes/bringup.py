@@ -2,8 +2,8 @@
 
     python3 -m mbrl_ros.nodes.bringup robot:=arm task:=reach planner:=ilqr prior:=ensemble plant:=true log:=false
 
-The controller is configured and activated from here; who is started again by somebody else is not. Ends, with all
-processes, on SIGINT or SIGTERM, or when one of them ends.
+Ends, with all processes, on SIGINT or SIGTERM, or when the guard ends. Any other node that ends is started again, while
+the guard holds the arm, unless it never came up because of a mistake of the user.
 """
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ import sys
 import time
 from collections.abc import Mapping
 
-import rclpy
-
 from mbrl_ros.config import ConfigError
-from mbrl_ros.nodes.manager import Manager
-from mbrl_ros.nodes.spin import USER_ERROR, Ended, Stop, init, make_executor
+from mbrl_ros.nodes.spin import PATIENCE, RECORDING, USER_ERROR, Ended, Stop
 
 ARGUMENTS = {  # name: (default, description)
     "robot": ("arm", "name of a file in config/robots or path of a .yaml file"),
@@ -34,10 +31,22 @@ ARGUMENTS = {  # name: (default, description)
     "namespace": ("", "in front of all relative names, for a second robot"),
     "enclave": ("", "SROS 2: the node NAME runs in the enclave <this>/NAME; empty: in the default one"),
 }
-MANAGED = {"controller.lifecycle": "unconfigured"}  # parameters of a controller that waits for its manager
-GRACE = 4.0  # [s] for a process to end before it is killed: a busy machine is slow, a recording must be closed
 LAST = ("guard", "plant")  # to end, in this order
-LAST_GRACE = 2.0  # [s] likewise for each of them
+RESPAWN = 1.0  # [s] after its end a node is started again
+
+
+def grace(name: str) -> float:
+    """[s] for a node to end after SIGINT; longer than it takes itself, so that it says what was cut short."""
+    return 1.0 + (RECORDING if name == "logger" else PATIENCE)
+
+
+ENDING = 1.0 + grace("logger") + sum(map(grace, LAST))  # [s] for all of them
+
+
+def ends_all(name: str, code: int, again: bool) -> bool:
+    """The others end with this node: with the guard, without which nothing reaches the robot, and where it is the
+    user's mistake that a node cannot start. No later end of another node is a reason to let the arm fall."""
+    return name == "guard" or (code == USER_ERROR and not again)
 
 
 def parse(arguments: list[str]) -> dict[str, str]:
@@ -107,9 +116,14 @@ class Processes:
 
     def __init__(self, values: dict[str, str], extra: Mapping[str, object] | None = None):
         arguments = [*node_arguments(values), *assigned({"process.parent": os.getpid(), **(extra or {})})]
-        self._all = {name: subprocess.Popen([sys.executable, "-m", f"mbrl_ros.nodes.{name}_node", *arguments,
-                                             *enclave(values, name)], start_new_session=True, env=dict(os.environ))
-                     for name in node_names(values)}
+        self._commands = {name: [sys.executable, "-m", "mbrl_ros.nodes", f"{name}_node", *arguments,
+                                 *enclave(values, name)] for name in node_names(values)}
+        self._all = {name: self._start(name) for name in self._commands}
+        self._due: dict[str, float] = {}  # when a node that has ended is started again
+        self._again: set[str] = set()
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._commands[name], start_new_session=True, env=dict(os.environ))
 
     def ids(self) -> dict[str, int]:
         """Process ids by name."""
@@ -123,25 +137,43 @@ class Processes:
                 return name, code
         return None
 
+    def watch(self) -> tuple[str, int] | None:
+        """Start again what has ended; name and exit code of a node that ends all."""
+        now = time.monotonic()
+        for name, process in self._all.items():
+            code = process.poll()
+            if code is None:
+                continue
+            if ends_all(name, code, name in self._again):
+                return name, code
+            if name not in self._due:
+                print(f"bringup: the {name} ended with exit code {code}; starting it again", file=sys.stderr)
+                self._due[name] = now + RESPAWN
+            elif now >= self._due[name]:
+                del self._due[name]
+                self._again.add(name)
+                self._all[name] = self._start(name)
+        return None
+
     def stop(self) -> None:
         """SIGINT to all, the controller first; to the guard when they have ended, so that it has the last word; to the
         plant, which is the robot, after that."""
         running = sorted(((n, p) for n, p in self._all.items() if p.poll() is None), key=lambda item: item[0])
-        _end([(n, p) for n, p in running if n not in LAST], GRACE)
+        _end([(n, p) for n, p in running if n not in LAST])
         for last in LAST:
-            _end([(n, p) for n, p in running if n == last], LAST_GRACE)
+            _end([(n, p) for n, p in running if n == last])
 
 
-def _end(running: list[tuple[str, subprocess.Popen[bytes]]], grace: float) -> None:
+def _end(running: list[tuple[str, subprocess.Popen[bytes]]]) -> None:
     """SIGINT to all of them, and SIGKILL to those that have not ended in time."""
     for _, process in running:
         process.send_signal(signal.SIGINT)
-    end = time.monotonic() + grace
+    began = time.monotonic()
     for name, process in running:
         try:
-            process.wait(max(0.0, end - time.monotonic()))
+            process.wait(max(0.0, began + grace(name) - time.monotonic()))
         except subprocess.TimeoutExpired:
-            print(f"bringup: the {name} did not end within {grace:g} s: killed", file=sys.stderr)
+            print(f"bringup: the {name} did not end within {grace(name):g} s: killed", file=sys.stderr)
             process.kill()
             process.wait()
 
@@ -153,48 +185,24 @@ def main(args: list[str] | None = None) -> int:
         for name, (default, description) in ARGUMENTS.items():
             print(f"  {name + ':=' + default:22} {description}")
         return 0
-    stop = Stop(Ended, 1.9)
+    stop = Stop(Ended, ENDING)
     try:
         values = parse(arguments)
     except ConfigError as error:
         print(f"bringup: {error}", file=sys.stderr)
         return USER_ERROR
     stop.calm = True
-    processes = Processes(values, MANAGED)
+    processes = Processes(values)
     try:
-        return _bring_up(values, processes, stop) or _watch(processes, stop)
+        while not stop:
+            ended = processes.watch()
+            if ended is not None:
+                print(f"bringup: the {ended[0]} ended with exit code {ended[1]}; ending the others", file=sys.stderr)
+                return ended[1] or 1
+            time.sleep(0.05)
+        return 0
     finally:
         processes.stop()
-
-
-def _bring_up(values: dict[str, str], processes: Processes, stop: Stop) -> int:
-    """Until the controller is active; an exit code where it never will be."""
-    init(["bringup", "--ros-args", *enclave(values, "operator")])
-    manager = Manager("controller", namespace=values["namespace"])
-    executor = make_executor("single")
-    executor.add_node(manager)
-    try:
-        while not (stop or manager.done or processes.ended()):
-            manager.step()
-            executor.spin_once(timeout_sec=0.05)
-            if manager.problem:
-                print(f"bringup: {manager.problem}; ending all", file=sys.stderr)
-                return 1
-    finally:
-        manager.destroy_node()
-        rclpy.try_shutdown()
-    return 0
-
-
-def _watch(processes: Processes, stop: Stop) -> int:
-    """Until asked to end (0), or one of them ends."""
-    while not stop:
-        ended = processes.ended()
-        if ended is not None:
-            print(f"bringup: {ended[0]} ended with exit code {ended[1]}; ending the others", file=sys.stderr)
-            return ended[1] or 1
-        time.sleep(0.05)
-    return 0
 
 
 if __name__ == "__main__":

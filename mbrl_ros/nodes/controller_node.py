@@ -6,6 +6,7 @@ there.
 """
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from functools import partial
@@ -23,21 +24,28 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
-from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
+from mbrl_ros.models.dynamics import DynamicsModel
+from mbrl_ros.models.prior import load
+from mbrl_ros.models.robot_model import RobotModel
+from mbrl_ros.msg import LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.nodes.task_parameters import TaskParameters
 from mbrl_ros.nodes.warm_up import warm_up
 from mbrl_ros.ring import controller, excitation
-from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, IDLE, REACH
+from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, HOME, IDLE, POLICY, REACH
+from mbrl_ros.ring.learner import features_of
+from mbrl_ros.ring.mpc import GLOBAL, NO_MODEL
+from mbrl_ros.ring.policy import NO_POLICY, LinearPolicy
 
-SERVICES = {"excite": EXCITE, "reach": REACH, "hold": HOLD, "stop": IDLE}
+SERVICES = {"excite": EXCITE, "reach": REACH, "policy": POLICY, "home": HOME, "hold": HOLD, "stop": IDLE}
 RECENT = 3000  # ticks that the statistics cover
 
 
 class ControllerNode(LifecycleNodeMixin, PartNode):
-    """Runs Controller on every new state. Zero effort when it stops, when states stop coming, and when it ends."""
+    """Runs Controller on every new state. It asks for nothing while idle and when it ends, so that the guard holds; for
+    zero effort in a fault, after it has said so."""
 
     def __init__(self, **arguments: Any):
         PartNode.__init__(self, "controller", **arguments)
@@ -100,6 +108,8 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         if not self._lockstep:
             self.controller.mpc.budget = config.budget or self.robot.period
         self._has_model = config.explore or not self._own.require_model
+        self._model: DynamicsModel | None = None  # the global one, for controller.model: global
+        self._version = 0  # of the newest checkpoint
         self._newest, self._seen = -1, time.monotonic()  # stamp [ns] of the newest state; when it came
         self._last: Float64MultiArray | None = None
         self._said = ("", "")  # mode and reason last published
@@ -112,6 +122,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._stages = topics.timed(self)
         self.create_subscription(PoseStamped, "target", self._target, topics.RING)
         self.create_subscription(ModelCheckpoint, "model_checkpoint", self._checkpoint, topics.LATCHED)
+        self.create_subscription(LinearGaussianPolicy, "policy", self._policy, topics.LATCHED)
         self.create_subscription(LocalDynamics, "local_dynamics", self._modelled, topics.RING)
         for name, mode in SERVICES.items():
             self.create_service(Trigger, f"controller/{name}", partial(self._request, mode))
@@ -142,11 +153,12 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._stages.received(time.time_ns() - model.state.time)
         self._stages.done("convert")
         try:
-            effort = self.controller.act(model.state, model.dynamics, model.prediction_error)
+            effort = self.controller.act(model.state, model.dynamics, model.trust, self._model)
         except Exception as error:  # whatever it is, the robot must not keep the last effort
             self._fault(f"{type(error).__name__}: {error}")
             return
         self._stages.done("plan")
+        self._announce()
         self._command(effort)
         self._stages.done("publish")
         self._stages.end()
@@ -154,7 +166,6 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._ticks += 1
         self._missed += took > self.robot.period
         self._tick_ms.append(1e3 * took)
-        self._announce()
         self._show(model)
 
     def _count(self, stamp: int, arrived: float) -> None:
@@ -192,21 +203,54 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         except (MessageError, ConfigError) as error:
             self.get_logger().warning(f"target ignored: {error}", throttle_duration_sec=topics.THROTTLE)
 
-    def _checkpoint(self, _message: ModelCheckpoint) -> None:
-        self._has_model = self.controller.has_model = True
+    def _checkpoint(self, message: ModelCheckpoint) -> None:
+        self._version = message.version
+        if self.controller.config.model != GLOBAL:
+            self._has_model = self.controller.has_model = True
+        elif self._lockstep:
+            self._load(message)
+        else:
+            threading.Thread(target=self._load, args=(message,), daemon=True).start()
+
+    def _load(self, message: ModelCheckpoint) -> None:
+        """Read a global model. The ring goes on meanwhile with the one before, and takes it up at its next tick."""
+        try:
+            model = RobotModel(self.robot, features_of(self.robot), load(message.path, self.robot))
+        except Exception as error:  # in a thread of its own nobody else would say it
+            self.get_logger().error(f"global model not taken up: {message.path}: {' '.join(str(error).split())}")
+            return
+        if message.version == self._version:
+            self._model, self._has_model, self.controller.has_model = model, True, True
+
+    def _policy(self, message: LinearGaussianPolicy) -> None:
+        """It is played when the mode is entered the next time."""
+        try:
+            report = messages.from_linear_gaussian_policy(message, self.robot)
+            self.controller.set_policy(LinearPolicy(report.timed, self.robot))
+        except (MessageError, ConfigError) as error:
+            self.get_logger().warning(f"policy ignored: {error}", throttle_duration_sec=topics.THROTTLE)
 
     def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if mode in (EXCITE, REACH) and not self._allowed:
+        if mode in (EXCITE, REACH, POLICY, HOME) and not self._allowed:
             return topics.answer(response, False, "the controller is not active: activate it first "
                                                   "(controller/change_state)")
         if mode == REACH and not self._has_model:
             return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit "
                                                   "first, or start with controller.explore:=true")
+        config = self.controller.config
+        if mode == REACH and config.model == GLOBAL and self._model is None and not config.explore:
+            return topics.answer(response, False, NO_MODEL)
+        if mode == POLICY and self.controller.player.policy is None:
+            return topics.answer(response, False, NO_POLICY)
+        if mode == REACH and self.controller.has_model and self.controller.mpc.trust == 0.0:
+            return topics.answer(response, False, f"{controller.UNTRUSTED}: ask again in some seconds, or call "
+                                                  "controller/excite and learner/fit")
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
         else:
             self.controller.request(mode)
-        return topics.answer(response, True, f"{mode} from the next state on" if mode != IDLE else "zero effort")
+        return topics.answer(response, True, f"{mode} from the next state on" if mode != IDLE else
+                             "nothing is asked for: the guard holds")
 
     def _watch(self) -> None:
         silent = time.monotonic() - self._seen
@@ -218,10 +262,10 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self.get_logger().error(f"zero effort: {' '.join(reason.split())}")
 
     def _stop(self, mode: str, reason: str) -> None:
-        """Zero effort, now."""
+        """Nothing is asked for from now on, or zero effort in a fault."""
         self.controller.stop(mode, reason)
-        self._command(np.zeros(self.robot.m))
         self._announce()
+        self._command(np.zeros(self.robot.m) if mode == FAULT else None)
 
     def _announce(self) -> None:
         """Mode and reason, when they change."""
@@ -239,11 +283,11 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._diagnostics.send(topics.ERROR if mode == FAULT else topics.OK, f"{mode}: {reason}", {
             "mode": mode, "reason": reason, "ticks": self._ticks, "tick_ms_p50": p50, "tick_ms_p99": p99,
             "missed_deadlines": self._missed, "plan_status": self.controller.mpc.status, "solver": config.planner,
-            "model_trust": self.controller.mpc.trust.value,
+            "model_trust": self.controller.mpc.trust,
             "has_model": self._has_model, "active": self._allowed})
 
     def close(self) -> None:
-        """The last command is zero effort, and it arrives."""
+        """The last thing it asks for is nothing, and that arrives."""
         if not self._configured:
             return
         self._stop(IDLE, "the controller ends")

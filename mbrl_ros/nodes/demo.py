@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from mbrl_ros.config import ConfigError, Names
 from mbrl_ros.evaluation import measures
-from mbrl_ros.nodes import demo_report, spin
+from mbrl_ros.nodes import bringup, demo_report, spin
+from mbrl_ros.nodes.domain import stay_apart
 from mbrl_ros.nodes.experiment import Experiment, Interrupted
 from mbrl_ros.nodes.operator import OperatorError
 from mbrl_ros.nodes.options import EXECUTORS
@@ -52,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: list[str] | None = None) -> int:
     """0: done, 1: the run failed, 2: a mistake of the user."""
-    spin.stay_apart()
+    stay_apart()
     arguments = sys.argv[1:] if args is None else args
-    return spin.guarded(lambda stop: _main(arguments, stop), [], Interrupted, 1.9)
+    return spin.guarded(lambda stop: _main(arguments, stop), [], Interrupted, bringup.ENDING)
 
 
 def _main(arguments: list[str], stop: spin.Stop) -> int:
@@ -85,7 +86,7 @@ def _run(experiment: Experiment, oracle: OracleRun, stop: spin.Stop) -> int:
             progress.phase("drawing")
             progress.show()
             demo_report.draw(experiment)
-        progress.phase("waiting for the best possible run")
+        progress.phase("waiting for the run given the true dynamics")
         figures = demo_report.summary(experiment, results, oracle.results(experiment.idle))
     finally:
         stop.calm = True

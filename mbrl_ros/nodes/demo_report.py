@@ -111,7 +111,7 @@ def _spread(response: list[float], count: int) -> Array:
 def table(figures: dict[str, Any]) -> str:
     """The figures as a person reads them."""
     half = (len(figures["targets"]) + 1) // 2
-    lines = ["", "target   median error   worst error   within 5 mm   cost / best possible"]
+    lines = ["", "target   median error   worst error   within 5 mm   cost / true dynamics"]
     for i, t in enumerate(figures["targets"]):
         if i == half:
             lines.append("-------  a load is put into the hand")
@@ -135,7 +135,7 @@ def _line(f: dict[str, Any], name: str) -> str:
         return f"{name:16} none"
     return (f"{name:16} within 5 mm {100 * f['success_5mm']:3.0f} %, within 20 mm {100 * f['success_20mm']:3.0f} %, "
             f"median {_show(f['median_error_mm'], 0, 'mm')}, worst {_show(f['worst_error_mm'], 0, 'mm')}, "
-            f"cost {_show(f['oracle_cost_ratio'], 0)} times the best possible")
+            f"cost {_show(f['oracle_cost_ratio'], 0)} times that of the true dynamics")
 
 
 def _show(value: float | None, width: int, unit: str = "") -> str:

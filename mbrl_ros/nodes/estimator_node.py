@@ -1,12 +1,9 @@
 """joint_states -> state_estimate."""
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections import deque
 from typing import Any
 
-import numpy as np
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -37,8 +34,6 @@ class EstimatorNode(PartNode):
         self._lockstep = self.declare("plant", self.component(PARTS["plant"], "plant"), only="pace").pace == "lockstep"
         self._said = False
         self._by_command = self.estimator.config.effort_source == "commands"
-        waiting = 1 + self.estimator.config.command_delay
-        self._commands = deque([np.zeros(self.robot.m)] * waiting, waiting)  # oldest first: that one acts
         self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came
         self._last: StateEstimate | None = None
         self._stages = topics.timed(self)
@@ -53,7 +48,7 @@ class EstimatorNode(PartNode):
         except MessageError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=topics.THROTTLE)
             return
-        self._commands.append(np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit))
+        self.estimator.commanded(effort)
 
     def _measured(self, message: JointState) -> None:
         self._stages.start()
@@ -65,8 +60,6 @@ class EstimatorNode(PartNode):
         if observation is None:
             topics.foreign(self, message.name, self.robot.joints)
             return
-        if self._by_command:
-            observation = dataclasses.replace(observation, effort=self._commands[0])
         self._stages.received(time.time_ns() - observation.time)
         self._stages.done("convert")
         if self._stale(observation) or self._again(observation):

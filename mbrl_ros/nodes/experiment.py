@@ -7,10 +7,9 @@ from typing import Any
 from rclpy.parameter import Parameter
 
 from mbrl_ros import assembly
-from mbrl_ros.config import Names, new_folder, unflatten
-from mbrl_ros.evaluation import measures
+from mbrl_ros.config import ConfigError, Names, flatten, new_folder, unflatten
+from mbrl_ros.evaluation import measures, procedure
 from mbrl_ros.evaluation.measures import FAILED, TargetResult
-from mbrl_ros.evaluation.trial import RESTING
 from mbrl_ros.nodes import bringup, spin
 from mbrl_ros.nodes.controller_node import ControllerNode
 from mbrl_ros.nodes.estimator_node import EstimatorNode
@@ -32,7 +31,7 @@ class Interrupted(Exception):
 
 
 class Experiment:
-    """One run: the ring in this process or in processes of its own, and the operator."""
+    """One run: the ring in this process or in processes of its own, and the operator. A procedure.Driver."""
 
     def __init__(self, a: argparse.Namespace, stop: spin.Stop):
         self.arguments, self._stop = a, stop
@@ -44,13 +43,18 @@ class Experiment:
         self.robot = assembly.make_robot(self.settings)
         self.config = measures.config_of(self.settings, {
             "targets": a.targets, "data_seconds": a.data_seconds, "seed": a.seed})
+        if self.lockstep and self.config.data_seconds == 0:
+            raise ConfigError("--data-seconds: expected more than 0 in lock-step, whose clock runs on during a fit; "
+                              "with --pace realtime it can learn on the way")
         self.targets = measures.draw_targets(self.robot, self.config)
         self.folder = new_folder(a.output)
         self.progress = Progress()
         self.first_response = 0  # of those heard, while reaching
         self.before_armed = 0, 0  # ticks; of those, deadlines missed
         self.reaches: list[list[int]] = []  # stamps [ns] of the ticks of every target
+        self._armed = False
         self._nodes: list[Any] = []
+        self._executor: Any = None
         self._processes: bringup.Processes | None = None
 
     def start(self) -> None:
@@ -59,6 +63,7 @@ class Experiment:
                  "plant.hold_after": 0 if self.lockstep else -1,
                  **({} if self.lockstep else {"guard.state_age": LATE, "guard.command_age": LATE}),
                  "logger.folder": str(self.folder / "recording"),
+                 **flatten(procedure.learning(self.config.data_seconds)),
                  **{f"{part}.seed": self.arguments.seed for part in ("plant", "excitation", "controller", "learner")}}
         apart = self.arguments.processes
         self._executor = spin.make_executor("auto" if apart else self.arguments.executor)
@@ -103,45 +108,60 @@ class Experiment:
 
     def learn(self) -> None:
         """Excite, and fit a model."""
-        operator, run = self.operator, self.config
-        self.progress.watch(operator.heard, self.robot.period)
-        operator.set("controller", "excitation.duration", run.data_seconds)
-        operator.set("learner", "learner.fit_seconds", run.data_seconds)
-        self._let("hold", "controller/hold", RESTING)
-        if not self.lockstep:
-            operator.arm()
-            operator.hear_out()
-            self.before_armed = len(operator.heard.stamps), int(operator.heard.figure("plant", "missed"))
-        self._let(f"excite {run.data_seconds:g} s", "controller/excite", round(run.data_seconds / self.robot.period))
-        self.progress.phase(f"fit {self.settings['learner']['prior']}")
-        operator.fit()
-        if self.arguments.no_adapt:
-            operator.set("learner", "learner.adapt", False)
-        self._let("hold", "controller/hold", RESTING)
+        self.progress.watch(self.operator.heard, self.robot.period)
+        procedure.learn(self, self.config.data_seconds)
 
     def run(self) -> list[TargetResult]:
         """Learn, and reach every target; after a fault the remaining targets have failed."""
-        operator, run = self.operator, self.config
+        operator = self.operator
         self.learn()
-        results: list[TargetResult] = []
         self.first_response = len(operator.heard.response)
-        for i, target in enumerate(self.targets):
-            if i == (run.targets + 1) // 2:
-                operator.set("plant", "plant.payload", run.payload)
-            self.progress.phase(f"target {i + 1}/{run.targets}", target)
-            results.append(self._reach(target) if FAILED not in results else FAILED)
+        results = procedure.follow_all(self, self.config, self.targets)
         operator.request("controller/stop")
         operator.hear_out()
         if not self.lockstep:
             operator.disarm()
         return results
 
-    def _let(self, phase: str, service: str, periods: int) -> None:
+    def _let(self, phase: str, service: str, seconds: float) -> None:
         self.progress.phase(phase)
         self.operator.request(service)
-        self.operator.advance(periods)
+        self.operator.advance(round(seconds / self.robot.period))
 
-    def _reach(self, target: Array) -> TargetResult:
+    def hold(self, seconds: float) -> None:
+        """Rest."""
+        self._let("hold", "controller/hold", seconds)
+
+    def _arm(self) -> None:
+        """Before anything moves: from here on the guard passes on what the controller asks for."""
+        if self.lockstep or self._armed:
+            return
+        self.operator.request("controller/hold")
+        self.operator.arm()
+        self.operator.hear_out()
+        heard = self.operator.heard
+        self._armed, self.before_armed = True, (len(heard.stamps), int(heard.figure("plant", "missed")))
+
+    def excite(self, seconds: float) -> None:
+        """Move all joints."""
+        self._arm()
+        self._let(f"excite {seconds:g} s", "controller/excite", seconds)
+
+    def fit(self, seconds: float) -> None:
+        """A model to as much as the learner has been told to take; then no more learning, where that is asked for."""
+        self.progress.phase(f"fit {self.settings['learner']['prior']}")
+        self.operator.fit()
+        if self.arguments.no_adapt:
+            self.operator.set("learner", "learner.adapt", False)
+
+    def disturb(self) -> None:
+        """Put the load into the hand."""
+        self.operator.set("plant", "plant.payload", self.config.payload)
+
+    def follow(self, target: Array) -> TargetResult:
+        """One target."""
+        self._arm()
+        self.progress.phase(f"target {len(self.reaches) + 1}/{self.config.targets}", target)
         self.operator.set("controller", "task.target", target.tolist())
         self.operator.request("controller/reach")
         stamps = self.operator.advance(round(self.config.seconds_per_target / self.robot.period))
@@ -156,4 +176,5 @@ class Experiment:
         if self._processes is not None:
             self._processes.stop()
         nodes, self._nodes, self._processes = self._nodes, [], None
-        spin.close(nodes)
+        executor, self._executor = self._executor, None
+        spin.close(nodes, executor)

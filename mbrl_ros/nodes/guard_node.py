@@ -5,6 +5,7 @@ hold, and a fault deactivates.
 """
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -45,6 +46,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
 
     def __init__(self, **arguments: Any):
         SettingsNode.__init__(self, "guard", **arguments)
+        if self.process.executor == "auto":
+            self.process = dataclasses.replace(self.process, executor="single")  # the one that rclpy supports
         LifecycleNodeMixin.__init__(self)
         self.robot = robot.Robot(self.component(robot.Config, "robot"))
         config = self.component(guard.Config, "guard")
@@ -60,12 +63,13 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._last, self._last_time = Float64MultiArray(), 0.0  # sent; when
         self._said, self._faults = ("", ""), 0
         self._active = False  # the state of the lifecycle
+        self._in_fault = False  # the controller, whose efforts do not count then
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
         self.create_subscription(JointState, "joint_states", self._measured, topics.STATES)
+        self.create_subscription(String, "mode", self._mode, topics.LATCHED)  # first: a fault says so
         self.create_subscription(Float64MultiArray, topics.ASKED, self._commanded, topics.RING)
-        self.create_subscription(String, "mode", self._mode, topics.LATCHED)
         self.create_service(SetBool, "guard/arm", self._arm)
         self.create_service(Trigger, "guard/reset", self._reset)
         self.create_service(Trigger, "guard/estop", self._estop)
@@ -128,17 +132,21 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._stages.start()
         self._overdue()
         try:
-            command = messages.from_effort_command(message, self.robot.m)
+            command = messages.from_effort_command(message, self.robot.m, nothing=True)
         except MessageError as error:
             self._unusable(topics.ASKED, error)
             return
         self._stages.received(time.time_ns() - (command.answers or 0))
         self._stages.done("convert")
         now, self._unanswered = self._now(), 0
-        used = self.guard.commanded(command.effort, command.answers, now)
+        unasked = command.effort is None or self._in_fault
+        if unasked:
+            self.guard.idle(command.answers)
+        used = unasked or self.guard.commanded(command.effort, command.answers, now)
         if self._lockstep and command.answers == self._newest and self._answers_newest():
             self._efforts.publish(self._last)
-        elif used and (self._lockstep or (self.guard.state == ARMED and not self.guard.quick)):
+        elif used and (command.answers in (None, self._newest) if self._lockstep  # late: the newest waits for its own
+                       else self.guard.state == ARMED and not self.guard.quick):
             self._send(now)
         self._announce()
 
@@ -152,7 +160,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._announce()
 
     def _mode(self, message: String) -> None:
-        if message.data == FAULT:
+        self._in_fault = message.data == FAULT
+        if self._in_fault:
             self.guard.fail("the controller is in fault")
             self._announce()
 

@@ -33,7 +33,7 @@ class LearnerNode(PartNode):
         self.declare("robot", self.robot.config)
         self.declare("learner", config, self._configure)
         own = self.declare("learner", self.option(options.Learner, "learner"))
-        self._training = Training(own.folder)
+        self._training = Training(own.folder, self.learner)
         for prefix in ("prior", config.prior):
             self.declare(prefix, self.component(PARTS[prefix], prefix))
         self._newest = -1  # stamp [ns]
@@ -49,7 +49,7 @@ class LearnerNode(PartNode):
         self.create_timer(POLL, self._poll)
         self.create_timer(1.0, self._report)
         if own.resume:
-            self._use(self._training.resume(own.resume, self.learner.features, self.settings, self.robot))
+            self._use(self._training.resume(own.resume, self.settings))
 
     def _configure(self, config: learner.Config) -> None:
         self.learner.adapt, self._seconds = config.adapt, config.fit_seconds
@@ -71,7 +71,7 @@ class LearnerNode(PartNode):
             dynamics = self.learner.update(state)
             self._stages.done("fit")
             model = LocalModel(state, dynamics, self.robot.period, self.learner.sample_weight,
-                               self.learner.prediction_error)
+                               self.learner.prediction_error, self.learner.model_trust)
             self._last = messages.to_local_dynamics(LocalDynamics, model, self.robot)
         except ValueError as error:  # LinAlgError is one too
             self.get_logger().error(f"no model at this state: {error}", throttle_duration_sec=topics.THROTTLE)
@@ -102,7 +102,7 @@ class LearnerNode(PartNode):
 
     def _poll(self) -> None:
         try:
-            fitted = self._training.poll(self.settings, self.robot)
+            fitted = self._training.poll()
         except TrainingFailed as error:
             self._fit_said, self._failed = f"the fit failed: {error}", True
             self.get_logger().error(f"{self._fit_said}; the ring goes on with the model before")
@@ -115,7 +115,7 @@ class LearnerNode(PartNode):
             (self.get_logger().info if begun else self.get_logger().error)(said)
 
     def _use(self, fitted: Fitted) -> None:
-        self.learner.set_prior(fitted.prior, fitted.scale)
+        self.learner.adopt(fitted.learner)
         kind = self.learner.config.prior
         self._fit_said = f"{kind}, fitted to {fitted.transitions} transitions"
         self.get_logger().info(f"new global model: {self._fit_said}, loss {fitted.loss:.2f} nats")

@@ -4,6 +4,8 @@ from __future__ import annotations
 import dataclasses
 import time
 from functools import partial
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -13,17 +15,17 @@ from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.recordings.mcap_file import RecordingError
-from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan, StateEstimate
+from mbrl_ros.msg import LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan, StateEstimate
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PartNode
-from mbrl_ros.nodes.spin import run
+from mbrl_ros.nodes.spin import RECORDING, run
 from mbrl_ros.recordings.recording import Recorder
 
 STATES = {"joint_states": JointState}
 RING = {"state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
         topics.ASKED: Float64MultiArray, topics.COMMANDS: Float64MultiArray, "target": PoseStamped, "reference": PoseStamped,
         "plant/tool_pose": PoseStamped, topics.DIAGNOSTICS: DiagnosticArray}
-LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint}
+LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint, "policy": LinearGaussianPolicy}
 
 
 class LoggerNode(PartNode):
@@ -34,10 +36,13 @@ class LoggerNode(PartNode):
         super().__init__("logger", **arguments)
         self.process = dataclasses.replace(self.process, priority=0)  # it can wait
         own = self.declare("logger", self.option(options.Logger, "logger"))
+        names = (f"{own.folder}_{i}" if i > 1 else own.folder for i in count(1))
+        folder = next(name for name in names if not Path(name).exists())
         try:
-            self._recorder = Recorder(own.folder)
+            self._recorder = Recorder(folder)
         except RecordingError as error:
             raise ConfigError(f"logger.folder: {error}") from error
+        self.get_logger().info(f"recording into {folder}")
         self._failure = ""  # as it was said
         self._diagnostics = topics.Diagnostics(self)
         ring = {**RING, "plan": Plan} if own.plan else RING
@@ -76,7 +81,7 @@ class LoggerNode(PartNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    return run(LoggerNode, args)
+    return run(LoggerNode, args, RECORDING)
 
 
 if __name__ == "__main__":

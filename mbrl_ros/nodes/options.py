@@ -13,7 +13,7 @@ class Process:
     """Parameters `process.*` of every node: how its process runs."""
 
     executor: str = param("auto", "single: rclpy's single-threaded executor; events: its experimental one, at half the "
-                          "CPU; auto: events, but single where the release has none or with use_sim_time",
+                          "CPU; auto: events, but single for the guard, with use_sim_time, and where there is no other",
                           choices=EXECUTORS)
     priority: int = param(0, "Real-time priority (SCHED_FIFO), where the system permits it: other work then delays no "
                           "tick; 0: none", 0, 99)
@@ -74,12 +74,13 @@ class Task:
 
     def __post_init__(self) -> None:
         if len(self.target) not in (0, 3):
-            raise ConfigError(f"task.target: expected 3 coordinates [m], got {len(self.target)}")
+            raise ConfigError(f"target: expected 3 coordinates [m], got {len(self.target)}")
 
 
 @dataclass(frozen=True)
 class Logger:
     """Parameters `logger.*`."""
 
-    folder: str = param("runs/recording", "Where the recording is written; it must not exist yet")
+    folder: str = param("runs/recording", "Where the recording is written; where there is one already, which a logger "
+                        "that was killed left perhaps, beside it with a number")
     plan: bool = param(False, "Record plans too, which makes the controller send them")

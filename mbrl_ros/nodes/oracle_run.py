@@ -1,4 +1,4 @@
-"""The same experiment by the same controller given the true dynamics: the best possible run, in a process beside.
+"""The same experiment by the same controller given the true dynamics, in a process beside.
 
     python3 -m mbrl_ros.nodes.oracle_run job.json results.json
 """

@@ -12,12 +12,13 @@ from mbrl_ros.nodes.settings import SettingsNode
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.ring import controller, estimator, excitation, guard, learner
 from mbrl_ros.simulation import plant
+from mbrl_ros.trainers import TRAINERS, trainer
 
 PARTS: dict[str, Any] = {
     "robot": robot.Config, "plant": plant.Config, "estimator": estimator.Config, "learner": learner.Config,
     "prior": priors.Config, "controller": controller.Config, "excitation": excitation.Config,
-    "guard": guard.Config, "scenario": measures.Config,
-    **{name: kind.Config for kinds in (PLANNERS, MODELS) for name, kind in kinds.items()}}
+    "guard": guard.Config, "scenario": measures.Config, "trainer": trainer.Config,
+    **{name: kind.Config for kinds in (PLANNERS, MODELS, TRAINERS) for name, kind in kinds.items()}}
 OPTIONS: dict[str, Any] = {
     "process": options.Process, "plant": options.Plant, "estimator": options.Estimator, "learner": options.Learner,
     "controller": options.Controller, "guard": options.Guard, "logger": options.Logger}

@@ -39,10 +39,12 @@ Change = Callable[[Any], None]
 
 @dataclasses.dataclass
 class Group:
-    """The present settings of one dataclass, and what to call with new ones."""
+    """The present settings of one dataclass, and what to call with new ones: `check` before they are taken."""
 
+    prefix: str
     value: Any
     changed: Change | None
+    check: Change | None
 
 
 class SettingsNode(Node):
@@ -63,7 +65,6 @@ class SettingsNode(Node):
                               for key, default in NAMES.items()})
         self.settings, self._options = self._split(config.merge(self.names.settings(), config.unflatten(given)))
         self._groups: dict[str, Group] = {}
-        self._checks: dict[str, Callable[[Any], Change]] = {}
         for key in NAMES:
             self.declare_parameter(f"files.{key}", getattr(self.names, key), ParameterDescriptor(
                 description=HELP.format(KINDS[key]), read_only=True), ignore_override=True)
@@ -98,7 +99,6 @@ class SettingsNode(Node):
             if prefix in self.own:
                 config.from_mapping(self.own[prefix], nodes[prefix], prefix)
             if prefix in self.parts:
-                _check_lists(self.parts[prefix], parts[prefix], prefix)
                 config.from_mapping(self.parts[prefix], parts[prefix], prefix)
             elif parts[prefix]:
                 raise ConfigError(f"{prefix}.{next(iter(parts[prefix]))}: unknown setting; {prefix} has "
@@ -113,10 +113,14 @@ class SettingsNode(Node):
         """The settings of a component of the parts."""
         return config.from_mapping(cls, config.section(self.settings, prefix), prefix)
 
-    def declare(self, prefix: str, value: Any, changed: Change | None = None, only: str = "") -> Any:
-        """Declare the fields of a dataclass instance with its values, or the one that is used `only`; `changed(new
-        instance)` makes live ones work."""
-        group = Group(value, changed)
+    def declare(self, prefix: str, value: Any, changed: Change | None = None, check: Change | None = None,
+                only: str = "") -> Any:
+        """Declare the fields of a dataclass instance with its values, or the one that is used `only`.
+
+        `changed(new instance)` makes live ones work. `check(new instance)` raises ConfigError where the change must be
+        refused for more than the dataclass knows.
+        """
+        group = Group(prefix, value, changed, check)
         types = typing.get_type_hints(type(value))
         for f in dataclasses.fields(value):
             if only not in ("", f.name):
@@ -139,7 +143,9 @@ class SettingsNode(Node):
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
-            self._changes(parameters)
+            for group, value in self._changes(parameters):
+                if group.check is not None:
+                    group.check(value)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -157,10 +163,8 @@ class SettingsNode(Node):
             group = self._groups.get(parameter.name)
             if group is None:
                 continue
-            f = next(f for f in dataclasses.fields(group.value) if f.name == parameter.name.rpartition(".")[2])
-            checked = config.check(parameter.name, parameter.value, f)
-            changes.setdefault(id(group), (group, {}))[1][f.name] = checked
-        return [(group, dataclasses.replace(group.value, **values)) for group, values in changes.values()]
+            changes.setdefault(id(group), (group, {}))[1][parameter.name.rpartition(".")[2]] = parameter.value
+        return [(group, config.changed(group.value, values, group.prefix)) for group, values in changes.values()]
 
 
 def describe(f: dataclasses.Field[Any], hint: Any, live: bool) -> ParameterDescriptor:
@@ -189,18 +193,6 @@ def _bound(value: float | None, sign: str) -> str:
 
 def _type(hint: Any) -> Parameter.Type:
     return ARRAYS[typing.get_args(hint)[0]] if typing.get_origin(hint) is tuple else TYPES[hint]
-
-
-def _check_lists(cls: Any, values: Mapping[str, Any], prefix: str) -> None:
-    """Entries of lists have the type that the field says."""
-    hints = typing.get_type_hints(cls)
-    for key, value in values.items():
-        if typing.get_origin(hints.get(key)) is tuple and isinstance(value, (list, tuple)):
-            expected = typing.get_args(hints[key])[0]
-            allowed = (int, float) if expected is float else expected
-            for item in value:
-                if not isinstance(item, allowed) or isinstance(item, bool) != (expected is bool):
-                    raise ConfigError(f"{prefix}.{key}: expected a list of {expected.__name__}, got {item!r} in it")
 
 
 def _text(name: str, value: Any) -> str:

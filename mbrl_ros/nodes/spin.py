@@ -16,7 +16,6 @@ from typing import Any
 import rclpy
 import rclpy.utilities
 from rclpy.executors import Executor, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 try:
@@ -28,7 +27,9 @@ from mbrl_ros import config
 from mbrl_ros.config import ConfigError
 
 USER_ERROR = 2  # exit code
-PATIENCE = 1.5  # [s]
+CUT = 1  # likewise, of a process that was ended before it was done
+PATIENCE = 4.0  # [s] for a process to end, on a busy machine
+RECORDING = 20.0  # [s] likewise where a recording is finished, on a slow disk
 
 
 class Ended(Exception):
@@ -37,30 +38,30 @@ class Ended(Exception):
 
 class Stop:
     """True once SIGINT or SIGTERM came. Until `calm` is set, a signal raises where the program is. A process that has
-    not ended `patience` [s] after the first signal (a middleware that hangs while it is destroyed) is ended hard."""
+    not ended `patience` [s] after the first signal is cut short and says so, unless all that is `left` to do is to
+    destroy the middleware, which may hang."""
 
     def __init__(self, error: type[BaseException], patience: float = PATIENCE):
-        self.asked, self.calm, self._error, self._patience = False, False, error, patience
+        self.asked, self.calm, self.left, self._error, self._patience = False, False, True, error, patience
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signal)
 
     def _signal(self, _number: int, _frame: Any) -> None:
         if not self.asked:
-            last_resort = threading.Timer(self._patience, os._exit, [0])
+            last_resort = threading.Timer(self._patience, self._cut)
             last_resort.daemon = True
             last_resort.start()
         self.asked = True
         if not self.calm:
             raise self._error
 
+    def _cut(self) -> None:
+        if self.left:
+            os.write(2, f"{_program()}: cut short {self._patience:g} s after the signal to end\n".encode())
+        os._exit(CUT if self.left else 0)
+
     def __bool__(self) -> bool:
         return self.asked
-
-
-def stay_apart() -> None:
-    """On this machine only, and in a DDS domain of this process, unless the environment says otherwise."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))  # nobody else's robot
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
 def init(args: list[str] | None = None) -> None:
@@ -122,11 +123,16 @@ def prioritize(priority: int) -> bool:
     return True
 
 
-def close(nodes: list[Node]) -> None:
-    """Let nodes say their last word while they can still publish, then destroy them."""
+def close(nodes: list[Any], executor: Executor | None, stop: Stop | None = None) -> None:
+    """Let nodes say their last word while they can still publish, then end the executor, then the nodes: all of it
+    before the context ends, without which none of them can be destroyed."""
     for node in nodes:
         if hasattr(node, "close"):
             node.close()
+    if stop is not None:
+        stop.left = False
+    if executor is not None:
+        executor.shutdown(timeout_sec=PATIENCE)
     for node in nodes:
         node.destroy_node()
 
@@ -135,37 +141,45 @@ def guarded(main: Callable[[Stop], int], args: list[str] | None, interrupt: type
             patience: float = PATIENCE) -> int:
     """main(stop) within rclpy's lifetime; a ConfigError becomes one line on stderr and exit code 2."""
     stop = Stop(interrupt, patience)
+    if "torch" in sys.modules and "OMP_NUM_THREADS" not in os.environ:
+        sys.modules["torch"].set_num_threads(1)  # as in __main__.py, for who is started without it
     try:
         init(args)
         return main(stop)
     except interrupt:
         return 0
     except ConfigError as error:
-        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr, flush=True)
+        print(f"{_program()}: {error}", file=sys.stderr, flush=True)
         return USER_ERROR
     finally:
         stop.calm = True
         rclpy.try_shutdown()
 
 
-def run(factory: Callable[[], Any], args: list[str] | None = None) -> int:
-    """Spin factory()'s node."""
-    return guarded(lambda stop: _spin(factory, sys.argv if args is None else args, stop), args)
+def _program() -> str:
+    return Path(sys.argv[0]).stem
+
+
+def run(factory: Callable[[], Any], args: list[str] | None = None, patience: float = PATIENCE) -> int:
+    """Spin factory()'s node, which gets `patience` [s] to end."""
+    return guarded(lambda stop: _spin(factory, sys.argv if args is None else args, stop), args, patience=patience)
 
 
 def _spin(factory: Callable[[], Any], args: list[str], stop: Stop) -> int:
     for word in rclpy.utilities.remove_ros_args(args)[1:]:
         raise ConfigError(f"unknown argument {word!r}; expected --ros-args and what follows it")
-    node = factory()
-    executor = make_executor(node.process.executor, node.get_parameter("use_sim_time").value)
-    executor.add_node(node)
-    settle()
-    if node.process.priority and not prioritize(node.process.priority):
-        node.get_logger().warning(f"process.priority: {node.process.priority} is not permitted; expected CAP_SYS_NICE "
-                                  "or an rtprio limit. Going on without")
+    node, executor = factory(), None
     stop.calm = True
-    parent = node.process.parent  # killed, it could not end this process
-    while not stop and rclpy.ok() and parent in (0, os.getppid()):
-        executor.spin_once(timeout_sec=0.1)
-    close([node])
+    try:
+        executor = make_executor(node.process.executor, node.get_parameter("use_sim_time").value)
+        executor.add_node(node)
+        settle()
+        if node.process.priority and not prioritize(node.process.priority):
+            node.get_logger().warning(f"process.priority: {node.process.priority} is not permitted; expected "
+                                      "CAP_SYS_NICE or an rtprio limit. Going on without")
+        parent = node.process.parent  # killed, it could not end this process
+        while not stop and rclpy.ok() and parent in (0, os.getppid()):
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        close([node], executor, stop)
     return 0

@@ -12,7 +12,7 @@ from mbrl_ros import config
 from mbrl_ros.nodes import options
 from mbrl_ros.nodes.parameters import PartNode
 from mbrl_ros.ring.controller import Controller
-from mbrl_ros.task.terms import Task
+from mbrl_ros.task.task import Task
 
 
 class TaskParameters:
@@ -21,9 +21,10 @@ class TaskParameters:
     def __init__(self, node: PartNode, controller: Controller, settings: Mapping[str, Any]):
         self._controller = controller
         task = controller.mpc.task
-        self._groups: dict[str, Any] = {**task.terms, "path": task.path}
-        for name, value in self._groups.items():
-            node.declare(f"task.{name}", value, partial(self._change, name))
+        self._groups = {name: list(parts) for name, parts in task.groups.items()}
+        for name, parts in task.groups.items():
+            for i, part in enumerate(parts):
+                node.declare(f"task.{name}", part, partial(self._change, name, i), partial(self._changed, name, i))
         own = {"terms": list(task.terms), "target": settings.get("target", [])}
         self._aim(node.declare("task", config.from_mapping(options.Task, own, "task"), self._aim))
 
@@ -31,8 +32,12 @@ class TaskParameters:
         if own.target:
             self._controller.set_target(np.array(own.target))
 
-    def _change(self, name: str, value: Any) -> None:
-        self._groups[name] = value
-        groups = {key: dataclasses.asdict(group) for key, group in self._groups.items()}
-        terms = [key for key in groups if key != "path"]
-        self._controller.mpc.task = Task({"terms": terms, **groups}, self._controller.robot)
+    def _change(self, name: str, i: int, value: Any) -> None:
+        self._controller.mpc.task = self._changed(name, i, value)
+        self._groups[name][i] = value
+
+    def _changed(self, name: str, i: int, value: Any) -> Task:
+        """The task with other settings as part i of a group. Raises ConfigError where the robot does not fit them."""
+        parts = {**self._groups, name: [*self._groups[name][:i], value, *self._groups[name][i + 1 :]]}
+        groups = {key: {k: v for part in of for k, v in dataclasses.asdict(part).items()} for key, of in parts.items()}
+        return Task({"terms": [key for key in groups if key != "path"], **groups}, self._controller.robot)

@@ -34,8 +34,8 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 THROTTLE = 5.0  # [s] between lines about the same kind of bad input
 
 
-def command(effort: Array, answers: int | None) -> Float64MultiArray:
-    """An effort command as a message."""
+def command(effort: Array | None, answers: int | None) -> Float64MultiArray:
+    """An effort command as a message; without values where nothing is asked for."""
     return messages.to_effort_command(Float64MultiArray, Command(effort, answers), MultiArrayDimension)
 
 

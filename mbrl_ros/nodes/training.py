@@ -5,25 +5,25 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.models.features import Data, Features, scale_of
-from mbrl_ros.models.prior import Prior, load, prior_of
+from mbrl_ros.models.features import Data, scale_of
+from mbrl_ros.models.prior import load, prior_of
 from mbrl_ros.recordings import fit
-from mbrl_ros.robot import Robot
-from mbrl_ros.types import Array, Transitions
+from mbrl_ros.ring.learner import OnlineLearner
+from mbrl_ros.types import Transitions
 
 
 class Fitted(NamedTuple):
     """What a job gave."""
 
     path: Path
-    prior: Prior
-    scale: Array  # (d,) deviations of [w; y]
+    learner: OnlineLearner  # prepared with it
     transitions: int
     loss: float  # [nats]
 
@@ -33,65 +33,77 @@ class TrainingFailed(RuntimeError):
 
 
 class Training:
-    """One job at a time. Files go to `folder`, or to a temporary one that goes away with this object."""
+    """One job at a time for this learner. Files go to `folder`, or to a temporary one that goes away with this object.
 
-    def __init__(self, folder: str):
-        self._folder = folder
+    A thread waits for the job, reads what it says meanwhile, loads the model and prepares the learner with it, so that
+    whoever polls does none of that.
+    """
+
+    def __init__(self, folder: str, learner: OnlineLearner):
+        self._folder, self._learner = folder, learner
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
-        self._scale = np.zeros(0)
+        self._thread: threading.Thread | None = None
+        self._result: Fitted | TrainingFailed
         self.version = 0
 
     @property
     def running(self) -> bool:
-        return self._process is not None
+        return self._thread is not None
 
     def start(self, data: Data, transitions: Transitions, settings: Any) -> None:
         """Start a job; OSError where the folder cannot be written."""
-        self._scale = scale_of(np.hstack([data.w, data.y]))[1]
         if not self._folder:
             self._temporary = tempfile.TemporaryDirectory(prefix="mbrl_ros_models_")
             self._folder = self._temporary.name
         arguments = fit.write_job(Path(self._folder) / f"version_{self.version + 1}", transitions, settings)
-        self._model = Path(arguments[-1])
-        self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.recordings.fit", *arguments],
-                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.recordings.fit", *arguments], text=True,
+                                         errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._thread = threading.Thread(target=self._finish, daemon=True,
+                                        args=(self._process, Path(arguments[-1]), data, settings))
+        self._thread.start()
 
-    def poll(self, settings: Any, robot: Robot) -> Fitted | None:
-        """The model, once it is there. Raises TrainingFailed."""
-        process = self._process
-        if process is None or process.poll() is None:
-            return None
-        self._process = None
-        out, err = process.communicate()
-        if process.returncode != 0:
-            last = (err.strip().splitlines() or ["no output"])[-1]
-            raise TrainingFailed(f"exit code {process.returncode}: {last}")
+    def _finish(self, process: subprocess.Popen[str], model: Path, data: Data, settings: Any) -> None:
+        """What the thread does."""
         try:
+            out, err = process.communicate()
+            if process.returncode != 0:
+                last = (err.strip().splitlines() or ["no output"])[-1]
+                raise TrainingFailed(f"exit code {process.returncode}: {last}")
             figures = json.loads(out.strip().splitlines()[-1])
-            prior = prior_of(load(self._model, robot), settings)
-        except (ValueError, IndexError) as error:
-            raise TrainingFailed(str(error)) from error
-        self.version += 1
-        return Fitted(self._model, prior, self._scale, figures["transitions"], figures["loss"])
+            self._result = Fitted(model, self._prepared(load(model, self._learner.robot), data, settings),
+                                  figures["transitions"], figures["loss"])
+        except Exception as error:  # nobody else would hear of it
+            self._result = error if isinstance(error, TrainingFailed) else TrainingFailed(str(error))
 
-    def resume(self, folder: str, features: Features, settings: Any, robot: Robot) -> Fitted:
+    def _prepared(self, model: Any, data: Data, settings: Any) -> OnlineLearner:
+        return self._learner.prepared(prior_of(model, settings), scale_of(np.hstack([data.w, data.y]))[1])
+
+    def poll(self) -> Fitted | None:
+        """The model, once it is there; never waits. Raises TrainingFailed."""
+        if self._thread is None or self._thread.is_alive():
+            return None
+        self._thread = None
+        if isinstance(self._result, TrainingFailed):
+            raise self._result
+        self.version += 1
+        return self._result
+
+    def resume(self, folder: str, settings: Any) -> Fitted:
         """The model of an earlier job. Raises ConfigError where it cannot be used."""
-        path = Path(folder)
-        model = load(path / "model.npz", robot)
+        path, learner = Path(folder), self._learner
+        model = load(path / "model.npz", learner.robot)
         try:
-            transitions = fit.read_transitions(path / "data.npz")
-            data = Data.of(transitions, features, robot)
+            data = Data.of(fit.read_transitions(path / "data.npz"), learner.features, learner.robot)
         except (OSError, KeyError, IndexError, ValueError) as error:
             raise ConfigError(f"{path / 'data.npz'}: expected transitions of this robot: {error}") from error
         self.version += 1
-        scale = scale_of(np.hstack([data.w, data.y]))[1]
-        return Fitted(path / "model.npz", prior_of(model, settings), scale, len(data.w), 0.0)
+        return Fitted(path / "model.npz", self._prepared(model, data, settings), len(data.w), 0.0)
 
     def close(self) -> None:
         """End a job that still runs."""
-        if self._process is not None:
+        if self._process is not None and self._thread is not None:
             self._process.kill()
-            self._process.communicate()
+            self._thread.join()
         if self._temporary is not None:
             self._temporary.cleanup()

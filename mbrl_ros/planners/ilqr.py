@@ -8,6 +8,7 @@ zero where k is clamped (Tassa, Mansard & Todorov 2014); mu follows Tassa, Erez 
 """
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from typing import Any, NamedTuple
@@ -22,22 +23,20 @@ from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.planners.lqr import (
     Backward,
     Spread,
-    as_plan,
     backward,
-    begin,
     expand,
     forward,
     from_fused,
     is_finite,
     newton,
-    rounding,
     spread_cost,
     spread_of,
-    warm_start,
 )
+from mbrl_ros.planners.plan import as_plan, begin, rounding, warm_start
 from mbrl_ros.planners.problem import Problem
+from mbrl_ros.robot import Robot
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.task.terms import ResidualCost
 from mbrl_ros.types import (
     CONVERGED,
     ITERATION_LIMIT,
@@ -46,7 +45,6 @@ from mbrl_ros.types import (
     STATUSES,
     Array,
     LinearGaussianDynamics,
-    LinearGaussianPolicy,
     Plan,
     QuadraticCost,
 )
@@ -179,6 +177,8 @@ class _State(NamedTuple):
 class Ilqr:
     """Settings only. `plan` serves the ring; `solve` takes problems x0 (*b, n) and decides for each of them apart."""
 
+    gives_covariance = counts_spread = True
+
     @dataclass(frozen=True)
     class Config:
         """Settings of the planner."""
@@ -198,13 +198,14 @@ class Ilqr:
         solver: str = param("auto", "auto: compiled, for one problem on the CPU of the kinds that are; torch: the "
                             "reference for all of them", choices=("auto", "torch"))
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         from mbrl_ros.kernels import ilqr as kernel  # may compile for some 10 s: not where only settings are wanted
         self.config = config or self.Config()
         self.horizon = self.config.horizon
         self.takes_numpy = self.config.solver == "auto"
         self._kernel: Any = kernel.solve
         self._compiled = CompiledLq()
+        self._said = ""
 
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
         """See Planner. The policy is u_t + K_t (x - x_t) with k = 0 and Sigma = Q_uu^-1."""
@@ -215,10 +216,11 @@ class Ilqr:
         if compiled and _is_common(problem):
             return _torch(self._plan_compiled(_numpy(problem), u.numpy()))
         if compiled and isinstance(problem.cost, Quadratic) and self._compiled.applies(problem):
-            return as_plan(*self._compiled.solve(problem, problem.cost.quadratic, u, self.config, BOX_ITERATIONS,
-                                                 BOX_SLACK))
+            x, u, K, Sigma, cost, status, passes = self._compiled.solve(problem, problem.cost.quadratic, u, self.config,
+                                                                        BOX_ITERATIONS, BOX_SLACK)
+            return as_plan(x, u, cost, status, passes, K, Sigma)
         s = self.solve(problem, u)
-        return as_plan(s.x, s.u, s.K, s.Sigma, float(s.cost), STATUSES[int(s.status)], int(s.iterations))
+        return as_plan(s.x, s.u, float(s.cost), STATUSES[int(s.status)], int(s.iterations), s.K, s.Sigma)
 
     @torch.no_grad()
     def solve(self, problem: Problem, u: Tensor) -> Solution:
@@ -243,10 +245,18 @@ class Ilqr:
     def _plan_numpy(self, problem: Problem, previous: Plan | None) -> Plan:
         """`plan` without torch, which would cost as much as planning; with it, where the kernel does not apply."""
         if not (self.takes_numpy and _has_sizes(problem)):
+            self._say(getattr(problem.cost, "beyond", ""))
             return _numpy(self.plan(_torch(problem), _torch(previous)))
         u = np.zeros(problem.lower.shape) if previous is None else previous.efforts
         u = np.where(np.isfinite(u), u, 0.0)
         return self._plan_compiled(problem, np.minimum(np.maximum(u, problem.lower), problem.upper))
+
+    def _say(self, beyond: str) -> None:
+        """Once: for which terms of the cost the kernel does not apply."""
+        if beyond and beyond != self._said:
+            warnings.warn(f"ilqr: {beyond}: not affine, or of a norm that is not compiled; planning in torch, which "
+                          "takes longer", stacklevel=4)
+            self._said = beyond
 
     def _plan_compiled(self, problem: Problem, u: Array) -> Plan:
         """What `solve` finds, by kernel.py, from u (T, m); all in numpy."""
@@ -259,8 +269,7 @@ class Ilqr:
         x, u, K, Sigma, value, status, iterations = self._kernel(
             *map(np.ascontiguousarray, arrays), c.iterations, c.step_lengths, c.backtracking, c.accept_ratio,
             c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, BOX_ITERATIONS, BOX_SLACK)
-        policy = LinearGaussianPolicy(x[:-1], u, K, np.zeros_like(u), Sigma)
-        return Plan(policy, x, u, value, STATUSES[status], iterations)
+        return as_plan(x, u, value, STATUSES[status], iterations, K, Sigma)
 
     def _start(self, problem: Problem, u: Tensor) -> _State:
         x, cost = begin(problem, u)

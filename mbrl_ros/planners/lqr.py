@@ -23,10 +23,13 @@ from torch import Tensor
 
 from mbrl_ros.config import param
 from mbrl_ros.models.dynamics import linearize, predict_mean
+from mbrl_ros.models.rollout import per_step as _per_step
 from mbrl_ros.planners import fused
 from mbrl_ros.planners.graphed import Graphed
 from mbrl_ros.planners.lq_compiled import CompiledLq
+from mbrl_ros.planners.plan import as_plan, begin, rounding, warm_start
 from mbrl_ros.planners.problem import Cost, Problem
+from mbrl_ros.robot import Robot
 from mbrl_ros.types import (
     CONVERGED,
     LINE_SEARCH_FAILED,
@@ -172,14 +175,6 @@ def _fma(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1
     return torch.add(c if beta == 1.0 else beta * c, a @ b, alpha=alpha)
 
 
-def _per_step(matrix: Tensor, T: int) -> list[Tensor]:
-    """T matrices of (*b, T or 1, r, c) or (r, c)."""
-    if matrix.ndim == 2:
-        return [matrix] * T
-    steps = matrix.unbind(-3)
-    return list(steps) if len(steps) == T else list(steps) * T
-
-
 def _homogeneous_cost(cost: QuadraticCost) -> Tensor:
     """[2 const, c'; c, C] (*b, T + 1, 1 + n + m, 1 + n + m): a step costs half of h' (.) h."""
     first = torch.cat([2 * cost.const.unsqueeze(-1), cost.c], -1).unsqueeze(-2)
@@ -192,25 +187,6 @@ def _homogeneous_dynamics(F: Tensor, f: Tensor) -> Tensor:
     first = torch.zeros_like(G[..., :1, :])
     first[..., 0] = 1.0
     return torch.cat([first, G], -2)
-
-
-def rollout(model: Any, x0: Tensor, u: Tensor) -> Tensor:
-    """States (*b, T + 1, n) of the mean dynamics from x0 (*b, n) under u (*b, T, m)."""
-    x = [x0]
-    if isinstance(model, LinearGaussianDynamics):
-        drive = (model.B @ u.unsqueeze(-1)).squeeze(-1) + model.f  # (*b, T, n)
-        As = _per_step(model.A, u.shape[-2])
-        step = torch.addmv if drive.ndim == 2 and x0.ndim == 1 else _addmv
-        for A, d in zip(As, drive.unbind(-2), strict=True):
-            x.append(step(d, A, x[-1]))
-    else:
-        for u_t in u.unbind(-2):
-            x.append(predict_mean(model, x[-1], u_t))
-    return torch.stack(x, -2)
-
-
-def _addmv(c: Tensor, A: Tensor, x: Tensor) -> Tensor:
-    return c + (A @ x.unsqueeze(-1)).squeeze(-1)
 
 
 def forward(problem: Problem, x: Tensor, u: Tensor, step: Backward, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -295,43 +271,6 @@ def spread_cost(model: Any, step: Backward, x: Tensor, u: Tensor) -> Tensor:
     return spread.cost(step.price, x, u)
 
 
-def warm_start(problem: Problem, previous: Plan | None) -> Tensor:
-    """Efforts (*b, T, m) of the previous plan, finite and within the bounds; zero efforts without one."""
-    if previous is None:
-        u = problem.x0.new_zeros(*problem.x0.shape[:-1], *problem.lower.shape)
-    else:
-        u = _finite(previous.efforts)
-    return u.clamp(problem.lower, problem.upper)
-
-
-def as_plan(x: Tensor, u: Tensor, K: Tensor, Sigma: Tensor, cost: float, status: str, iterations: int) -> Plan:
-    """A plan whose policy is u_t + K_t (. - x_t): k = 0, so along its own states it gives its own efforts."""
-    policy = LinearGaussianPolicy(x[:-1], u, K, torch.zeros_like(u), Sigma)
-    return Plan(policy, x, u, cost, status, iterations)
-
-
-def begin(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
-    """States (*b, T + 1, n) and cost (*b,) of the efforts u (*b, T, m); cost infinite where anything is not finite.
-
-    Every state is finite all the same, so that later steps on a batch need no cases.
-    """
-    x = rollout(problem.model, _finite(problem.x0), u)
-    cost = problem.cost.evaluate(x, u)
-    finite = torch.isfinite(problem.x0).all(-1) & torch.isfinite(x).flatten(-2).all(-1) & torch.isfinite(cost)
-    if bool(finite.all()):
-        return x, cost
-    return _finite(x), torch.where(finite, cost, torch.inf)
-
-
-def _finite(values: Tensor) -> Tensor:
-    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def rounding(cost: Tensor) -> Tensor:
-    """By how much two equal costs may differ (*b,): a sum over steps loses a few of the last bits."""
-    return 10 * torch.finfo(cost.dtype).eps * (1 + cost.abs())
-
-
 def marginals(dynamics: LinearGaussianDynamics, policy: LinearGaussianPolicy, start: Gaussian) -> Gaussian:
     """Marginals over x_0..x_T, mean (*b, T + 1, n), under the policy; dynamics as in `backward`, leverage left out."""
     T, means, covs = policy.K.shape[-3], [start.mean], [start.cov]
@@ -361,7 +300,12 @@ def expected_cost(step: Backward, start: Gaussian, Sigma: Tensor, noise: Tensor 
 
 
 class Lqr:
-    """One backward pass without limits; its policy is rolled out with clamped efforts and kept if that is no worse."""
+    """One backward pass without limits; its policy is rolled out with clamped efforts and kept if that is no worse.
+
+    Where the model is not linear, that is one Gauss-Newton step about the warm start.
+    """
+
+    gives_covariance = counts_spread = True
 
     @dataclass(frozen=True)
     class Config:
@@ -371,7 +315,7 @@ class Lqr:
         solver: str = param("auto", "auto: compiled, for one problem on the CPU of the kinds that are; torch: the "
                             "reference for all of them", choices=("auto", "torch"))
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         self.config = config or self.Config()
         self.horizon = self.config.horizon
         self._compiled = CompiledLq()
@@ -403,10 +347,9 @@ class Lqr:
             size, K, Sigma = cost.abs() + before.abs(), step.K, torch.cholesky_inverse(step.L)
         status = CONVERGED if bool(total <= cost + rounding(size)) else LINE_SEARCH_FAILED
         x, u, cost = (xs, us, value) if bool(total <= cost) else (x, u, cost)
-        return as_plan(x, u, K, Sigma, float(cost), status, 1)
+        return as_plan(x, u, float(cost), status, 1, K, Sigma)
 
     @staticmethod
     def _stay(x: Tensor, u: Tensor, cost: Tensor, status: str) -> Plan:
         """The warm start, without gains."""
-        (T, m), n = u.shape, x.shape[-1]
-        return as_plan(x, u, u.new_zeros(T, m, n), u.new_zeros(T, m, m), float(cost), status, 0)
+        return as_plan(x, u, float(cost), status, 0)

@@ -4,23 +4,25 @@ A problem is: minimise the cost of x_0..x_T, u_0..u_{T-1} subject to x_{t+1} = E
 lower_t <= u_t <= upper_t, from x_0 = x0. Where a linear model says how its covariance grows with x and u, the expected
 cost of that counts as well, though not in Plan.cost. Everything is torch, on the device of the problem; the controller
 decides which. The problem of the ring, one on the CPU, is of numpy arrays where the planner `takes_numpy`, and so is
-the plan. A planner never raises for a hard problem: it returns a status.
+the plan. A planner never raises for a hard problem: it returns a status. What it remembers it puts into Plan.memory and
+finds there in `previous`, so that the same problem and the same previous plan give the same plan.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from mbrl_ros.types import Array, Plan, QuadraticCost
+from mbrl_ros.types import Array, LinearGaussianDynamics, Plan, QuadraticCost
 
 
 class Cost(Protocol):
-    """The cost of a trajectory; task.py builds it from residuals."""
+    """The cost of a trajectory; a Task builds it from residuals."""
 
-    def evaluate(self, x: Tensor, u: Tensor) -> Tensor:
-        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,)."""
+    def evaluate(self, x: Array, u: Array) -> Array:
+        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,); of arrays of the kind the cost is made of."""
 
     def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
         """Gauss-Newton expansion about x, u in absolute coordinates (not deviations), positive semidefinite."""
@@ -35,13 +37,20 @@ class Problem:
     cost: Cost
     lower: Array  # (T, m) [N m or N]
     upper: Array  # (T, m)
+    seed: int = 0  # of everything that is drawn, 32 bits; another one at every step of the ring
+    budget: float = math.inf  # [s] of wall clock after which the plan is not played
+    local: LinearGaussianDynamics | None = None  # the dynamics about x0, whatever `model` is; None outside the ring
 
 
 class Planner(Protocol):
-    """Settings only; the warm start is the previous plan, shifted by the caller."""
+    """Made as `kind(Config, Robot)`, which raises ConfigError for settings that do not suit the robot (see
+    Robot.per_joint), or as `kind(Config)` for problems that are no robot's. Holds settings only; the warm start is the
+    previous plan, shifted by the caller. What the class does not say of itself is false."""
 
     horizon: int
-    takes_numpy: bool  # missing: no
+    takes_numpy: bool
+    gives_covariance: bool  # its policies have a Sigma, hence controller.exploration a meaning
+    counts_spread: bool  # the leverage of a linear model counts in its cost, hence learner.caution has a meaning
 
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
         """A plan at least as good as `previous` (clamped into the bounds), which is always a candidate."""

@@ -1,9 +1,10 @@
 """From states to efforts: modes and safety limits.
 
 `Controller.act` is called once per period with the newest state and local model. It is in one mode at a time: `idle`
-(zero effort), `hold` and `excite` (base policy), `reach` (model-predictive control, mpc.py), or `fault` (zero effort
-until asked for another mode), and whatever the mode asks for passes the limits on effort and its rate. The less the
-model can be trusted (trust.py), the more a change of effort costs; without any trust it holds.
+(nothing is asked for, and whoever guards the robot holds it), `hold`, `home` and `excite` (base policy), `reach`
+(model-predictive control, mpc.py), `policy` (one that was made elsewhere, policy.py), or `fault` (zero effort until
+asked for another mode), and whatever the mode asks for passes the limits on effort and its rate. The less the model can
+be trusted (trust.py), the more a change of effort costs; without any trust it holds.
 """
 from __future__ import annotations
 
@@ -12,26 +13,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbrl_ros.config import ConfigError, param
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.planners.problem import Planner
 from mbrl_ros.ring import excitation as excitations
-from mbrl_ros.ring import mpc
+from mbrl_ros.ring import mpc, policy
 from mbrl_ros.ring.hold import BasePolicy
 from mbrl_ros.robot import Robot
-from mbrl_ros.task.terms import Task
+from mbrl_ros.task.task import Task
 from mbrl_ros.types import (
     Array,
     LinearGaussianDynamics,
     StateEstimate,
 )
 
+UNTRUSTED = "the model predicts badly; it learns while the arm holds"
 EXPLORED = 3.0  # [s] for which the excitation under way to the first targets is designed
 
-MODES = IDLE, HOLD, EXCITE, REACH, FAULT = ("idle", "hold", "excite", "reach", "fault")
+MODES = IDLE, HOLD, HOME, EXCITE, REACH, POLICY, FAULT = (
+    "idle", "hold", "home", "excite", "reach", "policy", "fault")
 
 
 @dataclass(frozen=True)
-class Config(mpc.Config):
-    """Parameters `controller.*`: those of the model-predictive part, and what is decided about it."""
+class Config(mpc.Config, policy.Config):
+    """Parameters `controller.*`: those of the model-predictive part and of policies, and what is decided about them."""
 
     explore: bool = param(False, "Without a model, reach by moving the posture of the hold under excitation, so that a "
                           "model can be fitted meanwhile; off: plan with what the learner has")
@@ -39,12 +43,15 @@ class Config(mpc.Config):
 
 
 class Controller:
-    """StateEstimate and LinearGaussianDynamics -> effort (m,) [N m or N], within limits, always finite."""
+    """StateEstimate and LinearGaussianDynamics -> effort (m,) [N m or N], within limits, always finite; or None."""
 
     def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config, excitation: excitations.Config):
         self.robot, self.config, self.excitation = robot, config, excitation
         self.base = BasePolicy(robot, excitation)
         self.mpc = mpc.ModelPredictiveController(robot, task, planner, config)
+        self.player = policy.PolicyPlayer(robot, config.seed)
+        if config.policy:
+            self.set_policy(policy.load(config.policy, robot))
         self.mode, self.reason = IDLE, "not started"
         self.has_model = not config.explore  # whoever fits one sets it
         self._requested: str | None = None
@@ -52,15 +59,21 @@ class Controller:
         self._last_effort = np.zeros(robot.m)
 
     def request(self, mode: str) -> None:
-        """Change to a mode at the next `act`. Raises ConfigError that names the modes."""
+        """Change to a mode at the next `act`. Raises ConfigError for one that is not there, or has nothing to play."""
         if mode not in MODES:
             raise ConfigError(f"mode: unknown {mode!r}; choose one of {', '.join(MODES)}")
+        if mode == POLICY and self.player.policy is None:
+            raise ConfigError(policy.NO_POLICY)
         self._requested = mode
 
     def stop(self, mode: str, reason: str) -> None:
-        """Enter `idle` or `fault` now, without a state; the effort is zero from here on."""
+        """Enter `idle` or `fault` now, without a state."""
         self.mode, self.reason, self._requested = mode, reason, None
         self._last_effort = np.zeros(self.robot.m)  # where the limit on its rate of change begins
+
+    def set_policy(self, of: policy.Policy) -> None:
+        """What the mode `policy` plays when it is entered the next time."""
+        self.player.policy = of
 
     def set_target(self, target: Array) -> None:
         """Move the tool to `target` (3,) [m, base frame] along a smooth path that begins at the next `act`."""
@@ -69,13 +82,14 @@ class Controller:
             raise ConfigError(f"target: expected 3 finite coordinates [m], got {target.tolist()}")
         self.mpc.target = target
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float = 1.0) -> Array:
-        """The effort (m,) for the period that begins at the state's time (plus the delay); `prediction_error` is that
-        of the model one period ago at this state, squared, in its own deviations, over its dimension."""
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float = 1.0,
+            model: DynamicsModel | None = None) -> Array | None:
+        """The effort (m,) for the period that begins at the state's time (plus the delay); None in `idle`. `trust` is
+        the learner's in this model, from 1 to 0; `model` is the global one, for controller.model: global. Raises
+        nothing, whatever the model and the planner are."""
         mean = state.belief.mean
         self.mpc.latency.observe(state)
-        if self.has_model:
-            self.mpc.trust.update(prediction_error)
+        self.mpc.trust = trust
         self.base.caution = self.mpc.latency.hold_gain
         fault = self._fault(mean)
         if fault and self.mode not in (IDLE, FAULT):
@@ -85,7 +99,7 @@ class Controller:
         self._requested = None
         if self.mode == EXCITE and state.time >= self._excite_until:
             self._enter(HOLD, "excitation is over", state)
-        effort = self._effort(state, dynamics)
+        effort = self._effort(state, dynamics, model)
         if not np.isfinite(effort).all():
             self._enter(FAULT, "the planned effort is not finite", state)
             effort = np.zeros(self.robot.m)
@@ -95,21 +109,32 @@ class Controller:
         effort = np.minimum(np.maximum(effort, -limit), limit)
         self._last_effort = effort
         self.mpc.record(effort)
-        return effort
+        return None if self.mode == IDLE else effort
 
-    def _effort(self, state: StateEstimate, dynamics: LinearGaussianDynamics) -> Array:
-        if self.mode in (IDLE, FAULT):
+    def _effort(self, state: StateEstimate, dynamics: LinearGaussianDynamics, model: DynamicsModel | None) -> Array:
+        if self.mode == FAULT:
             return np.zeros(self.robot.m)
-        if self.mode in (HOLD, EXCITE):
+        if self.mode == IDLE:  # somebody else holds the arm: the next mode goes on from there
+            return np.nan_to_num(state.effort)
+        if self.mode == POLICY:
+            effort, over = self.player.act(state, self.config)
+            if effort is not None:
+                return effort
+            self._enter(HOLD, over, state)
+        if self.mode == HOME:
+            self.base.approach(self.robot.home)
+        if self.mode in (HOLD, HOME, EXCITE):
             return self.base.act(state, self.mode == EXCITE)
         if not self.has_model:
             self.base.follow(*self.mpc.path_point(state))
             return self.base.act(state, excite=True)
-        if self.mpc.trust.value == 0.0:
-            off = np.sqrt(self.mpc.trust.error)
-            self._enter(HOLD, f"the model predicts badly: it is off by {off:.0f} of its deviations", state)
+        if self.mpc.trust == 0.0:
+            self._enter(HOLD, UNTRUSTED, state)
             return self.base.act(state, excite=False)
-        effort = self.mpc.act(state, dynamics, self._last_effort)
+        if self.config.model == mpc.GLOBAL and model is None:
+            self._enter(HOLD, mpc.NO_MODEL, state)
+            return self.base.act(state, excite=False)
+        effort = self.mpc.act(state, dynamics, self._last_effort, model)
         if self.mpc.failures > self.config.max_failures:
             self._enter(FAULT, f"{self.mpc.failures} plans in a row failed: {self.mpc.status}", state)
             return np.zeros(self.robot.m)
@@ -120,12 +145,14 @@ class Controller:
         if mode == EXCITE:
             self.base.start(self.robot.home, self.mpc.effort_mean)
             self._excite_until = state.time + round(self.excitation.duration * 1e9)
-        elif mode == HOLD and self.mode != HOLD:
+        elif mode in (HOLD, HOME) and self.mode != mode:
             self.base.start(q, self.mpc.effort_mean)
         elif mode == REACH and self.mode != REACH:
             self.mpc.start(state)
             if not self.has_model:
                 self.base.start(q, self.mpc.effort_mean, EXPLORED)
+        elif mode == POLICY:
+            self.player.start(state)
         self.mode, self.reason = mode, reason
 
     def _fault(self, x: Array) -> str:

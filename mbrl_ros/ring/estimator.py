@@ -9,7 +9,8 @@ arithmetic on m numbers.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +48,13 @@ class JointFilter:
         self.variance = np.tile(np.square(least)[:, None], robot.m)  # (2, m) of the readings
         self.noise = ReadingNoise(least, robot.m, robot.period, config.noise_memory) if config.noise_memory else None
         self.state: _Filter | None = None
+        self._by_command = config.effort_source == "commands"
+        self._command = np.zeros(robot.m)
+        self._waiting: deque[Array] = deque()  # means over a period of what was commanded and does not act yet
+
+    def commanded(self, effort: Array) -> None:
+        """The effort (m,) [N m or N] that is commanded from now on; it counts where commands are the source."""
+        self._command = np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit)
 
     def update(self, observation: Observation) -> StateEstimate | None:
         """One measurement in, at most one estimate out; position and velocity are in the order of robot.joints.
@@ -55,6 +63,8 @@ class JointFilter:
         the last estimate, which is filtered but not published. Raises MessageError, and forgets the observation, where
         it holds what is not finite, or absurd: no later reading could make up for it.
         """
+        if self._by_command:
+            observation = replace(observation, effort=self._command)
         for what in ("position", "velocity", "effort"):
             values = getattr(observation, what)
             if values is not None:
@@ -69,7 +79,7 @@ class JointFilter:
             if observation.time - last.published < 0.9 * period:
                 return None
             self._learn_noise(last, observation)
-            self.state.publish()
+            self.state.publish(self._waiting)
         return self._estimate(self.state)
 
     def _start(self, observation: Observation, episode: int) -> _Filter:
@@ -79,6 +89,7 @@ class JointFilter:
         if self.noise is not None:
             self.noise.restart()
         efforts = np.tile(observation.effort, (self.robot.history, 1))
+        self._waiting = deque([observation.effort] * (self._by_command * self.config.command_delay))
         return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts, np.zeros(self.robot.m))
 
     def _learn_noise(self, last: _Filter, observation: Observation) -> None:
@@ -134,8 +145,10 @@ class _Filter:
     efforts: Array  # (H, m), newest first, means over a period
     impulse: Array  # (m,) [N m s or N s] since the last estimate
 
-    def publish(self) -> None:
-        """Close the period: what acted since the last estimate becomes the newest effort."""
-        effort = self.impulse / ((self.time - self.published) * 1e-9)
+    def publish(self, waiting: deque[Array]) -> None:
+        """Close the period: what acted since the last estimate becomes the newest effort, or the oldest of those that
+        are `waiting` (m,), where commands act later than they come."""
+        waiting.append(self.impulse / ((self.time - self.published) * 1e-9))
+        effort = waiting.popleft()
         self.efforts = np.concatenate([effort[None], self.efforts[:-1]])
         self.published, self.step, self.impulse = self.time, self.step + 1, np.zeros_like(effort)

@@ -45,8 +45,8 @@ REMEMBERED = 50  # joint states that a command may answer
 class Config:
     """Parameters `guard.*`."""
 
-    arm_at_start: bool = param(False, "Armed from the first command on, for a simulated robot in lock-step; else ask "
-                               "guard/arm")
+    arm_at_start: bool = param(False, "Armed by the first command after none, for a simulated robot in lock-step; else "
+                               "ask guard/arm")
     state_age: float = param(0.0, "Largest age of the joint state [s]; 0: two control periods, and 20 ms where states "
                              "come at least twice a period", 0.0, 60.0)
     command_age: float = param(0.0, "Largest age of the state that the newest command answers [s]; 0: two control "
@@ -233,12 +233,18 @@ class Guard:
                 return False
             came = times[answers]
         in_time = now - came <= self._command_age() and came - self._asked <= self._command_age()
+        first = self.in_time == 0
         self.in_time = self.in_time + 1 if in_time else 1
         self._command, self._asked, self.answered = np.array(effort), came, answers or 0
-        if self.config.arm_at_start and self._sent is None and self.state == HOLD:
+        if self.config.arm_at_start and first and self.state == HOLD:
             self._enter(ARMED, "at start")
-            self._armed = -np.inf
+            self._armed = -np.inf if self._sent is None else now
         return True
+
+    def idle(self, answers: int | None) -> None:
+        """The controller asks for nothing at the state with that stamp [ns]: an armed guard holds."""
+        self.in_time, self.answered, self._early = 0, answers or 0, None
+        self.disarm("the controller asks for nothing")
 
     def _unusable(self, what: str) -> bool:
         self.dropped += 1
@@ -269,10 +275,10 @@ class Guard:
             return f"the controller is not warmed up: {self.in_time} commands in time; expected {WARM}"
         return ""
 
-    def disarm(self) -> None:
+    def disarm(self, reason: str = "asked for") -> None:
         """Hold."""
         if self.state == ARMED:
-            self._enter(HOLD, "asked for")
+            self._enter(HOLD, reason)
 
     def reset(self) -> None:
         """Leave `fault` or `stopped` for the hold."""

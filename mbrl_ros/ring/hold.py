@@ -63,9 +63,16 @@ class BasePolicy:
         """Move the posture by one period so that its tool follows a point (3,) [m] with its velocity (3,) [m/s]."""
         robot, q = self.robot, self.posture
         catch_up = (position - robot.tool_position(q)) / CATCH_UP
-        fastest = self.config.speed * robot.velocity_limit
-        self.posture_speed = np.clip(robot.joint_velocity(q, velocity + catch_up), -fastest, fastest)
-        self.posture = np.clip(q + robot.period * self.posture_speed, self._low, self._high)
+        self._move(robot.joint_velocity(q, velocity + catch_up))
+
+    def approach(self, posture: Array) -> None:
+        """Move the posture by one period towards another (m,), at most as fast as an excitation."""
+        self._move((posture - self.posture) / CATCH_UP)
+
+    def _move(self, speed: Array) -> None:
+        fastest = self.config.speed * self.robot.velocity_limit
+        self.posture_speed = np.clip(speed, -fastest, fastest)
+        self.posture = np.clip(self.posture + self.robot.period * self.posture_speed, self._low, self._high)
 
     def _excite(self, q: Array, qd: Array) -> tuple[Array, Array, Array]:
         """Offset and speed of the posture and the effort on top, within the limits."""

@@ -10,6 +10,7 @@ needs more transitions than that to be told from noise.
 """
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +18,11 @@ import numpy as np
 from mbrl_ros.config import param
 from mbrl_ros.gaussian import JITTER, leverage, leverage_growth, map_mean, niw_map
 from mbrl_ros.kernels import fit as fit_kernel
+from mbrl_ros.models import MODELS
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.models.features import Features
-from mbrl_ros.models.prior import FlatPrior, LocalPrior, Prior
+from mbrl_ros.models.prior import FlatPrior, LinearizedPrior, LocalPrior, Prior
+from mbrl_ros.models.robot_model import RobotModel
 from mbrl_ros.ring.trust import Trust
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import (
@@ -37,15 +41,18 @@ CONDITION_JITTER = 1e-6
 # and has it open OPEN standard deviations further on. Smoothing and widths from tuning seeds 100-105.
 SURPRISING, OPEN, SMOOTHING = 3.0, 2.0, 0.4
 MOVING = 0.03  # of the velocity limit: joints slower than this are at rest
+SPARE = 100  # more transitions have room than are kept, so that those can be read while others are stored
+ADOPTED = ("prior", "model", "_scale", "moments", "_mean", "_squares", "_drift", "trust", "prediction_error")
 REMEMBERED = 3  # memories of the moments that a new prior is shown at once: exp(-3) is left of what was before
+LEAST = 1.0  # transitions that stay behind a model without any trust, or a prior that is off could not be mended: they
+# carry f (prior.m0 is a tenth of one) and leave F to the prior (prior.n0 is ten)
 
 
 @dataclass(frozen=True)
 class Config:
     """Parameters `learner.*`."""
 
-    prior: str = param("ensemble", "Global model behind the prior",
-                       choices=("ensemble", "network", "bnn", "gp", "mixture", "gaussian", "nominal", "none"))
+    prior: str = param("ensemble", "Global model behind the prior", choices=MODELS)
     forgetting: float = param(0.05, "Weight of the newest transition in the moments", 1e-4, 1.0)
     offset_forgetting: float = param(0.1, "Weight of the newest transition in the mean behind the offset f", 1e-4, 1.0)
     surprised_forgetting: float = param(0.5, "The same when predictions are off by more than noise explains", 1e-4, 1.0)
@@ -68,19 +75,19 @@ class OnlineLearner:
         self.features = features_of(robot)
         self._scale = initial_scale(robot, self.features)
         self.prior: Prior = FlatPrior(self._scale)
+        self.model: DynamicsModel | None = None  # the global model behind the prior, over the x of the ring
         self.adapt = config.adapt
         self._empty = Moments(np.zeros(len(self._scale)), np.zeros((len(self._scale),) * 2), 0.0)
-        self.moments = self._empty
-        self._forget_offset()
+        self._start_over()
         self._last: StateEstimate | None = None
         self._local: LocalPrior | None = None
         self._predicted: tuple[Array, Array, Array] | None = None  # F, f, Sigma
         self._slow = MOVING * robot.velocity_limit
         self.trust = Trust()
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
-        capacity = max(1, round(config.memory / robot.period))
+        self._kept = max(1, round(config.memory / robot.period))
         n = self.features.n
-        self._x, self._u, self._x_next = (np.empty((capacity, k)) for k in (n, robot.m, n))
+        self._x, self._u, self._x_next = (np.empty((self._kept + SPARE, k)) for k in (n, robot.m, n))
         self._stored, self._moving = 0, 0  # ever; of those, in motion
         self._fit_waits = config.fit_after > 0
 
@@ -90,15 +97,45 @@ class OnlineLearner:
         What recent motion says about it is worked out at once, so that a disturbance stays compensated.
         """
         self.prior, self._scale = prior, scale
+        self.model = None
+        if isinstance(prior, LinearizedPrior):
+            self.model = RobotModel(self.robot, self.features, prior.model)
         self._local = self._predicted = None
-        self.moments, self.trust, self.prediction_error = self._empty, Trust(), 1.0
-        self._forget_offset()
-        past = self.transitions(REMEMBERED / self.config.forgetting * self.robot.period)
+        self.trust, self.prediction_error = Trust(), 1.0
+        self._start_over()
+        self._replay(self._latest(self._remembered))
+
+    def prepared(self, prior: Prior, scale: Array) -> OnlineLearner:
+        """A copy that has taken up another prior as `set_prior` does, for `adopt`. It may be made in another thread
+        than `update` runs in, which is neither disturbed nor waited for; what a first use costs is spent here."""
+        other = copy.copy(self)
+        if other._last is not None:
+            other.prior, other._scale = copy.deepcopy(prior), scale
+            other._model(other._last)
+        other._stored = self._stored
+        other.set_prior(prior, scale)
+        return other
+
+    def adopt(self, other: OnlineLearner) -> None:
+        """Go on with the prior of a `prepared` copy, between two updates; what came since is made up for."""
+        other._replay(self._latest(min(self._stored - other._stored, self._remembered)))
+        for name in ADOPTED:
+            setattr(self, name, getattr(other, name))
+        self._local = self._predicted = None
+
+    @property
+    def _remembered(self) -> int:
+        """How many transitions a new prior is shown."""
+        return round(REMEMBERED / self.config.forgetting)
+
+    def _replay(self, past: Transitions) -> None:
         w = self.features.w(past.x, past.u)
-        for z in np.hstack([w, self.features.y(past.x, past.x_next) - prior.mean(w)]):
+        for z in np.hstack([w, self.features.y(past.x, past.x_next) - self.prior.mean(w)]):
             self._add(z)
 
-    def _forget_offset(self) -> None:
+    def _start_over(self) -> None:
+        """Without any recent transition."""
+        self.moments = self._empty
         self._mean = self._empty.mean  # behind the offset
         self._squares = 1.0  # sum of the squared weights of the vectors in that mean: 1 / their effective number
         self._drift = np.zeros(len(self._scale) - self.features.dw)  # mean innovation [standard deviations]
@@ -123,7 +160,8 @@ class OnlineLearner:
             if not good:
                 raise np.linalg.LinAlgError("the covariance of the prediction is not positive definite")
             self.prediction_error = squared / len(y)
-            self.trust.update(self.prediction_error)
+            if self.trust.update(self.prediction_error):
+                self._start_over()  # what made it predict badly must not be there when it is better
             self._drift += SMOOTHING * (deviations - self._drift)
         g = self.prior.mean(w) if self._local is None else self._local.mean(w)
         self._add(np.concatenate([w, y - g]))
@@ -162,9 +200,15 @@ class OnlineLearner:
         return replace(dynamics, leverage=lifted)
 
     @property
+    def model_trust(self) -> float:
+        """From 1, as good as it says, to 0, not to be used."""
+        return self.trust.value
+
+    @property
     def sample_weight(self) -> float:
         """The effective number of transitions behind the model; fewer where they have made it predict badly."""
-        return self.trust.value * min(self.moments.count, self.config.effective_count) if self.adapt else 0.0
+        count = min(self.moments.count, self.config.effective_count)
+        return max(self.trust.value * count, min(count, LEAST)) if self.adapt else 0.0
 
     def fit_due(self) -> bool:
         """Whether it is time for the fit that nobody asks for, to transitions(fit_after); says so once."""
@@ -174,7 +218,10 @@ class OnlineLearner:
 
     def transitions(self, seconds: float) -> Transitions:
         """The latest transitions, oldest first, at most `seconds` of them."""
-        count = min(self._stored, len(self._x), round(seconds / self.robot.period))
+        return self._latest(round(seconds / self.robot.period))
+
+    def _latest(self, count: int) -> Transitions:
+        count = min(self._stored, self._kept, count)
         index = (self._stored - count + np.arange(count)) % len(self._x)
         return Transitions(self._x[index], self._u[index], self._x_next[index])
 

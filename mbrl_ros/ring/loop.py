@@ -7,6 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.ring.estimator import JointFilter
 from mbrl_ros.types import Array, LinearGaussianDynamics, Observation, StateEstimate
 
@@ -22,7 +25,9 @@ class Learner(Protocol):
     """What gives a model at every state: OnlineLearner, and the oracle of the scenario."""
 
     @property
-    def prediction_error(self) -> float: ...
+    def model_trust(self) -> float: ...
+    @property
+    def model(self) -> DynamicsModel | None: ...  # the global one, once there is one
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics: ...
 
@@ -30,7 +35,8 @@ class Learner(Protocol):
 class Actor(Protocol):
     """What turns a state and a model into an effort: Controller."""
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, prediction_error: float) -> Array: ...
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float,
+            model: DynamicsModel | None) -> Array | None: ...
 
 
 @dataclass
@@ -44,11 +50,15 @@ class Ring:
     observation: Observation
 
     def tick(self) -> tuple[StateEstimate, Array]:
-        """One control period; returns the state acted on and the effort."""
+        """One control period; returns the state acted on and the effort: none (zero) where nothing is asked for, since
+        there is no guard here that would hold."""
         state = self.estimator.update(self.observation)
         if state is None:
             raise ValueError(f"the plant's clock stands still at {self.observation.time} ns")
         dynamics = self.learner.update(state)
-        effort = self.controller.act(state, dynamics, self.learner.prediction_error)
+        effort = self.controller.act(state, dynamics, self.learner.model_trust, self.learner.model)
+        if effort is None:
+            effort = np.zeros(len(state.effort))
+        self.estimator.commanded(effort)
         self.observation = self.plant.step(effort)
         return state, effort

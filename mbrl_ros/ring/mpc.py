@@ -1,25 +1,26 @@
 """Model-predictive control: replan at every call, and play the first effort.
 
 Predicts the state over the delay, shifts the previous plan by one period as warm start, plans, and plays the first
-effort; on a failed or late plan it plays the previous plan's next step with its feedback gains.
+effort; on a failed or late plan it plays the previous plan's next step, with its feedback gains if it has some.
 """
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from mbrl_ros.config import param
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.devices import device_for
 from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.ring.latency import Latency
-from mbrl_ros.ring.trust import Trust
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion
-from mbrl_ros.task.terms import Task
+from mbrl_ros.task.task import Task
 from mbrl_ros.types import (
     CONVERGED,
     FAILED,
@@ -32,6 +33,8 @@ from mbrl_ros.types import (
     StateEstimate,
 )
 
+MODELS = LOCAL, GLOBAL = ("local", "global")  # of controller.model
+NO_MODEL = "controller.model is global, and there is no global model yet: call controller/excite and learner/fit first"
 AMPLE = 0.25  # part of what a limit leaves at most, beyond which exploration noise is in full
 
 
@@ -39,7 +42,9 @@ AMPLE = 0.25  # part of what a limit leaves at most, beyond which exploration no
 class Config:
     """Parameters `controller.*` of the model-predictive part."""
 
-    planner: str = param("ilqr", "Which planner", choices=tuple(PLANNERS))
+    planner: str = param("ilqr", "Which planner", choices=PLANNERS)
+    model: str = param(LOCAL, "What to plan with; local: the linear dynamics that the learner fits anew every period; "
+                       "global: the model behind its prior, which is not linear and does not adapt", choices=MODELS)
     device: str = param("auto", "Where to plan; auto takes the CPU for few problems, which is faster there",
                         choices=("auto", "cpu", "cuda"))
     delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
@@ -50,7 +55,13 @@ class Config:
     budget: float = param(0.0, "A plan that takes longer counts as failed [s]; 0: one control period, and without end "
                           "in lock-step", 0.0, 60.0)
     max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)
-    seed: int = param(0, "Seed of exploration noise", 0)
+    seed: int = param(0, "Seed of exploration noise, and of planners that draw", 0)
+
+    def __post_init__(self) -> None:
+        if self.exploration > 0 and not getattr(PLANNERS[self.planner], "gives_covariance", False):
+            able = [name for name, kind in PLANNERS.items() if getattr(kind, "gives_covariance", False)]
+            raise ConfigError(f"controller.exploration: expected 0 with {self.planner}, whose plans have no Q_uu^-1; "
+                              f"it is for {', '.join(able)}")
 
 
 class ModelPredictiveController:
@@ -59,7 +70,7 @@ class ModelPredictiveController:
     def __init__(self, robot: Robot, task: Task, planner: Planner, config: Config):
         self.robot, self.task, self.planner, self.config = robot, task, planner, config
         device = device_for(config.device, 1, "controller.device")
-        in_numpy = device.type == "cpu" and getattr(planner, "takes_numpy", False)
+        in_numpy = device.type == "cpu" and getattr(planner, "takes_numpy", False) and config.model == LOCAL
         self.device = None if in_numpy else device
         self.target: Array | None = None
         self._limit = np.tile(robot.effort_limit, (planner.horizon, 1))  # (T, m)
@@ -68,7 +79,7 @@ class ModelPredictiveController:
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
         self.latency = Latency(robot, config.delay)
-        self.trust = Trust()
+        self.trust = 1.0  # in the newest model (trust.py); whoever knows sets it
         self.plan: Plan | None = None  # the newest
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
@@ -76,7 +87,7 @@ class ModelPredictiveController:
 
     def start(self, state: StateEstimate) -> None:
         """Begin anew from this state, without a warm start; without a target, the tool stays where it is."""
-        self._previous, self._path, self.failures, self.trust = None, None, 0, Trust()
+        self._previous, self._path, self.failures = None, None, 0
         if self.target is None:
             self.target = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy()
 
@@ -86,18 +97,21 @@ class ModelPredictiveController:
         self.effort_mean += gain * (effort - self.effort_mean)
         self.latency.record(effort)
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array) -> Array:
-        """The effort (m,) to command now. Raises nothing; see `failures` and `status`."""
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array,
+            model: DynamicsModel | None = None) -> Array:
+        """The effort (m,) to command now, planned with `model` where controller.model is global. Raises nothing; see
+        `failures` and `status`."""
         began = time.perf_counter()
-        x, ahead, dynamics = self.latency.compensate(state.belief.mean, dynamics)
-        lower, upper = self._bounds(last_effort)
+        x, (lower, upper) = state.belief.mean, self._bounds(last_effort)
         warm = _shift(self._previous) if self._previous is not None else None
-        plan = warm
+        effort = None
         try:
+            x, ahead, dynamics = self.latency.compensate(x, dynamics)
             start = state.time + round(ahead * self.robot.period * 1e9)
-            problem = self._problem(x, start, dynamics, lower, upper, state.time)
+            problem = self._problem(x, start, dynamics, lower, upper, state, model)
             plan = self.planner.plan(problem, warm)
             self.status = plan.status
+            effort = self._play(plan, x, lower[0], upper[0])
         except Exception as error:  # no planner may stop the arm from being controlled
             self.status = f"{FAILED}: {type(error).__name__}: {error}"
         self.solve_time = time.perf_counter() - began
@@ -108,11 +122,12 @@ class ModelPredictiveController:
         self.failures = self.failures + 1 if failed else 0
         if failed and warm is not None:
             plan = replace(warm, status=status)
-        if plan is None:
+            effort = self._play(plan, x, lower[0], upper[0])
+        if effort is None:
             self.failures = self.config.max_failures + 1  # nothing to play
             return np.zeros(self.robot.m)
         self._previous = self.plan = plan
-        return self._play(plan, x, lower[0], upper[0])
+        return effort
 
     def path_point(self, state: StateEstimate) -> tuple[Array, Array]:
         """Where the tool should be now, and how it should move (3,) [m], [m/s]."""
@@ -137,19 +152,24 @@ class ModelPredictiveController:
         return lower, upper
 
     def _problem(self, x: Array, start: int, dynamics: LinearGaussianDynamics, lower: Array, upper: Array,
-                 state_time: int) -> Problem:
+                 state: StateEstimate, model: Any) -> Problem:
         tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
         path = self._path_from(tool, start)
         q = x[self.robot.slice("joint/position")]
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
-        now = window.position if start == state_time else path.at(state_time, self.robot.period, 1)[0]
+        now = window.position if start == state.time else path.at(state.time, self.robot.period, 1)[0]
         self.reference = now[0]
-        cost = self.task.cost(window, self.device, self.latency.slowness / self.trust.value**2)
+        cost = self.task.cost(window, self.device, self.latency.slowness / self.trust**2)
+        seed = (1_000_003 * self.config.seed + state.step) % 2**32  # torch looks at no more bits than these
         if self.device is None:
-            return Problem(x, dynamics, cost, lower, upper)
+            return Problem(x, dynamics, cost, lower, upper, seed, self.budget, dynamics)
         on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
-        model = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
-        return Problem(on_device(x), model, cost, on_device(lower), on_device(upper))
+        local = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
+        if self.config.model == LOCAL:
+            model = local
+        elif hasattr(model, "delayed"):
+            model = model.delayed(self.latency.periods % 1.0)
+        return Problem(on_device(x), model, cost, on_device(lower), on_device(upper), seed, self.budget, local)
 
     def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:
         """First effort of the plan at x, with exploration noise of covariance proportional to Q_uu^-1, and a deviation
@@ -158,10 +178,20 @@ class ModelPredictiveController:
         u_hat, K, k, x_hat = (_first(a) for a in (policy.u_hat, policy.K, policy.k, policy.x_hat))
         effort = u_hat + K @ (x - x_hat) + k
         if self.config.exploration > 0:
-            L = np.linalg.cholesky(_first(policy.Sigma))
             size = self.config.exploration * margin_left(self.robot, x, effort)
-            effort = effort + size * L @ self._rng.standard_normal(self.robot.m)
+            effort = effort + size * self._noise(policy.Sigma)
         return np.minimum(np.maximum(effort, lower), upper)
+
+    def _noise(self, Sigma: Array | None) -> Array:
+        """A draw (m,) of the first Sigma (T, m, m); none, which `status` says, where that is not positive definite, as
+        that of a plan which stopped before its first backward pass."""
+        try:
+            if Sigma is not None and np.isfinite(first := _first(Sigma)).all():
+                return np.linalg.cholesky(first) @ self._rng.standard_normal(self.robot.m)
+        except np.linalg.LinAlgError:
+            pass
+        self.status += ": without exploration, its covariance is not positive definite"
+        return np.zeros(self.robot.m)
 
 
 def margin_left(robot: Robot, x: Array, effort: Array) -> float:
@@ -183,8 +213,9 @@ def _first(steps: Array) -> Array:
 def _shift(plan: Plan) -> Plan:
     """The plan one period later; its last step is repeated."""
     def later(a: Array) -> Array:
+        if a is None:  # a planner that knows no covariance
+            return None
         return torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
 
-    p = plan.policy
-    policy = LinearGaussianPolicy(later(p.x_hat), later(p.u_hat), later(p.K), later(p.k), later(p.Sigma))
-    return Plan(policy, later(plan.states), later(plan.efforts), plan.cost, plan.status, plan.iterations)
+    policy = LinearGaussianPolicy(*(later(steps) for steps in vars(plan.policy).values()))
+    return replace(plan, policy=policy, states=later(plan.states), efforts=later(plan.efforts))

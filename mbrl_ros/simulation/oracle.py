@@ -1,11 +1,24 @@
 """The oracle: the true dynamics of the simulated robot in place of the learner's."""
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from mbrl_ros.config import find, merge, read
 from mbrl_ros.models.physics import PhysicsModel, full_state
 from mbrl_ros.simulation.plant import MujocoPlant
 from mbrl_ros.types import LinearGaussianDynamics, StateEstimate
+
+YARDSTICK = "ilqr"
+
+
+def yardstick(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the controller that is given the true dynamics: whatever planner and model are measured, they are
+    measured by YARDSTICK on local dynamics."""
+    return merge(merge(read(find("planners", YARDSTICK)), settings),
+                 {"controller": {"planner": YARDSTICK, "model": "local"}})
 
 
 class Oracle:
@@ -16,9 +29,10 @@ class Oracle:
     """
 
     def __init__(self, plant: MujocoPlant):
-        self.plant, self.active, self.prediction_error = plant, False, 1.0
+        self.plant, self.active, self.model_trust = plant, False, 1.0
         self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
         n, m = self.physics.robot.n, self.physics.robot.m
+        self.model = self.physics
         self._idle = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), np.eye(n))
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
@@ -26,7 +40,7 @@ class Oracle:
             return self._idle
         plant = self.plant
         if self.physics.model is not plant.model:
-            self.physics = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
+            self.physics = self.model = PhysicsModel(plant.robot, plant.model, gain=plant.gain)
         self.physics.rest = full_state(plant.model, plant.data)
         x, u = state.belief.mean, state.effort
         x_next, F = self.physics.linearize_numpy(x, u)

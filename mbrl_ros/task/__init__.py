@@ -1,1 +1,19 @@
-"""What is wanted."""
+"""What is wanted: a task is data (config/tasks/) made of what is registered here. To add a kind: a file, and its line.
+
+Each entry is a frozen dataclass of its own parameters; what is asked of it is in residuals.py, norms.py and path.py.
+"""
+from __future__ import annotations
+
+from mbrl_ros.task import norms, path, residuals
+
+RESIDUALS: dict[str, type[residuals.Residual]] = {
+    "site_position": residuals.SitePosition, "site_velocity": residuals.SiteVelocity,
+    "tool_orientation": residuals.ToolOrientation, "joint_position": residuals.JointPosition,
+    "joint_velocity": residuals.JointVelocity, "joint_range": residuals.JointRange,
+    "joint_speed_range": residuals.JointSpeedRange, "effort": residuals.Effort,
+    "effort_change": residuals.EffortChange,
+}
+NORMS: dict[str, type[norms.Norm]] = {
+    "quadratic": norms.Quadratic, "smooth_abs": norms.SmoothAbs, "dead_zone": norms.DeadZone, "hinge": norms.Hinge,
+}
+PATHS: dict[str, type[path.Path]] = {"minimum_jerk": path.MinimumJerk, "figure_eight": path.FigureEight}

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from arms import settings
 
+from mbrl_ros import assembly
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation import reach as evaluate
+from mbrl_ros.evaluation.procedure import Run
+from mbrl_ros.planners import PLANNERS
 
 pytestmark = pytest.mark.slow
 QUICK = {"ensemble": {"steps": 300, "members": 3}}
@@ -14,7 +16,7 @@ QUICK = {"ensemble": {"steps": 300, "members": 3}}
 
 def run(name, prior, seconds=5.0, targets=4, seed=100, oracle=False, **overrides):
     config = measures.Config(targets=targets, data_seconds=seconds, seconds_per_target=2.0, seed=seed)
-    it = evaluate.Run(settings(name, prior, **overrides), config, seed, oracle)
+    it = Run(settings(name, prior, **overrides), config, seed, oracle)
     results = it.results()
     assert it.fault == ""
     return results
@@ -34,18 +36,38 @@ def test_arm_reaches_within_5_mm_from_ten_seconds_of_data(prior):
     assert worst(run("arm", prior, seconds=10.0, ensemble=QUICK["ensemble"])) < 5.0
 
 
-def test_a_varied_arm_is_no_harder():
+def test_a_varied_arm_reaches_within_5_mm_too():
     robot = {"variation": 0.4, "variation_seed": 100}
-    assert worst(run("arm", "gaussian", seconds=10.0, robot=robot)) < 20.0
+    assert worst(run("arm", "gaussian", seconds=10.0, robot=robot)) < 5.0
 
 
-def test_pendulum_reaches():
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_every_planner_reaches(planner):
+    """On the small robot; those without feedback, which draw samples, are less precise and are given no load."""
+    if getattr(PLANNERS[planner], "gives_covariance", False):
+        assert worst(run("planar2", "gaussian", targets=2, controller={"planner": planner})) < 5.0
+    else:
+        assert run("planar2", "gaussian", targets=2, controller={"planner": planner})[0].median_mm < 30.0
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_the_global_model_alone_reaches_while_it_is_true(planner):
+    """Nothing adapts: before the payload the tool gets there, after it it hangs lower."""
+    before, after = run("planar2", "ensemble", targets=2, seconds=8.0, ensemble=QUICK["ensemble"],
+                        controller={"planner": planner, "model": "global"})
+    assert before.median_mm < after.median_mm and before.median_mm < 30.0
+
+
+def test_pendulum_reaches_within_5_mm():
     assert worst(run("pendulum", "gaussian")) < 5.0
 
 
-def test_the_oracle_is_the_best_there_is_to_compare_with():
-    results = run("planar2", "gaussian", oracle=True)
-    assert worst(results) < 3.0
+def test_under_payload_learning_costs_less_than_not_and_the_true_dynamics_less_than_learning():
+    oracle = run("planar2", "gaussian", oracle=True)
+    learned, frozen = run("planar2", "gaussian"), run("planar2", "gaussian", learner={"adapt": False})
+    after = [sum(r.cost for r in results[2:]) for results in (oracle, learned, frozen)]  # the second half
+    assert 2 * after[0] < after[1] < 0.2 * after[2]
+    assert worst(oracle) < 3.0
 
 
 def test_without_adaptation_the_payload_is_not_absorbed():
@@ -62,7 +84,7 @@ def test_the_same_seed_gives_the_same_run():
 
 
 def test_success_means_all_of_the_last_half_second():
-    robot = evaluate.assembly.make_robot(settings())
+    robot = assembly.make_robot(settings())
     tool = np.zeros((100, 3))
     tool[-10, 0] = 0.006
     result = measures.score(robot, tool, np.zeros((100, 3)), np.zeros(3), np.zeros((100, 2)))
@@ -73,7 +95,7 @@ def test_success_means_all_of_the_last_half_second():
 
 def test_cost_is_tracking_and_effort_by_hand():
     """10 mm off for one second: 1e3 * 1e-4 = 0.1; half the limit on both joints: 0.01 * 0.5 = 0.005."""
-    robot = evaluate.assembly.make_robot(settings())
+    robot = assembly.make_robot(settings())
     tool = np.full((50, 3), [0.01, 0.0, 0.0])
     effort = np.tile(robot.effort_limit / 2, (50, 1))
     result = measures.score(robot, tool, np.zeros((50, 3)), np.zeros(3), effort)

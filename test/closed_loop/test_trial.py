@@ -8,9 +8,12 @@ import pytest
 from arms import settings
 
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.trial import Run
+from mbrl_ros.evaluation.procedure import RESTING, Run, excited, set_prior
+from mbrl_ros.models.prior import fit
+from mbrl_ros.ring.controller import HOLD, REACH
+from mbrl_ros.ring.trust import MOST
 from mbrl_ros.simulation.oracle import Oracle
-from mbrl_ros.simulation.world import World
+from mbrl_ros.simulation.world import World, wall_plane
 
 pytestmark = pytest.mark.slow
 QUICK = measures.Config(targets=2, data_seconds=3.0, seconds_per_target=1.0, seed=100)
@@ -49,6 +52,33 @@ def test_a_path_without_end_is_scored_by_cycles_after_the_first():
     assert len(results) == 2 and len(run.error) == 200
     assert run.rms_mm() == pytest.approx(1e3 * np.sqrt(np.mean(np.square(run.error))))
     assert results[0].median_mm == pytest.approx(1e3 * np.median(run.error[:100]))
+
+
+def test_an_arm_that_lost_its_model_at_a_wall_goes_on_without_a_person():
+    """It carries 4 kg, of which the global model knows nothing; a target behind the wall cannot be reached, and there
+    trust is lost, as by joints that hit one after the other (test_learner.py). Five seconds later it can reach."""
+    s = settings("arm", plant={"disturbance": 5e-4, "encoder_noise": 1e-5})  # sensors by which models claim much
+    drive, data = excited(s, 5.0, 100)
+    set_prior(drive.learner, fit("gaussian", data, s, 100), data, s)
+    drive.let(HOLD, RESTING)
+    robot, learner, controller = drive.robot, drive.learner, drive.controller
+    drive.plant.change(World(payload=4.0))
+    drive.let(HOLD, 1.0)
+    drive.plant.change(World(payload=4.0, wall=True, wall_beyond=0.05))
+    wall, towards_robot = wall_plane(robot, 0.05)
+    controller.set_target(wall - 0.05 * towards_robot)
+    drive.let(REACH, 0.8)
+    assert abs((drive.plant.true_tool() - wall) @ towards_robot) < 0.02  # it is there
+    learner.trust.error = MOST
+    drive.ring.tick()
+    assert controller.mode == HOLD and "predicts badly" in controller.reason
+    for _ in range(round(5.0 / robot.period)):
+        drive.ring.tick()
+    assert controller.mode == HOLD
+    target = wall + 0.15 * towards_robot
+    controller.set_target(target)
+    drive.let(REACH, 3.0)
+    assert controller.mode == REACH and np.linalg.norm(drive.plant.true_tool() - target) < 5e-3
 
 
 def test_from_power_on_the_second_target_is_reached():

@@ -26,7 +26,7 @@ from truths import violated
 
 from mbrl_ros import assembly, config
 from mbrl_ros.config import Names
-from mbrl_ros.evaluation.procedure import Drive
+from mbrl_ros.evaluation.procedure import excited
 from mbrl_ros.messages.fields import MessageError
 from mbrl_ros.models.prior import fit
 from mbrl_ros.ring import guard
@@ -74,13 +74,14 @@ class Injector:
     def __init__(self, robot, seed):
         self.rng = np.random.default_rng(seed)
         settings = assembly.settings(Names(robot, "reach", "ilqr", "gaussian"), {"plant": {"pace": "lockstep"}})
-        drive = Drive(settings, 4.0, seed)
-        drive.use(fit("gaussian", drive.data, settings, seed))
-        self.drive, self.robot, self.plant = drive, drive.robot, drive.plant
-        self.estimator, self.learner, self.controller = drive.ring.estimator, drive.learner, drive.controller
+        run, data = excited(settings, 4.0, seed)
+        run.use(fit("gaussian", data, settings, seed), data)
+        run.hold()
+        self.robot, self.plant = run.robot, run.plant
+        self.estimator, self.learner, self.controller = run.ring.estimator, run.learner, run.controller
         self.settings = config.from_mapping(guard.Config, settings["guard"], "guard")
         self.guard = Guard(Limits.of(self.robot, self.settings), self.settings, self.robot.period, self.robot.weight)
-        self.observation = drive.ring.observation
+        self.observation = run.ring.observation
         self.planner = self.controller.mpc.planner
         self.fault, self.k, self.offset = None, 0, 0  # [ns] that the clock of the stamps is ahead
         self.sent, self.sent_at, self.late = np.zeros(self.robot.m), 0.0, deque(maxlen=4)

@@ -18,7 +18,8 @@ import yaml
 from rcl_interfaces.msg import Log
 
 from mbrl_ros.evaluation import measures
-from mbrl_ros.nodes import demo, spin, topics
+from mbrl_ros.nodes import bringup, demo, spin, topics
+from mbrl_ros.nodes.domain import stay_apart
 from mbrl_ros.nodes.experiment import Experiment, Interrupted
 
 WARM = 0.1  # part of the run after which memory should have settled
@@ -122,7 +123,7 @@ def main():
     p.add_argument("--keep", action="store_true", help="the recording as well, some 30 kB a period of the arm")
     p.set_defaults(processes=True, pace="lockstep")
     a = p.parse_args()
-    spin.stay_apart()
+    stay_apart()
 
     def soak(stop):
         experiment = Experiment(a, stop)
@@ -144,7 +145,7 @@ def main():
         return int(bool(figures["missed_messages"] or figures["warnings"] or figures["fault"]
                         or figures["memory_growth_max"] > 0.02))
 
-    return spin.guarded(soak, [], Interrupted)
+    return spin.guarded(soak, [], Interrupted, bringup.ENDING)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
+from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.nodes import spin, topics
 from mbrl_ros.nodes.controller_node import ControllerNode
 from mbrl_ros.nodes.estimator_node import EstimatorNode
@@ -35,8 +41,6 @@ class Rig:
     none at all but those that `only_arguments` of ROS give."""
 
     def __init__(self, *kinds, executor="single", namespace="", only_arguments=(), **parameters):
-        import rclpy
-
         self.executor = spin.make_executor(executor)
         self.given = {**SMALL, **{name.replace("__", "."): value for name, value in parameters.items()}}
         self.given.setdefault("guard.arm_at_start", self.given["plant.pace"] == "lockstep")
@@ -57,16 +61,15 @@ class Rig:
         """Destroy everything; repeated calls do nothing."""
         if self.probe is None:
             return
-        spin.close([*self.nodes.values(), self.probe])
-        self.executor.shutdown(timeout_sec=5.0)
+        spin.close([*self.nodes.values(), self.probe], self.executor)
         self.probe = None
 
     def spin(self, condition, seconds=PATIENT):
         """Until the condition holds; its value."""
         end = time.monotonic() + seconds
-        while not condition() and time.monotonic() < end:
+        while not (held := condition()) and time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.02)
-        return condition()
+        return held
 
     def spin_for(self, seconds):
         """For so long."""
@@ -119,6 +122,58 @@ class Rig:
         return result.successful, result.reason
 
 
+class Watcher:
+    """What the guard says of itself, and what it sends."""
+
+    def __init__(self):
+        self.node = rclpy.create_node("watcher")
+        self.state, self.reason, self.since, self.sent, self.speed = "", "", 0, None, np.inf
+        self._clients = {}
+        self.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._said, topics.KEEP)
+        self.node.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
+        self.node.create_subscription(JointState, "joint_states", self._moved, topics.RING)
+
+    def _said(self, message):
+        status = message.status[0]
+        if status.name == "guard":
+            state, _, reason = status.message.partition(": ")
+            if state != self.state:
+                self.since = read_stamp(message.header.stamp)
+            self.state, self.reason = state, reason
+
+    def _commanded(self, message):
+        self.sent = np.array(message.data)
+
+    def _moved(self, message):
+        self.speed = np.abs(message.velocity).max()
+
+    def spin(self, condition, seconds=PATIENT):
+        limit = time.monotonic() + seconds
+        while not (held := condition()) and time.monotonic() < limit:
+            rclpy.spin_once(self.node, timeout_sec=0.02)
+        return held
+
+    def call(self, service, kind=Trigger, **request):
+        if service not in self._clients:  # every new one has to be found first, and its answers are lost until then
+            self._clients[service] = self.node.create_client(kind, service)
+        client = self._clients[service]
+        assert client.wait_for_service(timeout_sec=3 * PATIENT), service
+        for _ in range(round(PATIENT / UNHEARD)):
+            future = client.call_async(kind.Request(**request))
+            if self.spin(future.done, UNHEARD):
+                return future.result()
+        raise AssertionError(f"{service} does not answer")
+
+    def armed(self):
+        """Until it is: a busy machine may miss a deadline at once."""
+        def again():
+            self.call("guard/reset")
+            return (self.call("guard/arm", SetBool, data=True).success
+                    and self.spin(lambda: self.state == "armed", 1.0))
+
+        assert self.spin(again), (self.state, self.reason)
+
+
 def launch(module, *arguments, **environment):
     """A module of this package as a process of its own, with its output kept."""
     return subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
@@ -133,12 +188,11 @@ def node_arguments(**parameters):
 
 
 def end(process, number=signal.SIGINT):
-    """Signal a process and wait; (exit code, output, seconds it took)."""
-    began = time.monotonic()
+    """Signal a process and wait; (exit code, output)."""
     process.send_signal(number)
     try:
         output, _ = process.communicate(timeout=PATIENT)
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()
-    return process.returncode, output, time.monotonic() - began
+    return process.returncode, output

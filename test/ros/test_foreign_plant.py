@@ -49,9 +49,10 @@ def test_drives_a_foreign_plant_to_a_target(rig, foreign):
 
     assert made.spin(settled), controller.reason
     assert controller.mode == "reach"
-    assert made.call("controller/stop") == (True, "zero effort")
-    count = len(commands)
-    assert made.spin(lambda: len(commands) > count + 3)
-    assert not np.any(commands[-1].data)
-    code, output, _ = end(foreign)
+    assert made.call("controller/stop") == (True, "nothing is asked for: the guard holds")
+    assert made.spin(lambda: made[GuardNode].guard.state == "hold")
+    count, there = len(commands), estimates[-1].mean[tool]
+    assert made.spin(lambda: len(commands) > count + 50)
+    assert np.linalg.norm(np.array(estimates[-1].mean[tool]) - there) < 0.02
+    code, output = end(foreign)
     assert code == 0 and "Traceback" not in output

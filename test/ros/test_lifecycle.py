@@ -2,12 +2,11 @@
 import numpy as np
 import pytest
 from lifecycle_msgs.srv import ChangeState, GetState
-from rig import PATIENT, RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode, PlantNode, end, launch
+from rig import RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode, PlantNode
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.nodes import topics
-from mbrl_ros.nodes.manager import Manager
 
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE, INACTIVE_SHUTDOWN = 1, 2, 3, 4, 6
 
@@ -16,6 +15,9 @@ def change(made, transition, node="controller"):
     """Whether it did."""
     client = made.probe.create_client(ChangeState, f"{node}/change_state")
     assert made.spin(client.service_is_ready)
+    request = ChangeState.Request()
+    request.transition.label = "nothing of the kind"
+    assert not made.ask(lambda: client.call_async(request)).success  # from here on its answers find their way
     request = ChangeState.Request()
     request.transition.id = transition
     future = client.call_async(request)  # not asked twice: it would be refused
@@ -62,7 +64,7 @@ def test_a_request_that_waits_for_a_state_is_cancelled_by_deactivate(rig):
 
 
 @pytest.mark.parametrize("lifecycle", ["inactive", "active"])
-def test_by_itself(rig, lifecycle):
+def test_by_itself_it_goes_as_far_as_its_setting_says(rig, lifecycle):
     made = rig(ControllerNode, controller__lifecycle=lifecycle)
     assert state(made) == lifecycle
     assert made[ControllerNode].controller.mode == "idle"
@@ -76,45 +78,12 @@ def test_what_cannot_be_configured_says_why(rig, capfd):
     assert not change(made, CONFIGURE) and state(made) == "unconfigured"
     output = capfd.readouterr().err
     assert "not configured: robot.model: no file '/nowhere.xml'" in output and "Traceback" not in output
-    manager = Manager("controller")
-    made.executor.add_node(manager)
-    try:
-        assert made.spin(lambda: manager.step() or manager.problem)
-        assert "refuses" in manager.problem and not manager.done
-    finally:
-        manager.destroy_node()
 
 
-def test_its_manager_takes_it_to_active_and_leaves_it_alone_afterwards(rig):
-    made = rig(ControllerNode, controller__lifecycle="unconfigured")
-    manager = Manager("controller")
-    made.executor.add_node(manager)
-    try:
-        assert made.spin(lambda: manager.step() or manager.done) and state(made) == "active"
-        assert change(made, DEACTIVATE)
-        manager.step()
-        made.spin_for(0.5)
-        assert state(made) == "inactive"
-    finally:
-        manager.destroy_node()
-
-
-def test_bringup_activates_the_controller(rig):
-    process = launch("mbrl_ros.nodes.bringup", "robot:=planar2", "prior:=gaussian")
-    made = rig()
-    try:
-        assert made.spin(lambda: state(made) == "active", 2 * PATIENT)
-        code, output, _ = end(process)
-        assert (code, "Traceback" in output) == (0, False), output
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_a_controller_that_is_started_again_holds_and_the_guard_with_it(rig):
+def test_a_controller_that_comes_later_holds_and_the_guard_with_it(rig):
     """In one process: test_guard_processes.py kills real ones."""
     made = rig(PlantNode, EstimatorNode, LearnerNode, GuardNode, guard__arm_at_start=False, plant__pace="realtime")
-    again = rig(ControllerNode, plant__pace="realtime", controller__lifecycle="unconfigured")
+    again = rig(ControllerNode, plant__pace="realtime", controller__lifecycle="unconfigured", controller__watchdog=0.0)
     for node in again.nodes.values():
         made.executor.add_node(node)
     sent = made.listen(Float64MultiArray, topics.COMMANDS)

@@ -15,7 +15,7 @@ HOLDING, EXCITING, REACHING = 10, 40, 60
 
 
 def loop_efforts(settings, target):
-    """The plain loop: what evaluate.py does, by hand."""
+    """The plain loop: what evaluation/trial.py does, by hand."""
     ring = assembly.make_ring(settings, SEED)
     efforts = []
 
@@ -57,7 +57,7 @@ def node_efforts(rig, executor, target):
 
 
 @pytest.mark.parametrize("executor", ["single", "events"])
-def test_nodes_and_loop_give_the_same_hundred_efforts(rig, executor):
+def test_nodes_and_loop_give_the_same_efforts(rig, executor):
     settings = assembly.settings(Names("planar2", "reach", "ilqr", "gaussian"), {"plant": {"pace": "lockstep"}})
     target = [0.45, 0.0, 0.75]
     over_ros = node_efforts(rig, executor, target)

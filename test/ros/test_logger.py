@@ -6,7 +6,7 @@ import time
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from mbrl_ros.msg import StateEstimate
-from rig import PATIENT, RING, ControllerNode, GuardNode, PlantNode, launch, node_arguments
+from rig import PATIENT, RING, ControllerNode, EstimatorNode, GuardNode, PlantNode, launch, node_arguments
 
 from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.logger_node import LoggerNode
@@ -17,6 +17,8 @@ def test_recording_gives_the_states_back(rig, tmp_path):
     made = rig(*RING, LoggerNode, plant__hold_after=0, logger__folder=str(tmp_path / "recording"), logger__plan=True)
     estimates = made.listen(StateEstimate, "state_estimate")
     assert made.call("controller/excite")[0]
+    heard_by = made[EstimatorNode]._estimates.get_subscription_count
+    assert made.spin(lambda: heard_by() == 3)  # learner, logger and probe
     made.set("plant", "plant.hold_after", 50)
     assert made.spin(lambda: made[PlantNode].pace.periods == 50)
     assert made.spin(lambda: len(estimates) >= 50)
@@ -56,14 +58,14 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(rig, tmp_path, monkeypa
     assert sum(len(trial.x) for trial in read_trials(tmp_path / "recording")) > 0
 
 
-def test_a_disk_that_is_full_is_found_while_nothing_is_said(rig, tmp_path, monkeypatch):
+def test_a_failed_recorder_is_an_error_on_diagnostics_while_nothing_is_said(rig, tmp_path, monkeypatch):
     made = rig(LoggerNode, logger__folder=str(tmp_path / "recording"))
     diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
     made[LoggerNode]._recorder._failure = OSError(28, "No space left on device")
     assert made.spin(lambda: diagnostics and diagnostics[-1].status[0].level == topics.ERROR)
 
 
-def test_a_killed_logger_loses_at_most_the_last_second(rig, tmp_path):
+def test_a_killed_logger_loses_no_more_than_the_last_seconds(rig, tmp_path):
     made = rig(*RING, plant__pace="realtime", controller__watchdog=0.0)
     process = launch("mbrl_ros.nodes.logger_node", *node_arguments(logger__folder=tmp_path / "recording"))
     try:

@@ -1,22 +1,26 @@
 """Every setting is a declared, described, range-checked parameter; what cannot be used is refused with the reason."""
+import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
-from rclpy.parameter import parameter_value_to_python
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rig import RING, ControllerNode, LearnerNode, PlantNode, overrides
 
 from mbrl_ros import config
-from mbrl_ros.config import ConfigError
+from mbrl_ros.config import ConfigError, param
 from mbrl_ros.nodes.estimator_node import EstimatorNode
 from mbrl_ros.nodes.logger_node import LoggerNode
 from mbrl_ros.nodes.settings import ROS
+from mbrl_ros.task import RESIDUALS
+from mbrl_ros.task.residuals import Affine, selector
 
 LIVE = {"plant.payload", "plant.hold_after", "learner.adapt", "learner.fit_seconds", "controller.exploration",
-        "excitation.duration", "excitation.amplitude", "excitation.effort_noise", "excitation.white_noise",
-        "excitation.range", "excitation.speed", "excitation.effort", "excitation.dither",
-        "task.target", "task.path.speed", "task.tool.weight"}
+        "controller.policy_noise", "controller.policy_reach", "excitation.duration", "excitation.amplitude",
+        "excitation.effort_noise", "excitation.white_noise", "excitation.range", "excitation.speed",
+        "excitation.effort", "excitation.dither", "task.target", "task.path.speed", "task.tool.weight"}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,40 @@ def test_good_values_take_effect(ring):
     assert controller.base.config.amplitude == 0.1
     assert learner.adapt is False and ring[LearnerNode]._seconds == 12.0
     assert ring[PlantNode].plant.model.body("payload").mass[0] == 0.7
+
+
+TERMS = ("tool", "tool_speed", "joint_speed", "posture", "limits", "speed_limits", "effort", "effort_change")
+
+
+@dataclasses.dataclass(frozen=True)
+class Posture:
+    """Joint positions about some [rad]."""
+
+    about: tuple[float, ...] = param((0.0, 0.0), "Joint positions [rad]", live=True)
+
+    def on(self, robot):
+        if len(self.about) != robot.m:
+            raise ConfigError(f"about: expected {robot.m} joint positions, got {len(self.about)}")
+        return Affine(selector(robot, "joint/position"), lambda w: np.array(self.about))
+
+
+def test_a_change_that_only_the_robot_shows_to_be_wrong_is_refused_with_the_reason(ros, monkeypatch):
+    """Of a list of the wrong length, once where the dataclass and once where only the robot knows it."""
+    monkeypatch.setitem(RESIDUALS, "posture", Posture)
+    terms = {"task.terms": ["turn", "there", *TERMS], "task.turn.residual": "tool_orientation",
+             "task.turn.rpy": [0.0, 0.0, 0.1],
+             "task.there.residual": "posture"}
+    node = ControllerNode(parameter_overrides=overrides(robot="planar2", prior="gaussian", **terms))
+    before = node.controller.mpc.task
+    for name, value, words in (("task.there.about", [0.1], "task.there: about: expected 2 joint positions, got 1"),
+                               ("task.turn.rpy", [0.1], "task.turn.rpy: expected 3 angles [rad], got 1")):
+        kept = list(node.get_parameter(name).value)
+        (result,) = node.set_parameters([Parameter(name, value=value)])
+        assert (result.successful, result.reason) == (False, words)
+        assert list(node.get_parameter(name).value) == kept and node.controller.mpc.task is before
+    (result,) = node.set_parameters([Parameter("task.there.about", value=[0.1, 0.2])])
+    assert result.successful and node.controller.mpc.task.groups["there"][1] == Posture((0.1, 0.2))
+    node.destroy_node()
 
 
 def test_whole_numbers_will_do_for_doubles_in_a_file(ros):

@@ -23,6 +23,11 @@ def answer(state, effort=(0.0, 0.0)):
     return topics.command(np.array(effort), read_stamp(state.header.stamp))
 
 
+def keep(made, effort, condition):
+    """Command it until the condition holds: a plant that was suspended, as on a busy machine, has forgotten it."""
+    assert made.spin(lambda: made.say(topics.COMMANDS, Float64MultiArray(data=effort)) or condition())
+
+
 @pytest.fixture
 def plant(rig):
     """A lock-step plant alone, and what it says."""
@@ -59,10 +64,9 @@ def test_steps_on_an_answer_to_the_present_state_or_to_none_in_particular(plant)
 def test_drops_commands_that_cannot_be_used(plant, capfd, data, words):
     made, _ = plant
     made.say(topics.COMMANDS, Float64MultiArray(data=data))
-    made.spin_for(0.3)
-    assert made[PlantNode].pace.periods == 0
-    output = capfd.readouterr().err
-    assert words in output and "Traceback" not in output
+    output = []
+    assert made.spin(lambda: output.append(capfd.readouterr().err) or words in "".join(output))
+    assert made[PlantNode].pace.periods == 0 and "Traceback" not in "".join(output)
 
 
 def test_label_of_another_convention_counts_as_none(plant):
@@ -106,7 +110,7 @@ def test_pause_and_hold_keep_the_next_state_back(plant):
     assert made.spin(lambda: stamps(states)[-1] == before + 2 * PERIOD)
 
 
-def test_clock_truth_and_response_time(plant):
+def test_it_publishes_clock_truth_and_response_time(plant):
     made, states = plant
     clocks, tools = made.listen(Clock, "/clock"), made.listen(PoseStamped, "plant/tool_pose")
     times = made.listen(Float64, "plant/response_time")
@@ -133,20 +137,17 @@ def test_real_time_applies_nothing_before_the_first_command_and_nothing_long_aft
     states = made.listen(JointState, "joint_states")
     assert made.spin(lambda: len(states) > 5)
     assert not any(np.any(state.effort) for state in states)
-    made.say(topics.COMMANDS, Float64MultiArray(data=[3.0, 1.0]))
-    assert made.spin(lambda: np.allclose(states[-1].effort, [3.0, 1.0]))  # held over the whole period
+    keep(made, [3.0, 1.0], lambda: np.allclose(states[-1].effort, [3.0, 1.0]))  # held over the whole period
     assert made.spin(lambda: not np.any(states[-1].effort))
     assert np.median(np.diff(stamps(states))) == PERIOD  # one that came late may be lost, or its plant suspended
 
 
-def test_real_time_reports_the_mean_of_what_acted(rig):
+def test_real_time_reports_no_more_than_was_commanded_and_then_all_of_it(rig):
     made = rig(PlantNode, plant__pace="realtime", plant__timeout=5.0)
     states = made.listen(JointState, "joint_states")
-    made.say(topics.COMMANDS, Float64MultiArray(data=[4.0, 0.0]))
-    assert made.spin(lambda: states and np.any(states[-1].effort))
+    keep(made, [4.0, 0.0], lambda: states and states[-1].effort[0] == 4.0)
     first = next(state for state in states if np.any(state.effort))
     assert 0 < first.effort[0] <= 4.0 and first.effort[1] == 0
-    assert made.spin(lambda: states[-1].effort[0] == 4.0)
 
 
 def test_real_time_goes_on_after_a_pause_with_a_gap(rig):

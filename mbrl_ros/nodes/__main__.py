@@ -1,0 +1,23 @@
+"""Starts a node, or the demonstration or bringup, as the installed executables do.
+
+    python3 -m mbrl_ros.nodes NAME ARGUMENTS
+"""
+import importlib
+import os
+import signal
+import sys
+
+
+def start(name: str) -> int:
+    """main() of that module, in a process that is fit for it; nothing is set where modules are only imported."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # quiet until main() takes over; importing torch takes a second
+    # Matrices are small here: threads cost more than they give, and the ring runs as several processes. Read when numpy
+    # and torch are imported, which is now.
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    return int(importlib.import_module(f"mbrl_ros.nodes.{name}").main())
+
+
+if __name__ == "__main__":
+    sys.argv[:2] = sys.argv[1:2]
+    raise SystemExit(start(sys.argv[0]))

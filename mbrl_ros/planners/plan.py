@@ -1,0 +1,68 @@
+"""What any planner needs: where to begin, what efforts lead to, and a plan made from them."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_ros.models.rollout import rollout
+from mbrl_ros.planners.problem import Problem
+from mbrl_ros.types import CONVERGED, NOT_FINITE, Array, LinearGaussianPolicy, Plan
+
+
+def warm_start(problem: Problem, previous: Plan | None) -> Tensor:
+    """Efforts (*b, T, m) of the previous plan, finite and within the bounds; zero efforts without one."""
+    if previous is None:
+        u = problem.x0.new_zeros(*problem.x0.shape[:-1], *problem.lower.shape)
+    else:
+        u = _finite(previous.efforts)
+    return u.clamp(problem.lower, problem.upper)
+
+
+def begin(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
+    """States (*b, T + 1, n) and cost (*b,) of the efforts u (*b, T, m); cost infinite where anything is not finite.
+
+    Every state is finite all the same, so that later steps on a batch need no cases. Many candidates u (S, T, m) may
+    share one start x0 (n,).
+    """
+    x = rollout(problem.model, _finite(problem.x0), u)
+    cost = problem.cost.evaluate(x, u)
+    finite = torch.isfinite(problem.x0).all(-1) & torch.isfinite(x).flatten(-2).all(-1) & torch.isfinite(cost)
+    if bool(finite.all()):
+        return x, cost
+    return _finite(x), torch.where(finite, cost, torch.inf)
+
+
+def as_plan(x: Array, u: Array, cost: float, status: str, iterations: int, K: Array | None = None,
+            Sigma: Array | None = None, memory: Any = None) -> Plan:
+    """A plan whose policy is u_t + K_t (. - x_t): k = 0, so along its own states it gives its own efforts.
+
+    x (T + 1, n), u (T, m). Without gains K (T, m, n) or covariances Sigma (T, m, m) these are zero: efforts alone.
+    """
+    (T, m), n = u.shape, x.shape[-1]
+    zeros = u.new_zeros if isinstance(u, Tensor) else np.zeros
+    policy = LinearGaussianPolicy(x[:-1], u, zeros((T, m, n)) if K is None else K, zeros((T, m)),
+                                  zeros((T, m, m)) if Sigma is None else Sigma)
+    return Plan(policy, x, u, cost, status, iterations, memory)
+
+
+def best_of(problem: Problem, u: Tensor) -> Plan:
+    """The cheapest of the efforts u (S, T, m), all within the bounds, as a plan without gains.
+
+    With the warm start as the first of them it is never worse than that, and it is that where none is finite.
+    """
+    x, cost = begin(problem, u)
+    best = int(cost.argmin())
+    status = CONVERGED if bool(torch.isfinite(cost[best])) else NOT_FINITE
+    return as_plan(x[best], u[best], float(cost[best]), status, 1)
+
+
+def _finite(values: Tensor) -> Tensor:
+    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def rounding(cost: Tensor) -> Tensor:
+    """By how much two equal costs may differ (*b,): a sum over steps loses a few of the last bits."""
+    return 10 * torch.finfo(cost.dtype).eps * (1 + cost.abs())

@@ -1,0 +1,103 @@
+"""The cost of one horizon: the sum over steps and terms of scale_t norm(r_t), and its Gauss-Newton expansion.
+
+The compiled kernel takes the fields of a ResidualCost as numpy arrays.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mbrl_ros.task import norms
+from mbrl_ros.task.norms import Norm
+from mbrl_ros.task.quadratic import joined
+from mbrl_ros.task.residuals import Curved, Window
+from mbrl_ros.types import Array, QuadraticCost
+
+
+@dataclass(frozen=True)
+class ResidualCost:
+    """sum_t sum_j scale_tj norm_j(R_j xu_t - reference_tj), all residuals affine, all norms known to the kernel.
+
+    width_j = inf marks the quadratic norm, dead_j the one with a dead zone of width_j, on one side only where width_j
+    is not positive: from -width_j up; the others are smooth absolute values.
+    """
+
+    R: Array  # (k, n + m)
+    reference: Array  # (T + 1, k)
+    scale: Array  # (T + 1, k)
+    width: Array  # (k,)
+    dead: Array  # (k,) bool
+
+    def evaluate(self, x: Array, u: Array) -> Array:
+        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,), in torch or numpy."""
+        r = joined(x, u) @ self.R.T - self.reference
+        return (self.scale * norms.values(r, self.width, self.dead)).sum((-2, -1))
+
+    def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
+        """Expansion about x, u: C (*b, T + 1, n + m, n + m), c and const in absolute coordinates."""
+        r = joined(x, u) @ self.R.T - self.reference
+        slope, curvature = norms.slopes(r, self.width, self.dead)
+        return _expansion(self.R, r + self.reference, norms.values(r, self.width, self.dead), slope, curvature,
+                          self.scale)
+
+
+class CurvedTerm(NamedTuple):
+    """A term that the kernel does not know, as its residual is not affine or its norm has no code."""
+
+    name: str
+    residual: Curved
+    norm: Norm
+    scale: Array  # (T + 1, 1)
+
+
+@dataclass(frozen=True)
+class MixedCost:
+    """A ResidualCost and terms beyond it, which may be any function."""
+
+    rows: ResidualCost
+    terms: tuple[CurvedTerm, ...]
+    window: Window
+
+    @property
+    def beyond(self) -> str:
+        """The names of the terms for which the compiled kernel does not apply."""
+        return ", ".join(term.name for term in self.terms)
+
+    def evaluate(self, x: Tensor, u: Tensor) -> Tensor:
+        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,)."""
+        total, (_, window, last) = self.rows.evaluate(x, u), self._with(x, u)
+        for term in self.terms:
+            r = term.residual.value(x, last, window)
+            total = total + (torch.as_tensor(term.scale, device=x.device) * term.norm.value(r)).sum((-2, -1))
+        return total
+
+    def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
+        """Expansion about x, u, residuals to first order: C (*b, T + 1, n + m, n + m), c and const absolute."""
+        total, (xu, window, last) = self.rows.quadratize(x, u), self._with(x, u)
+        for term in self.terms:
+            r, J = term.residual.value(x, last, window).detach(), term.residual.jacobian(x, last, window)
+            more = _expansion(J, (J @ xu.unsqueeze(-1)).squeeze(-1), term.norm.value(r), term.norm.slope(r),
+                              term.norm.curvature(r), torch.as_tensor(term.scale, device=x.device))
+            total = QuadraticCost(total.C + more.C, total.c + more.c, total.const + more.const)
+        return total
+
+    def _with(self, x: Tensor, u: Tensor) -> tuple[Tensor, Window, Tensor]:
+        """xu, the window in tensors, and the efforts of all T + 1 steps."""
+        xu = joined(x, u)
+        return xu, Window(*(torch.as_tensor(a, device=x.device) for a in self.window)), xu[..., x.shape[-1] :]
+
+
+def _expansion(J: Tensor, origin: Tensor, value: Tensor, slope: Tensor, curvature: Tensor,
+               scale: Tensor) -> QuadraticCost:
+    """Of norms about residuals whose derivative J is (k, n + m) or (*b, T + 1, k, n + m), with origin = J xu.
+
+    norm(r + J d) ~ value + slope J d + curvature (J d)^2 / 2, rewritten about xu = 0, where J d = -origin.
+    """
+    weight = scale * curvature  # (*b, T + 1, k)
+    C = J.mT @ (weight.unsqueeze(-1) * J)
+    c = ((scale * slope - weight * origin).unsqueeze(-2) @ J).squeeze(-2)
+    const = (scale * (value - slope * origin + 0.5 * curvature * origin**2)).sum(-1)
+    return QuadraticCost(C, c, const)

@@ -1,0 +1,40 @@
+"""What is asked of a trainer: say what to play next, and learn from the trials that it gave."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mbrl_ros.config import ConfigError, param
+from mbrl_ros.evaluation.procedure import BACK
+from mbrl_ros.models.features import Data
+from mbrl_ros.ring.policy import Policy
+from mbrl_ros.types import Trial
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters `trainer.*`: the trials, whoever learns from them."""
+
+    trials: int = param(1, "Between two updates", 1, 1000)
+    seconds: float = param(2.0, "Of a trial [s]", 0.1, 600.0)
+    target: tuple[float, ...] = param((), "Where the tool shall go [m]: x, y, z; empty: drawn, see scenario.*")
+    back: str = param(BACK[0], "How the arm gets back to its start: reset by the simulation, or moved home by the ring",
+                      choices=BACK)
+
+    def __post_init__(self) -> None:
+        if len(self.target) not in (0, 3):
+            raise ConfigError(f"trainer.target: expected 3 coordinates [m], got {len(self.target)}")
+
+
+class Trainer(Protocol):
+    """Made from its own Config, the robot, all settings, and a seed."""
+
+    def policy(self) -> Policy | str:
+        """What to play next; or a mode of the controller, such as `excite`, or `reach` for planning."""
+
+    def model(self) -> tuple[Any, Data] | None:
+        """A Regression for the learner of the ring from now on, and what it was fitted to; None: as it is."""
+
+    def update(self, trials: Sequence[Trial]) -> dict[str, float]:
+        """Learn from the trials of what `policy` said. Figures by name; a trial may be shorter than was asked for."""

@@ -34,7 +34,7 @@ ARRAYS = {bool: Parameter.Type.BOOL_ARRAY, int: Parameter.Type.INTEGER_ARRAY, fl
           str: Parameter.Type.STRING_ARRAY}
 
 Settings = dict[str, Any]
-Change = Callable[[Any], None]
+Change = Callable[[Any], object]
 
 
 @dataclasses.dataclass

@@ -108,6 +108,17 @@ def test_it_is_left_only_beyond_its_reach():
     assert made.reason == "the policy is left: at step 0 the state is 3.1 deviations from those it was made for"
 
 
+def test_where_it_would_be_left_at_once_the_request_is_refused_with_the_reason():
+    made = controller(LinearPolicy(timed(spread=np.full((T, ROBOT.n), 0.01)), ROBOT), policy_reach=3.0)
+    left = "the policy is left: at step 0 the state is 3.1 deviations from those it was made for"
+    for away, refused in ((0.029, ""), (0.031, left), (0.0, "")):
+        play(made, 1, x_of(away))
+        assert made.refusal(POLICY) == refused and made.refusal(HOLD) == ""
+    made.set_policy(Sick(lambda: None))
+    made.player.policy.distance = lambda x, step: 1 / 0
+    assert made.refusal(POLICY) == "the policy failed: division by zero"
+
+
 class Sick:
     """A policy that does what it is told to at step 1."""
 

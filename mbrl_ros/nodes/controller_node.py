@@ -36,8 +36,8 @@ from mbrl_ros.nodes.warm_up import warm_up
 from mbrl_ros.ring import controller, excitation
 from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, HOME, IDLE, POLICY, REACH
 from mbrl_ros.ring.learner import features_of
-from mbrl_ros.ring.mpc import GLOBAL, NO_MODEL
-from mbrl_ros.ring.policy import NO_POLICY, LinearPolicy
+from mbrl_ros.ring.mpc import GLOBAL
+from mbrl_ros.ring.policy import LinearPolicy
 
 SERVICES = {"excite": EXCITE, "reach": REACH, "policy": POLICY, "home": HOME, "hold": HOLD, "stop": IDLE}
 RECENT = 3000  # ticks that the statistics cover
@@ -230,21 +230,23 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         except (MessageError, ConfigError) as error:
             self.get_logger().warning(f"policy ignored: {error}", throttle_duration_sec=topics.THROTTLE)
 
-    def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if mode in (EXCITE, REACH, POLICY, HOME) and not self._allowed:
-            return topics.answer(response, False, "the controller is not active: activate it first "
-                                                  "(controller/change_state)")
+    def _refusal(self, mode: str) -> str:
+        """Why this mode would not be entered, were it asked for now."""
+        if mode not in (HOLD, IDLE):
+            if not self._allowed:
+                return "the controller is not active: activate it first (controller/change_state)"
+            silent = time.monotonic() - self._seen
+            if not self._lockstep and (self._newest < 0 or silent > self._own.watchdog > 0):
+                return f"no state for {silent:.2f} s: is the robot there, and the estimator, and the learner?"
         if mode == REACH and not self._has_model:
-            return topics.answer(response, False, "no model has been fitted: call controller/excite and learner/fit "
-                                                  "first, or start with controller.explore:=true")
-        config = self.controller.config
-        if mode == REACH and config.model == GLOBAL and self._model is None and not config.explore:
-            return topics.answer(response, False, NO_MODEL)
-        if mode == POLICY and self.controller.player.policy is None:
-            return topics.answer(response, False, NO_POLICY)
-        if mode == REACH and self.controller.has_model and self.controller.mpc.trust == 0.0:
-            return topics.answer(response, False, f"{controller.UNTRUSTED}: ask again in some seconds, or call "
-                                                  "controller/excite and learner/fit")
+            return ("no model has been fitted: call controller/excite and learner/fit first, or start with "
+                    "controller.explore:=true")
+        return self.controller.refusal(mode, self._model)
+
+    def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        refused = self._refusal(mode)
+        if refused:
+            return topics.answer(response, False, refused)
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
         else:

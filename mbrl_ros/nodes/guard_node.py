@@ -217,6 +217,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
     def _reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.guard.reset()
         self._announce()
+        if self.guard.state == UNCONFIGURED:
+            return topics.answer(response, False, f"{UNCONFIGURED}: {self.guard.reason}")
         return topics.answer(response, True, self.guard.state)
 
     def _estop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

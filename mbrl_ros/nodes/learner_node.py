@@ -90,8 +90,8 @@ class LearnerNode(PartNode):
         """Fit to the latest so many seconds; whether that began, and what to say."""
         transitions = self.learner.transitions(seconds)
         if len(transitions.x) < FEWEST:
-            return False, (f"{len(transitions.x)} transitions so far; expected at least {FEWEST}: "
-                           "call controller/excite first")
+            return False, (f"{len(transitions.x)} transitions within the last {seconds:g} s; expected at least "
+                           f"{FEWEST}: call controller/excite first, or set learner.fit_seconds")
         data = Data.of(transitions, self.learner.features, self.robot)
         try:
             self._training.start(data, transitions, self.settings)

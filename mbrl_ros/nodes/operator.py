@@ -93,7 +93,7 @@ class Operator(Node):
         and nodes may be late while they get to know each other."""
         end, heard = time.monotonic() + PATIENCE, self.heard
         while True:
-            self.request("guard/reset")
+            self._ask(lambda: self._triggers["guard/reset"].call_async(Trigger.Request()), "guard/reset")
             heard.fault = ""  # before it is asked: what comes from now on counts
             said = self._ask(lambda: self._arm.call_async(SetBool.Request(data=True)), "guard/arm").message
             self._pass(SETTLED, lambda: heard.fault)

@@ -55,6 +55,7 @@ class Controller:
         self.mode, self.reason = IDLE, "not started"
         self.has_model = not config.explore  # whoever fits one sets it
         self._requested: str | None = None
+        self._newest: StateEstimate | None = None
         self._excite_until = 0
         self._last_effort = np.zeros(robot.m)
 
@@ -65,6 +66,20 @@ class Controller:
         if mode == POLICY and self.player.policy is None:
             raise ConfigError(policy.NO_POLICY)
         self._requested = mode
+
+    def refusal(self, mode: str, model: DynamicsModel | None = None) -> str:
+        """Why `mode`, requested now, would not be entered at the newest state, or left at once; empty where it would
+        be. `model` is the global one, as for `act`."""
+        if mode == IDLE:
+            return ""
+        fault = self._fault(self._newest.belief.mean) if self._newest is not None else ""
+        if fault or mode not in (REACH, POLICY):
+            return fault
+        if mode == POLICY:
+            return self.player.refusal(self._newest, self.config)
+        if self.has_model and self.mpc.trust == 0.0:
+            return f"{UNTRUSTED}: ask again in some seconds, or call controller/excite and learner/fit"
+        return mpc.NO_MODEL if self.has_model and self.config.model == mpc.GLOBAL and model is None else ""
 
     def stop(self, mode: str, reason: str) -> None:
         """Enter `idle` or `fault` now, without a state."""
@@ -87,7 +102,7 @@ class Controller:
         """The effort (m,) for the period that begins at the state's time (plus the delay); None in `idle`. `trust` is
         the learner's in this model, from 1 to 0; `model` is the global one, for controller.model: global. Raises
         nothing, whatever the model and the planner are."""
-        mean = state.belief.mean
+        self._newest, mean = state, state.belief.mean
         self.mpc.latency.observe(state)
         self.mpc.trust = trust
         self.base.caution = self.mpc.latency.hold_gain

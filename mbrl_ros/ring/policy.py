@@ -97,6 +97,15 @@ class PolicyPlayer:
         """Its first step is at this state."""
         self._playing, self._began = self.policy, state.time
 
+    def refusal(self, state: StateEstimate | None, config: Config) -> str:
+        """Why a policy could not be played from this state on; empty where it could."""
+        if self.policy is None:
+            return NO_POLICY
+        try:
+            return "" if state is None else _left(self.policy, state.belief.mean, 0, config)
+        except Exception as error:
+            return _failed(error)
+
     def act(self, state: StateEstimate, config: Config) -> tuple[Array | None, str]:
         """The effort (m,), not yet clamped; or None, and why the policy is over. Raises nothing."""
         policy, x = self._playing, state.belief.mean
@@ -104,10 +113,9 @@ class PolicyPlayer:
         try:
             if policy is None or (policy.horizon is not None and step >= policy.horizon):
                 return None, "the policy is over"
-            distance = policy.distance(x, step)
-            if not distance <= config.policy_reach:
-                return None, (f"the policy is left: at step {step} the state is {distance:.1f} deviations from those "
-                              "it was made for")
+            left = _left(policy, x, step, config)
+            if left:
+                return None, left
             effort, Sigma = policy.act(x, step)
             if Sigma is not None and config.policy_noise > 0:
                 values, vectors = np.linalg.eigh(symmetrize(Sigma))
@@ -115,7 +123,17 @@ class PolicyPlayer:
                 effort = effort + config.policy_noise * vectors @ noise
             return sane("its effort", expect("its effort", effort, (self.robot.m,)), self.robot.joints), ""
         except Exception as error:  # no policy may stop the arm from being controlled
-            return None, f"the policy failed: {' '.join(str(error).split()) or type(error).__name__}"
+            return None, _failed(error)
+
+
+def _left(policy: Policy, x: Array, step: int, config: Config) -> str:
+    distance = policy.distance(x, step)
+    return "" if distance <= config.policy_reach else (
+        f"the policy is left: at step {step} the state is {distance:.1f} deviations from those it was made for")
+
+
+def _failed(error: Exception) -> str:
+    return f"the policy failed: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def policy_of(plan: Plan, robot: Robot, spread: Array | None = None) -> TimedPolicy:

@@ -229,6 +229,12 @@ def test_states_that_stop_in_real_time_are_a_fault_and_the_effort_goes_to_zero(r
     assert made.spin(lambda: len(sent) > count + 5)  # and goes on saying so
 
 
+def test_before_there_is_a_state_there_is_nothing_to_reset_or_to_arm(rig):
+    made = rig(GuardNode)
+    assert made.call("guard/reset") == (False, "unconfigured: no joint state yet")
+    assert made.call("guard/arm", True) == (False, "unconfigured: no joint state yet")
+
+
 def test_its_last_effort_is_zero(rig):
     made = rig(PlantNode, GuardNode, plant__pace="realtime", guard__gravity="model")
     sent = made.listen(Float64MultiArray, topics.COMMANDS)

@@ -1,4 +1,5 @@
 """What an operator asks for, and what happens when the ring falls silent."""
+import re
 import threading
 
 import numpy as np
@@ -6,15 +7,17 @@ import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from mbrl_ros.msg import ModelCheckpoint, Plan
+from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
 from rig import PATIENT, RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode, PlantNode
 from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
+from mbrl_ros.messages import ring as messages
 from mbrl_ros.models.linear import NoModel
 from mbrl_ros.nodes import controller_node, topics
 from mbrl_ros.ring.learner import features_of
 from mbrl_ros.ring.trust import MOST
+from mbrl_ros.types import Gaussian, LinearGaussianDynamics, StateEstimate
 
 
 def mode_of(made):
@@ -145,13 +148,48 @@ def test_reach_from_power_on_fits_by_itself(rig):
 def test_fit_is_refused_without_data_and_while_one_runs(rig):
     made = rig(*RING, plant__hold_after=0)
     ok, reason = made.call("learner/fit")
-    assert not ok and "0 transitions so far; expected at least 20: call controller/excite first" in reason
+    assert not ok and ("0 transitions within the last 30 s; expected at least 20: call controller/excite first, or set "
+                       "learner.fit_seconds") in reason
     made.set("plant", "plant.hold_after", 40)
     made.call("controller/excite")
     assert made.spin(lambda: made[LearnerNode].learner._stored >= 30)
     assert made.call("learner/fit")[0]
     ok, reason = made.call("learner/fit")
     assert not ok and "a fit is running" in reason
+
+
+def test_without_states_only_the_hold_is_asked_for(rig):
+    made = rig(ControllerNode, plant__pace="realtime", controller__require_model=False)
+    for service in ("excite", "reach", "home"):
+        ok, reason = made.call(f"controller/{service}")
+        assert not ok and re.fullmatch(r"no state for [0-9.]+ s: is the robot there, .*", reason)
+    assert made.call("controller/hold") == (True, "hold from the next state on")
+    assert made.call("controller/stop")[0]
+
+
+def test_during_a_protective_stop_nothing_is_promised(rig):
+    made = rig(ControllerNode, controller__require_model=False)
+    controller, robot = made[ControllerNode].controller, made[ControllerNode].robot
+    n, m = robot.n, robot.m
+
+    def moves(time, speed):
+        x = np.zeros(n)
+        x[robot.slice("joint/velocity")] = speed * robot.velocity_limit
+        state = StateEstimate(time, 0, time, Gaussian(x, 1e-6 * np.eye(n)), np.zeros(m))
+        dynamics = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), 1e-6 * np.eye(n))
+        model = messages.LocalModel(state, dynamics, robot.period, 1.0, 1.0, 1.0)
+        made.say("local_dynamics", messages.to_local_dynamics(LocalDynamics, model, robot))
+        assert made.spin(lambda: made[ControllerNode]._newest == time)
+
+    moves(1, 3.0)
+    for service in ("hold", "excite", "reach", "home"):
+        ok, reason = made.call(f"controller/{service}")
+        assert not ok and reason == "protective stop: shoulder at 3.0 times its velocity limit"
+    moves(2, 0.0)
+    assert controller.mode == "idle"  # what was refused does not happen later
+    assert made.call("controller/hold")[0]
+    moves(3, 0.0)
+    assert controller.mode == "hold"
 
 
 def test_a_learner_resumes_with_the_model_of_an_earlier_fit(rig, tmp_path):

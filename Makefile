@@ -60,7 +60,7 @@ test: lint ## lint, all tests, and the tests with ROS on Jazzy as well
 	@$(use) && python3 -m pytest
 	@$(jazzy) 'scripts/bootstrap.sh; . ./.venv-jazzy/bin/activate; . ./install-jazzy/setup.sh; python3 -m pytest test/ros'
 
-lint: bootstrap ## ruff, and mypy on the part without ROS
+lint: bootstrap ## ruff and mypy
 	@$(use) && ruff check . && mypy
 
 clean: ## delete environments, builds and caches, not recordings

@@ -126,14 +126,18 @@ def to_joint_state(cls: MessageClass, observation: Observation, joints: Sequence
     return message
 
 
-def from_joint_state(message: Message, joints: Sequence[str], need_effort: bool = True) -> Observation:
+def from_joint_state(message: Message, joints: Sequence[str], need_effort: bool = True) -> Observation | None:
     """The observation of `joints`, picked by name and in their order; the message may hold others in any order.
 
-    An empty velocity gives None. With need_effort=False the effort field is not looked at, as for a robot that does not
-    report what acted, and the observation's effort is zero, to be replaced by what was commanded.
+    None where it names none of them: then it is about something else, a gripper with a publisher of its own, say. A
+    message that names some of them only raises MessageError, as everything else does that cannot be used. An empty
+    velocity gives None. With need_effort=False the effort field is not looked at, as for a robot that does not report
+    what acted, and the observation's effort is zero, to be replaced by what was commanded.
     """
     names = tuple(message.name)
     index = _index(names, tuple(joints))
+    if not index:
+        return None
     pick = lambda field: fields.pick(message, field, index, len(names), joints)  # noqa: E731
     velocity = pick("velocity") if len(message.velocity) else None
     effort = pick("effort") if need_effort else np.zeros(len(index))
@@ -142,10 +146,12 @@ def from_joint_state(message: Message, joints: Sequence[str], need_effort: bool 
 
 @lru_cache(maxsize=16)
 def _index(names: tuple[str, ...], joints: tuple[str, ...]) -> list[int]:
-    """Where the joints are among the names."""
+    """Where the joints are among the names; empty where none of them is."""
     missing = [joint for joint in joints if joint not in names]
+    if len(missing) == len(joints):
+        return []
     if missing:
-        raise MessageError(f"JointState: no joint {', '.join(missing)}; it has {', '.join(names) or 'no joints'}")
+        raise MessageError(f"JointState: no joint {', '.join(missing)}; it has {', '.join(names)}")
     doubled = [joint for joint in joints if names.count(joint) > 1]
     if doubled:
         raise MessageError(f"JointState: {', '.join(doubled)} is there more than once")

@@ -31,7 +31,7 @@ class EstimatorNode(PartNode):
         self.declare("robot", self.robot.config)
         self.declare("estimator", self.estimator.config)
         self._max_age = self.declare("estimator", self.option(options.Estimator, "estimator")).max_age
-        self._lockstep = self.component(PARTS["plant"], "plant").pace == "lockstep"
+        self._lockstep = self.declare("plant", self.component(PARTS["plant"], "plant"), only="pace").pace == "lockstep"
         self._said = False
         self._by_command = self.estimator.config.effort_source == "commands"
         self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came
@@ -40,7 +40,7 @@ class EstimatorNode(PartNode):
         self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.SENT)
         if self._by_command:  # before the states: where both wait, the command is the older one
             self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
-        self.create_subscription(JointState, "joint_states", self._measured, topics.RING)
+        self.create_subscription(JointState, "joint_states", self._measured, topics.STATES)
 
     def _commanded(self, message: Float64MultiArray) -> None:
         try:
@@ -56,6 +56,9 @@ class EstimatorNode(PartNode):
             observation = messages.from_joint_state(message, self.robot.joints, not self._by_command)
         except MessageError as error:
             self.get_logger().error(f"joint_states dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            return
+        if observation is None:
+            topics.foreign(self, message.name, self.robot.joints)
             return
         self._stages.received(time.time_ns() - observation.time)
         self._stages.done("convert")

@@ -51,7 +51,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         LifecycleNodeMixin.__init__(self)
         self.robot = robot.Robot(self.component(robot.Config, "robot"))
         config = self.component(guard.Config, "guard")
-        self._lockstep = self.component(plant.Config, "plant").pace == "lockstep"
+        self._lockstep = self.declare("plant", self.component(plant.Config, "plant"), only="pace").pace == "lockstep"
         if config.arm_at_start and not self._lockstep:
             raise ConfigError("guard.arm_at_start: only where plant.pace is lockstep; expected guard/arm to be called")
         self.declare("robot", self.robot.config)
@@ -67,7 +67,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
-        self.create_subscription(JointState, "joint_states", self._measured, topics.RING)
+        self.create_subscription(JointState, "joint_states", self._measured, topics.STATES)
         self.create_subscription(String, "mode", self._mode, topics.LATCHED)  # first: a fault says so
         self.create_subscription(Float64MultiArray, topics.ASKED, self._commanded, topics.RING)
         self.create_service(SetBool, "guard/arm", self._arm)
@@ -95,6 +95,9 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._overdue()
         try:
             state = messages.from_joint_state(message, self.robot.joints, need_effort=False)
+            if state is None:
+                topics.foreign(self, message.name, self.robot.joints)
+                return
             if state.velocity is None:
                 raise MessageError("JointState.velocity: expected one per name, got none")
         except MessageError as error:

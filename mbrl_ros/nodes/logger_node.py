@@ -21,7 +21,8 @@ from mbrl_ros.nodes.parameters import PartNode
 from mbrl_ros.nodes.spin import RECORDING, run
 from mbrl_ros.recordings.recording import Recorder
 
-RING = {"joint_states": JointState, "state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
+STATES = {"joint_states": JointState}
+RING = {"state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
         topics.ASKED: Float64MultiArray, topics.COMMANDS: Float64MultiArray, "target": PoseStamped, "reference": PoseStamped,
         "plant/tool_pose": PoseStamped, topics.DIAGNOSTICS: DiagnosticArray}
 LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint, "policy": LinearGaussianPolicy}
@@ -45,7 +46,7 @@ class LoggerNode(PartNode):
         self._failure = ""  # as it was said
         self._diagnostics = topics.Diagnostics(self)
         ring = {**RING, "plan": Plan} if own.plan else RING
-        for kinds, qos in ((ring, topics.KEEP), (LATCHED, topics.LATCHED)):
+        for kinds, qos in ((STATES, topics.KEEP_STATES), (ring, topics.KEEP), (LATCHED, topics.LATCHED)):
             for topic, kind in kinds.items():
                 name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
                 self.create_subscription(kind, topic, partial(self._received, self.resolve_topic_name(topic), name), qos,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
@@ -37,8 +38,8 @@ class Operator(Node):
         super().__init__("operator")
         self._lockstep, self._spin = lockstep, spin
         self.heard = Listener(self, robot)
-        self._triggers = {name: self.create_client(Trigger, name) for name in SERVICES}
-        self._arm = self.create_client(SetBool, "guard/arm")
+        self._triggers: dict[str, Any] = {name: self.create_client(Trigger, name) for name in SERVICES}
+        self._arm: Any = self.create_client(SetBool, "guard/arm")
         self._setters = {name: AsyncParameterClient(self, name) for name in ("plant", "learner", "controller")}
 
     def wait(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
@@ -49,6 +50,12 @@ class Operator(Node):
                 raise OperatorError(f"{what}: nothing within {seconds:.0f} s")
             self._spin(0.05)
 
+    def _pass(self, seconds: float, condition: Callable[[], Any] = lambda: False) -> None:
+        """Let so much time pass, or as much as it takes until the condition holds."""
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            self._spin(0.05)
+
     def ready(self) -> None:
         """Until all that an experiment needs is there."""
         for parameters in self._setters.values():
@@ -56,11 +63,10 @@ class Operator(Node):
         for client in (*self._triggers.values(), self._arm):
             self.wait(client.service_is_ready, "waiting for services")
         for topic in ("state_estimate", "local_dynamics", "plant/tool_pose", "reference", topics.COMMANDS):
-            self.wait(lambda topic=topic: self.count_publishers(topic), f"waiting for {topic}")
+            self.wait(partial(self.count_publishers, topic), f"waiting for {topic}")
         if not self._lockstep:
             # A server that has not found the way back to its client yet holds its executor up for 0.1 s an answer.
-            end = time.monotonic() + ACQUAINTED
-            self.wait(lambda: time.monotonic() > end, "waiting for the nodes")
+            self._pass(ACQUAINTED)
 
     def request(self, service: str) -> str:
         """Call a Trigger service. Raises OperatorError where it refuses."""
@@ -71,12 +77,12 @@ class Operator(Node):
 
     def _ask(self, call: Callable[[], Any], what: str) -> Any:
         """The answer of a service, which is called again where none comes."""
-        end, futures = time.monotonic() + PATIENCE, []
+        end = time.monotonic() + PATIENCE
+        futures: list[Any] = []
         answered = lambda: next((f for f in futures if f.done()), None)  # noqa: E731
         while not answered() and time.monotonic() < end:
             futures.append(call())
-            heard = time.monotonic() + UNHEARD
-            self.wait(lambda heard=heard: answered() or time.monotonic() > heard, f"waiting for {what}")
+            self._pass(UNHEARD, answered)
         future = answered()
         if future is None:
             raise OperatorError(f"{what} does not answer")
@@ -90,8 +96,7 @@ class Operator(Node):
             self.request("guard/reset")
             heard.fault = ""  # before it is asked: what comes from now on counts
             said = self._ask(lambda: self._arm.call_async(SetBool.Request(data=True)), "guard/arm").message
-            settled = time.monotonic() + SETTLED
-            self.wait(lambda settled=settled: heard.fault or time.monotonic() > settled, "waiting for the guard")
+            self._pass(SETTLED, lambda: heard.fault)
             if said == ARMED and not heard.fault:
                 return
             if time.monotonic() > end:

@@ -1,7 +1,9 @@
 """Fields of the settings' dataclasses -> declared ROS parameters, and back.
 
-A node gets its settings from the files that the parameters `robot`, `task`, `planner` and `prior` name (a shipped name
-or the path of a .yaml file), with everything given by --params-file or -p on top. Each node declares what it uses, with
+A node gets its settings from the files that the parameters `files.robot`, `files.task`, `files.planner` and
+`files.prior` name (a shipped name or the path of a .yaml file), with everything given by --params-file or -p on top.
+`robot:=arm` is short for `files.robot:=arm` and wins over it; declared it cannot be, because what `ros2 param dump`
+writes has no room for a value `robot` beside a group `robot`. Each node declares what it uses, with
 description, range and choices. Fields marked `live` may be set while the node runs; the rest is read-only. Imports no
 torch, for nodes that do without.
 """
@@ -32,7 +34,7 @@ ARRAYS = {bool: Parameter.Type.BOOL_ARRAY, int: Parameter.Type.INTEGER_ARRAY, fl
           str: Parameter.Type.STRING_ARRAY}
 
 Settings = dict[str, Any]
-Change = Callable[[Any], None]
+Change = Callable[[Any], object]
 
 
 @dataclasses.dataclass
@@ -57,24 +59,25 @@ class SettingsNode(Node):
     all_settings: ClassVar[bool] = True
 
     def __init__(self, name: str, **arguments: Any):
-        super().__init__(name, automatically_declare_parameters_from_overrides=True, **arguments)
-        given = self._take_overrides()
-        self.names = Names(**{key: _text(key, given.pop(key, default)) for key, default in NAMES.items()})
+        super().__init__(name, **arguments)
+        given = self._given()
+        self.names = Names(**{key: _text(key, given.pop(key, given.pop(f"files.{key}", default)))
+                              for key, default in NAMES.items()})
         self.settings, self._options = self._split(config.merge(self.names.settings(), config.unflatten(given)))
         self._groups: dict[str, Group] = {}
         for key in NAMES:
-            self.declare_parameter(key, getattr(self.names, key), ParameterDescriptor(
-                description=HELP.format(KINDS[key]), read_only=True))
+            self.declare_parameter(f"files.{key}", getattr(self.names, key), ParameterDescriptor(
+                description=HELP.format(KINDS[key]), read_only=True), ignore_override=True)
         self.process: options.Process = self.declare("process", self.option(options.Process, "process"))
         self.add_on_set_parameters_callback(self._check)
         self.add_post_set_parameters_callback(self._apply)
 
-    def _take_overrides(self) -> dict[str, Any]:
-        """What was given from outside, undeclared again: it is declared later, checked and with a description."""
-        given = {name: p.value for name, p in self.get_parameters_by_prefix("").items() if not name.startswith(ROS)}
-        for name in given:
-            self.undeclare_parameter(name)
-        return {name: value.tolist() if isinstance(value, array) else value for name, value in given.items()}
+    def _given(self) -> dict[str, Any]:
+        """What was given from outside; it is declared later, checked and with a description. An empty list of a file
+        has no type, hence no value here, and makes rclpy fail where it is to declare what was given by itself."""
+        given = {name: p.value for name, p in self._parameter_overrides.items() if not name.startswith(ROS)}
+        return {name: [] if value is None else value.tolist() if isinstance(value, array) else value
+                for name, value in given.items()}
 
     def _split(self, settings: Mapping[str, Any]) -> tuple[Settings, Settings]:
         """Checked settings of the parts, and of the nodes. Raises ConfigError for an unknown name or a bad value."""
@@ -110,19 +113,33 @@ class SettingsNode(Node):
         """The settings of a component of the parts."""
         return config.from_mapping(cls, config.section(self.settings, prefix), prefix)
 
-    def declare(self, prefix: str, value: Any, changed: Change | None = None, check: Change | None = None) -> Any:
-        """Declare the fields of a dataclass instance with its values; `changed(new instance)` makes live ones work.
+    def declare(self, prefix: str, value: Any, changed: Change | None = None, check: Change | None = None,
+                only: str = "") -> Any:
+        """Declare the fields of a dataclass instance with its values, or the one that is used `only`.
 
-        `check(new instance)` raises ConfigError where the change must be refused for more than the dataclass knows.
+        `changed(new instance)` makes live ones work. `check(new instance)` raises ConfigError where the change must be
+        refused for more than the dataclass knows.
         """
         group = Group(prefix, value, changed, check)
         types = typing.get_type_hints(type(value))
         for f in dataclasses.fields(value):
-            name = f"{prefix}.{f.name}"
-            self.declare_parameter(name, _to_ros(getattr(value, f.name), types[f.name]),
-                                   describe(f, types[f.name], changed is not None), ignore_override=True)
+            if only not in ("", f.name):
+                continue
+            name, present = f"{prefix}.{f.name}", getattr(value, f.name)
+            descriptor = describe(f, types[f.name], changed is not None)
+            if present == ():
+                self._declare_empty(name, _type(types[f.name]), descriptor)
+            else:
+                present = list(present) if isinstance(present, tuple) else present
+                self.declare_parameter(name, present, descriptor, ignore_override=True)
             self._groups[name] = group  # after the declaration, which calls _check and _apply too
         return value
+
+    def _declare_empty(self, name: str, kind: Parameter.Type, descriptor: ParameterDescriptor) -> None:
+        """An empty list has no type of its own, so the type is declared; what is read-only cannot be set any more."""
+        self.declare_parameter(name, kind, ignore_override=True)
+        self.set_parameters([Parameter(name, kind, [])])
+        self.set_descriptor(name, descriptor)
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
@@ -176,11 +193,6 @@ def _bound(value: float | None, sign: str) -> str:
 
 def _type(hint: Any) -> Parameter.Type:
     return ARRAYS[typing.get_args(hint)[0]] if typing.get_origin(hint) is tuple else TYPES[hint]
-
-
-def _to_ros(value: Any, hint: Any) -> Any:
-    """The value for declare_parameter; an empty list is declared as a type without a value, which else stays open."""
-    return (list(value) or _type(hint)) if isinstance(value, tuple) else value
 
 
 def _text(name: str, value: Any) -> str:

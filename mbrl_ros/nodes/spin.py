@@ -21,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 try:
     from rclpy.experimental import EventsExecutor
 except ImportError:  # not in every release
-    EventsExecutor = None
+    EventsExecutor: Callable[[], Executor] | None = None  # type: ignore[no-redef]
 
 from mbrl_ros import config
 from mbrl_ros.config import ConfigError

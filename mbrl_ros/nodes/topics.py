@@ -1,6 +1,7 @@
 """What the nodes say to each other: names are relative, so that a namespace holds a second robot."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from mbrl_ros.types import Array
 
 RING = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # of those who act: a stale state is worthless
 SENT = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)  # to them, and to those who KEEP and are behind
+# Of joint_states: hears drivers of either reliability, and an arm whose gripper publishes at the same moment.
+STATES = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 KEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # for those who must see every message
+KEEP_STATES = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 ASKED = "effort_command"  # from the controller to the guard
 COMMANDS = "effort_controller/commands"  # from the guard to the robot
@@ -44,6 +48,12 @@ def answer(response: Trigger.Response, success: bool, message: str) -> Trigger.R
     """Fill a Trigger or SetBool response."""
     response.success, response.message = success, message
     return response
+
+
+def foreign(node: Node, names: Sequence[str], joints: Sequence[str]) -> None:
+    """Say, once a node, that joint_states is about other joints too."""
+    node.get_logger().info(f"joint_states of {', '.join(names) or 'no joint'}: ignored, because none of "
+                           f"{', '.join(joints)} is there", once=True)
 
 
 def publisher(node: Node, kind: Any, topic: str, qos: QoSProfile | int) -> Any:

@@ -37,15 +37,18 @@ def overrides(**parameters):
 
 
 class Rig:
-    """Nodes of these kinds and a probe, all in this process. Parameters: the small robot in lock-step, unless given."""
+    """Nodes of these kinds and a probe, all in this process. Parameters: the small robot in lock-step, unless given; or
+    none at all but those that `only_arguments` of ROS give."""
 
-    def __init__(self, *kinds, executor="single", namespace="", **parameters):
+    def __init__(self, *kinds, executor="single", namespace="", only_arguments=(), **parameters):
         self.executor = spin.make_executor(executor)
         self.given = {**SMALL, **{name.replace("__", "."): value for name, value in parameters.items()}}
         self.given.setdefault("guard.arm_at_start", self.given["plant.pace"] == "lockstep")
         self.nodes = {}
         for kind in kinds:
-            self.nodes[kind] = kind(parameter_overrides=overrides(**self.given), namespace=namespace)
+            given = ({"cli_args": ["--ros-args", *only_arguments]} if only_arguments
+                     else {"parameter_overrides": overrides(**self.given)})
+            self.nodes[kind] = kind(namespace=namespace, **given)
         self.probe = rclpy.create_node("probe", namespace=namespace)
         self.heard, self._publishers, self._clients = {}, {}, {}
         for node in (*self.nodes.values(), self.probe):

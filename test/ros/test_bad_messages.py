@@ -1,10 +1,13 @@
 """What comes over topics and cannot be used: one line says what was expected, and the ring goes on."""
+from time import sleep
+
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
 from mbrl_ros.msg import LocalDynamics, StateEstimate
 from rclpy.duration import Duration
-from rig import RING, ControllerNode, EstimatorNode, LearnerNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rig import RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -44,7 +47,6 @@ def estimator(rig):
 @pytest.mark.parametrize(("bad", "words"), [
     ({"names": ("shoulder", "wrist")}, "no joint elbow; it has shoulder, wrist"),
     ({"names": ("elbow",), "position": (0.9,), "velocity": (0.0,), "effort": (0.0,)}, "no joint shoulder"),
-    ({"names": (), "position": (), "velocity": (), "effort": ()}, "it has no joints"),
     ({"names": ("elbow", "elbow")}, "no joint shoulder"),
     ({"position": (0.6,)}, "position: expected 2 values, one per name, got 1"),
     ({"velocity": (0.0, 0.0, 0.0)}, "velocity: expected 2 values, one per name, got 3"),
@@ -62,6 +64,38 @@ def test_states_that_cannot_be_used_are_dropped(estimator, capfd, bad, words):
     assert made.spin(lambda: estimates)
     assert len(estimates) == 1 and estimates[0].header.stamp.nanosec == 2 * PERIOD
     assert output.count("[ERROR]") == 1
+
+
+@pytest.mark.parametrize("names", [(), ("gripper",)])
+def test_states_of_other_joints_only_are_ignored(estimator, capfd, names):
+    made, estimates = estimator
+    made.say("joint_states", state(PERIOD))
+    for time in (2, 3):
+        made.say("joint_states", state(time * PERIOD, names, (NAN,) * len(names), (), ()))
+    sleep(0.1)  # all are there when the estimator looks
+    assert made.spin(lambda: estimates)
+    output = heard(made, capfd, f"joint_states of {', '.join(names) or 'no joint'}: ignored, because none of shoulder, "
+                                "elbow is there")
+    assert output.count("ignored") == 1 and "[ERROR]" not in output
+
+
+@pytest.mark.parametrize("reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT])
+def test_drivers_of_either_reliability_are_heard(estimator, reliability):
+    made, estimates = estimator
+    made.say("joint_states", state(PERIOD), QoSProfile(depth=1, reliability=reliability))
+    assert made.spin(lambda: estimates)
+
+
+@pytest.mark.filterwarnings("ignore:Deprecated in favor:DeprecationWarning")  # how rclpy says it
+@pytest.mark.parametrize("executor", ["single", "events"])
+@pytest.mark.parametrize(("node", "kind", "topic"), [
+    (ControllerNode, PoseStamped, "target"), (ControllerNode, LocalDynamics, "local_dynamics"),
+    (LearnerNode, StateEstimate, "state_estimate"), (GuardNode, Float64MultiArray, topics.ASKED)])
+def test_a_publisher_that_cannot_be_heard_is_said(rig, capfd, executor, node, kind, topic):
+    made = rig(node, executor=executor)
+    made.probe.create_publisher(kind, topic, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+    output = heard(made, capfd, f"[{made[node].get_name()}]: New publisher discovered on topic '{topic}'")
+    assert "Last incompatible policy: RELIABILITY" in output
 
 
 def test_joints_are_picked_by_name(estimator):

@@ -185,6 +185,26 @@ def test_messages_that_cannot_be_used_are_faults(rig, capfd, topic, message, wor
     assert f"{topic} dropped" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("names", [[], ["gripper"], ["left_finger", "right_finger"]])
+def test_states_of_other_joints_only_are_no_fault(rig, capfd, names):
+    made, _, sent, answer = in_lockstep(rig, guard__patience=10**6)
+    answer()
+    foreign = JointState(name=names, position=[NAN] * len(names))
+    words, end = f"joint_states of {', '.join(names) or 'no joint'}: ignored", []
+
+    def again():
+        made.say("joint_states", foreign)
+        made.spin_for(0.02)
+        end.append(capfd.readouterr().err)
+        return words in "".join(end)
+
+    assert made.spin(again)
+    assert state_of(made) == "armed" and "joint_states dropped" not in "".join(end)
+    count = len(sent)
+    answer()
+    assert made.spin(lambda: len(sent) > count) and state_of(made) == "armed"
+
+
 def test_where_a_joint_cannot_be_braked_nothing_is_sent(rig, capfd):
     made = rig(GuardNode, PlantNode, robot__deceleration=[0.0, 20.0], **SHORT)
     sent = made.listen(Float64MultiArray, topics.COMMANDS)

@@ -1,14 +1,18 @@
 """Every setting is a declared, described, range-checked parameter; what cannot be used is refused with the reason."""
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
-from rcl_interfaces.srv import DescribeParameters, ListParameters
-from rclpy.parameter import Parameter
+import yaml
+from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rig import RING, ControllerNode, LearnerNode, PlantNode, overrides
 
+from mbrl_ros import config
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.nodes.estimator_node import EstimatorNode
+from mbrl_ros.nodes.logger_node import LoggerNode
 from mbrl_ros.nodes.settings import ROS
 from mbrl_ros.task import RESIDUALS
 from mbrl_ros.task.residuals import Affine, selector
@@ -46,7 +50,7 @@ def described(made):
 
 def test_every_parameter_is_described_and_only_the_live_ones_can_be_set(ring):
     descriptors = described(ring)
-    assert {"robot", "robot.period", "plant.pace", "estimator.max_age", "prior.n0", "ilqr.horizon",
+    assert {"files.robot", "robot.period", "plant.pace", "estimator.max_age", "prior.n0", "ilqr.horizon",
             "controller.watchdog", "guard.blend", "guard.patience", "process.executor",
             "task.terms"} <= set(descriptors)
     assert [name for name, d in descriptors.items() if not d.description] == []
@@ -56,6 +60,28 @@ def test_every_parameter_is_described_and_only_the_live_ones_can_be_set(ring):
     period = descriptors["robot.period"].floating_point_range[0]
     assert (period.from_value, period.to_value) == (1e-4, 1.0)
     assert descriptors["plant.pace"].additional_constraints == "one of lockstep, realtime"
+
+
+def dumped(made, kind):
+    """What `ros2 param dump` writes of a node."""
+    node = made[kind].get_name()
+    names = ask(made, ListParameters, node, "list_parameters").result.names
+    values = ask(made, GetParameters, node, "get_parameters", names=names).values
+    assert len(values) == len(names) > 8
+    flat = {name: parameter_value_to_python(value) for name, value in zip(names, values, strict=True)}
+    return yaml.dump({f"/{node}": {"ros__parameters": config.unflatten(flat)}})
+
+
+@pytest.mark.parametrize("kind", [*RING, LoggerNode])
+def test_a_dump_holds_all_parameters_and_starts_the_same_node_again(rig, tmp_path, kind):
+    folder, file = tmp_path / "recording", tmp_path / "dump.yaml"
+    made = rig(kind, logger__folder=str(folder), estimator__max_age=0.5)
+    file.write_text(dumped(made, kind))
+    assert "[]" in file.read_text() or kind is LoggerNode
+    made.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    again = rig(kind, only_arguments=["--params-file", str(file)])
+    assert dumped(again, kind) == file.read_text()
 
 
 @pytest.mark.parametrize(("node", "name", "value", "words"), [

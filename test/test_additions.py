@@ -69,10 +69,11 @@ def test_a_sick_problem_gives_a_status(added, sick):
 
 
 @pytest.mark.parametrize("check", [
-    of_models.test_shapes, of_models.test_batch_equals_loop, of_models.test_jacobian_equals_finite_differences,
-    of_models.test_covariance_is_positive_definite, of_models.test_fitting_lowers_the_held_out_loss,
-    of_models.test_the_same_seed_gives_the_same_model, of_models.test_as_a_dynamics_model, of_models.test_as_a_prior,
-    of_models.test_past_efforts_may_be_regressors])
+    of_models.test_means_covariances_and_jacobians_have_their_shapes, of_models.test_batch_equals_loop,
+    of_models.test_jacobian_equals_finite_differences, of_models.test_covariance_is_positive_definite,
+    of_models.test_fitting_lowers_the_held_out_loss, of_models.test_the_same_seed_gives_the_same_model,
+    of_models.test_as_a_dynamics_model_its_expansion_is_the_model_at_its_point,
+    of_models.test_as_a_prior_its_conditional_is_the_model_at_w, of_models.test_it_takes_past_efforts_as_regressors])
 def test_the_model_keeps_the_contract(added, check):
     check("straight")
 

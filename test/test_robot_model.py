@@ -115,7 +115,7 @@ class _Linear:
     """y = J w + f."""
 
     def __init__(self, J, f):
-        self.J, self.f = torch.as_tensor(J), torch.as_tensor(f)
+        self.J, self.f, self.w_scale = torch.as_tensor(J), torch.as_tensor(f), torch.ones(J.shape[-1])
 
     def mean(self, w):
         return (self.J @ w.unsqueeze(-1)).squeeze(-1) + self.f

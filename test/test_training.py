@@ -12,7 +12,7 @@ from arms import settings
 from mbrl_ros.evaluation.procedure import excited
 from mbrl_ros.models.features import Data
 from mbrl_ros.nodes import training
-from mbrl_ros.nodes.training import Training, TrainingFailed
+from mbrl_ros.nodes.training import FitJobs, TrainingFailed
 
 PATIENT = 60.0  # [s]
 
@@ -23,7 +23,7 @@ def drive():
 
 
 def begin(drive, folder):
-    job = Training(str(folder), drive.learner)
+    job = FitJobs(str(folder), drive.learner)
     transitions = drive.learner.transitions(2.0)
     job.start(Data.of(transitions, drive.learner.features, drive.robot), transitions, drive.settings)
     return job
@@ -74,7 +74,7 @@ def test_loading_and_preparing_happen_beside_whoever_polls(drive, tmp_path, monk
     (lambda s: {**s, "robot": {**s["robot"], "model": "/nowhere.xml"}}, "exit code 2: .*no file '/nowhere.xml'"),
     (lambda s: {**s, "prior": {"n0": -1.0}}, r"prior\.n0")])
 def test_what_goes_wrong_in_the_job_or_after_it_is_one_line(drive, tmp_path, spoil, words):
-    job = Training(str(tmp_path), drive.learner)
+    job = FitJobs(str(tmp_path), drive.learner)
     transitions = drive.learner.transitions(2.0)
     data = Data.of(transitions, drive.learner.features, drive.robot)
     job.start(data, transitions, spoil(drive.settings))

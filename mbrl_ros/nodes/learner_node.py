@@ -14,7 +14,7 @@ from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
-from mbrl_ros.nodes.training import Fitted, Training, TrainingFailed
+from mbrl_ros.nodes.training import FitJobs, Fitted, TrainingFailed
 from mbrl_ros.ring import learner
 
 POLL = 0.1  # [s] between looks at a fit
@@ -33,7 +33,7 @@ class LearnerNode(PartNode):
         self.declare("robot", self.robot.config)
         self.declare("learner", config, self._configure)
         own = self.declare("learner", self.option(options.Learner, "learner"))
-        self._training = Training(own.folder, self.learner)
+        self._training = FitJobs(own.folder, self.learner)
         for prefix in ("prior", config.prior):
             self.declare(prefix, self.component(PARTS[prefix], prefix))
         self._newest = -1  # stamp [ns]

@@ -32,7 +32,7 @@ class TrainingFailed(RuntimeError):
     """The job ended without a model; one line says why."""
 
 
-class Training:
+class FitJobs:
     """One job at a time for this learner. Files go to `folder`, or to a temporary one that goes away with this object.
 
     A thread waits for the job, reads what it says meanwhile, loads the model and prepares the learner with it, so that

@@ -12,7 +12,7 @@ from arms import make, settings
 from mbrl_ros import assembly
 from mbrl_ros.evaluation.identify import report
 from mbrl_ros.models.features import Data
-from mbrl_ros.models.identify import Estimate, Run, identify, posterior, runs_of, weak_form
+from mbrl_ros.models.identify import Estimate, Stretch, identify, posterior, runs_of, weak_form
 from mbrl_ros.models.inverse_dynamics import DAMPING, FRICTION, MASS, Parameters, inverse, regressor
 from mbrl_ros.models.physics import Nominal, nominal_physics
 from mbrl_ros.models.prior import fit, load, save
@@ -60,7 +60,7 @@ def excited(robot, model, seconds, seed, noise=0.0):
         mujoco.mj_step(model, data, substeps)
         q.append(data.qpos[robot.qpos].copy())
         qd.append(data.qvel[robot.dofs].copy())
-    return Run(np.array(q) + noise * rng.standard_normal((steps + 1, m)), np.array(u)), np.array(qd)
+    return Stretch(np.array(q) + noise * rng.standard_normal((steps + 1, m)), np.array(u)), np.array(qd)
 
 
 @ROBOTS
@@ -118,17 +118,17 @@ def test_averages_under_the_triangle_are_exact():
     u = rng.standard_normal((T, 1))
     qd = np.concatenate([[[0.3]], 0.3 + period * np.cumsum(u, 0)])
     q = np.concatenate([[[1.0]], 1.0 + np.cumsum(period * qd[:-1] + 0.5 * period**2 * u, 0)])
-    averaged, speed, acceleration, effort, _ = weak_form(Run(q, u), period, n)
+    averaged, speed, acceleration, effort, _ = weak_form(Stretch(q, u), period, n)
     assert len(averaged) == T + 1 - 2 * n and np.allclose(acceleration, effort, atol=1e-9)
     line = np.arange(T + 1.0)[:, None]
-    averaged, speed, acceleration, _, rate = weak_form(Run(line, line[:-1]), period, n)
+    averaged, speed, acceleration, _, rate = weak_form(Stretch(line, line[:-1]), period, n)
     assert np.allclose(averaged, line[n:-n]) and np.allclose(speed, 1 / period) and np.allclose(acceleration, 0)
     assert np.allclose(rate, 1 / period)
 
 
 @pytest.mark.parametrize("lengths", [[], [20], [500]], ids=["nothing", "short", "at rest"])
 def test_no_motion_leaves_the_data_sheet(lengths):
-    robot, runs = make("planar2"), [Run(np.ones((T + 1, 2)), np.zeros((T, 2))) for T in lengths]
+    robot, runs = make("planar2"), [Stretch(np.ones((T + 1, 2)), np.zeros((T, 2))) for T in lengths]
     e = identify(robot, robot.model, runs, 0.3, 1.0)
     assert np.allclose(e.parameters.theta, Parameters.of(robot, robot.model).theta, atol=1e-9)
     assert np.allclose(e.std, e.deviation) and np.allclose(e.from_data, 0)

@@ -46,14 +46,14 @@ FRICTION_DEVIATION = 0.02  # of the effort limit: no data sheet has dry friction
 ROUNDING = 1e-9
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
     """Motion without a gap: the effort u[k] acts from q[k] to q[k + 1]."""
 
     q: Array  # (T + 1, m) [rad or m]
     u: Array  # (T, m) [N m or N]
 
 
-def runs_of(data: Data, robot: Robot, delay: int) -> list[Run]:
+def runs_of(data: Data, robot: Robot, delay: int) -> list[Stretch]:
     """The runs that transitions in the order of time make up; with a delay, the effort of that lag in x acts."""
     m, (w, y) = robot.m, (data.w, data.y)
     if data.features.reg[: 2 * m] != tuple(range(2 * m)) or data.features.fit != tuple(range(2 * m)):
@@ -62,7 +62,7 @@ def runs_of(data: Data, robot: Robot, delay: int) -> list[Run]:
     motion, after = w[:, : 2 * m], w[:, : 2 * m] + y  # of one run exactly equal but for the rounding of y
     gaps = 1 + np.flatnonzero(np.abs(motion[1:] - after[:-1]).max(1) > ROUNDING * (1 + np.abs(motion[1:]).max(1)))
     parts = np.split(np.arange(len(w)), gaps) if len(w) else []
-    return [Run(np.vstack([motion[i, :m], after[i[-1:], :m]]), acting[i]) for i in parts]
+    return [Stretch(np.vstack([motion[i, :m], after[i[-1:], :m]]), acting[i]) for i in parts]
 
 
 class Estimate(NamedTuple):
@@ -110,7 +110,7 @@ class Estimate(NamedTuple):
         return "\n".join(lines)
 
 
-def identify(robot: Robot, model: mujoco.MjModel, runs: Sequence[Run], deviation: float, payload_deviation: float
+def identify(robot: Robot, model: mujoco.MjModel, runs: Sequence[Stretch], deviation: float, payload_deviation: float
              ) -> Estimate:
     """The posterior from the motion of a robot whose data sheet is `model`, which is not changed.
 
@@ -145,7 +145,7 @@ class Spectrum(NamedTuple):
     power: Array  # (K, m), of u
 
 
-def spectrum(robot: Robot, model: mujoco.MjModel, run: Run, theta: Float[Array, " p"]) -> Spectrum:
+def spectrum(robot: Robot, model: mujoco.MjModel, run: Stretch, theta: Float[Array, " p"]) -> Spectrum:
     """The bins of one run up to HIGHEST."""
     q, qd, qdd, u, rate = weak_form(run, robot.period, _half(robot))
     known, Y = regressor(robot, model, q, qd, qdd, np.sign(qd))
@@ -183,7 +183,7 @@ def posterior(f: Array, e: Array, Y: Array, weight: Array, std: Float[Array, " p
     return delta, P
 
 
-def weak_form(run: Run, period: float, n: int) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, "N m"],
+def weak_form(run: Stretch, period: float, n: int) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, "N m"],
               Float[Array, "N m"], Float[Array, "N m"]]:
     """q, qd, qdd, u, du/dt (T + 1 - 2n, m), averaged under the triangle of half width n periods about q[n] to q[T - n].
     """

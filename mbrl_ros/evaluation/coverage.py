@@ -42,7 +42,7 @@ STANDSTILL = 0.03  # of the velocity limit
 FEW = 200  # of fewer predictions no coordinate is reported alone
 
 
-class Motion(NamedTuple):
+class Phases(NamedTuple):
     """A run of the ring: excitation, then targets, of which the later ones are reached with a payload."""
 
     states: list[StateEstimate]
@@ -78,7 +78,7 @@ class Score(NamedTuple):
                 f"{max(alone, default=np.nan):.1f} | {cells[2]:.1f} | {cells[3]:.1f}")
 
 
-def reach(run: Run, states: list[StateEstimate], model: Any, data: Data) -> Motion:
+def reach(run: Run, states: list[StateEstimate], model: Any, data: Data) -> Phases:
     """Targets, with the learner on a model; `states` are those of the run so far, and grow with it."""
     config = measures.config_of(run.settings, {"seed": run.seed})
     fitted, payload = len(states), 0
@@ -91,10 +91,10 @@ def reach(run: Run, states: list[StateEstimate], model: Any, data: Data) -> Moti
             payload = len(states)
         run.controller.set_target(target)
         run.let(REACH, config.seconds_per_target)
-    return Motion(states, fitted, begin, payload)
+    return Phases(states, fitted, begin, payload)
 
 
-def local(learner: OnlineLearner, motion: Motion, model: Any, data: Data, settings: Settings) -> Gaussian:
+def local(learner: OnlineLearner, motion: Phases, model: Any, data: Data, settings: Settings) -> Gaussian:
     """What the learner says before each state from `motion.reach` on about the change of [q; qd] that led there."""
     rows = np.arange(2 * learner.robot.m)
     means, covs = [], []

@@ -43,7 +43,7 @@ ASKED = ("from home [rad]", "speed", "effort")  # the last two of the limit
 
 
 @dataclass(frozen=True)
-class Motion:
+class TaskMotion:
     """Task motion, and the truth about it."""
 
     data: Data
@@ -52,7 +52,7 @@ class Motion:
     J: Array  # (K, m, dw) is the derivative of `expected`
 
     @classmethod
-    def record(cls, settings: Settings, seeds: tuple[int, ...] = HELD_OUT, targets: int = TARGETS) -> Motion:
+    def record(cls, settings: Settings, seeds: tuple[int, ...] = HELD_OUT, targets: int = TARGETS) -> TaskMotion:
         """By the oracle, without a payload."""
         trials = []
         for seed in seeds:
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         seconds, seeds = np.array([float(t) for t in a.seconds.split(",")]), parse_seeds(a.seeds)
         settings = assembly.settings(Names(robot=a.robot, prior=models[0]), more)
         of_model = {model: assembly.settings(Names(robot=a.robot, prior=model), more) for model in models}
-        motion = Motion.record(settings)
+        motion = TaskMotion.record(settings)
         errors = {(model, kind): np.empty((len(seeds), len(seconds), 2)) for model in models for kind in KINDS}
         asked = {kind: np.empty((len(seeds), len(seconds), 3)) for kind in KINDS}
         for kind in KINDS:

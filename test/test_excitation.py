@@ -10,7 +10,7 @@ from arms import make, settings
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, from_mapping
 from mbrl_ros.evaluation.excitation import earlier, excite
-from mbrl_ros.ring.excitation import KINDS, Config, Hold, InformativeExcitation, most_informative, room
+from mbrl_ros.ring.excitation import KINDS, Config, HoldResponse, InformativeExcitation, most_informative, room
 from mbrl_ros.robot import Robot
 
 EITHER = pytest.mark.parametrize("kind", list(KINDS))
@@ -66,7 +66,7 @@ def test_the_hold_that_is_predicted_rests_where_it_is_told_to():
     """A held set-point and effort: after two seconds q = g + e / K, qd = 0, u = 0."""
     robot = make("arm")
     goal, effort = 0.1 * np.ones((1, 100, robot.m)), np.ones((1, 100, robot.m))
-    w, state = Hold(robot, 1.0, robot.period).regressors(np.zeros((robot.m, 2)), goal, 0 * goal, effort)
+    w, state = HoldResponse(robot, 1.0, robot.period).regressors(np.zeros((robot.m, 2)), goal, 0 * goal, effort)
     assert np.allclose(state[0, :, 0], 0.1 + 1 / robot.stiffness, atol=1e-5)
     assert np.allclose(state[0, :, 1], 0, atol=1e-4) and np.allclose(w[0, -1, 2 * robot.m : -1], 0, atol=1e-3)
 

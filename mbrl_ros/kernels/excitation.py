@@ -13,7 +13,7 @@ _stack = numba.float64[:, :, ::1]
 @compile_for(numba.types.Tuple((_stack, _stack))(_stack, numba.float64[::1], numba.float64[::1], numba.float64[:, ::1],
                                                  _stack))
 def responses(step: Array, K: Array, D: Array, state: Array, push: Array) -> tuple[Array, Array]:
-    """What ring.excitation.Hold.regressors gives, for push (C, T, m)."""
+    """What ring.excitation.HoldResponse.regressors gives, for push (C, T, m)."""
     C, T, m = push.shape
     w, end = np.ones((C, T, 3 * m + 1)), np.empty((C, m, 2))
     for c in range(C):

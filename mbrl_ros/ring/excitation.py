@@ -108,7 +108,7 @@ class InformativeExcitation:
 
     def __init__(self, robot: Robot, config: Config, gain: float):
         self.robot = robot
-        self._hold = Hold(robot, gain, robot.period)
+        self._hold = HoldResponse(robot, gain, robot.period)
         self._rng = np.random.default_rng(config.seed)
         reach = np.minimum(config.range, room(robot)) * RANGE_USED
         speed = SPEED_USED * config.speed * robot.velocity_limit
@@ -142,7 +142,7 @@ class InformativeExcitation:
         which = harmonics.astype(int) - 1
         sine, cosine = (np.moveaxis(wave[:, which], 0, 1) for wave in (np.sin(angle), np.cos(angle)))
         goal, goal_speed = amplitude[:, None] * sine, (amplitude * rate)[:, None] * cosine  # (C, T, m)
-        hold = Hold(self.robot, gain, step)
+        hold = HoldResponse(self.robot, gain, step)
         w = hold.regressors(np.zeros((m, 2)), goal, goal_speed, np.zeros_like(goal))[0] / self._scale
         known = np.full(len(self._scale), REGULARIZATION)
         known[2 * m : 3 * m] += len(time)  # what the efforts to come will tell
@@ -162,7 +162,7 @@ class InformativeExcitation:
         self._block = list(zip(goal, speed, effort[best], strict=True))
 
 
-class Hold:
+class HoldResponse:
     """What joints do under the hold from step to step [s], each for itself, if its gains damp them critically."""
 
     def __init__(self, robot: Robot, gain: float, step: float):

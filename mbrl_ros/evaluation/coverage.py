@@ -51,7 +51,7 @@ class Phases(NamedTuple):
     payload: int  # the first with the payload in the hand
 
 
-class Score(NamedTuple):
+class Coverage(NamedTuple):
     """Of N predictions: what lies in its band, each coordinate of [q; qd] by itself and all together."""
 
     inside: Array  # (N, 2m), bool
@@ -59,7 +59,7 @@ class Score(NamedTuple):
     moving: Array  # (N, 2m), bool: whether the joint moves
 
     @classmethod
-    def of(cls, p: Gaussian, y: Array, qd: Array, robot: Robot) -> Score:
+    def of(cls, p: Gaussian, y: Array, qd: Array, robot: Robot) -> Coverage:
         """Of p over y (N, 2m), at the joint velocities qd (N, m)."""
         error = y - p.mean
         inside = np.abs(error) <= Z95 * np.sqrt(np.einsum("nii->ni", p.cov))
@@ -109,7 +109,7 @@ def local(learner: OnlineLearner, motion: Phases, model: Any, data: Data, settin
     return Gaussian(np.array(means), np.array(covs))
 
 
-def scores(cases: Mapping[str, Settings], seconds: float, seed: int) -> Iterator[tuple[str, str, Score]]:
+def scores(cases: Mapping[str, Settings], seconds: float, seed: int) -> Iterator[tuple[str, str, Coverage]]:
     """(model, motion, score) for every model and motion of a seed; the ring runs with the first of the models."""
     torch.set_num_threads(1)
     states: list[StateEstimate] = []
@@ -122,9 +122,9 @@ def scores(cases: Mapping[str, Settings], seconds: float, seed: int) -> Iterator
     half = motion.payload - motion.reach
     before, after = slice(None, half), slice(half, None)
 
-    def score(p: Gaussian, of: Data, part: slice) -> Score:
+    def score(p: Gaussian, of: Data, part: slice) -> Coverage:
         qd = of.w[part, robot.slice("joint/velocity")]
-        return Score.of(Gaussian(p.mean[part], p.cov[part]), of.y[part], qd, robot)
+        return Coverage.of(Gaussian(p.mean[part], p.cov[part]), of.y[part], qd, robot)
 
     for kind, model in models.items():
         for name, of, part in (("another excitation", other, slice(None)), ("reaching", later, before)):
@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--data-seconds", type=float, default=30.0)
     p.add_argument("--set", default="{}", help="more settings, as YAML: '{scenario: {targets: 4}}'")
     a = p.parse_args(arguments)
-    found: dict[tuple[str, str], list[Score]] = {}
+    found: dict[tuple[str, str], list[Coverage]] = {}
     try:
         more = parse_overrides(a.set)
         cases = {kind: assembly.settings(Names(robot=a.robot, prior=kind), more) for kind in a.prior.split(",")}
@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("| % in the 95 % band | of | q moving | qd moving | one coordinate | at rest | all together |\n"
           "|---|---|---|---|---|---|---|")
     for (kind, motion), of in sorted(found.items()):
-        print(f"| {kind} | {motion} | {Score(*(np.concatenate(part) for part in zip(*of, strict=True))).row()} |")
+        print(f"| {kind} | {motion} | {Coverage(*(np.concatenate(part) for part in zip(*of, strict=True))).row()} |")
     return 0
 
 

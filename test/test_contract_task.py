@@ -11,7 +11,7 @@ from arms import make
 from mbrl_ros.kernels import ilqr as kernel
 from mbrl_ros.task import NORMS, PATHS, RESIDUALS
 from mbrl_ros.task.cost import CurvedTerm, MixedCost, ResidualCost
-from mbrl_ros.task.norms import Quadratic
+from mbrl_ros.task.norms import QuadraticNorm
 from mbrl_ros.task.path import Motion
 from mbrl_ros.task.residuals import Affine, Window
 from mbrl_ros.task.task import Term
@@ -79,7 +79,7 @@ def test_the_gradient_of_a_term_is_its_difference_and_its_expansion_positive_sem
     rows = ResidualCost(torch.empty(0, robot.n + robot.m, dtype=torch.float64), *[torch.empty(STEPS + 1, 0)] * 2,
                         torch.empty(0), torch.empty(0, dtype=torch.bool))
     scale = np.array([[1.0], [2.0], [3.0], [0.5]])
-    cost = MixedCost(rows, (CurvedTerm("it", curved(kind, robot, window), Quadratic(), scale),), window)
+    cost = MixedCost(rows, (CurvedTerm("it", curved(kind, robot, window), QuadraticNorm(), scale),), window)
     u = u[:-1]
     q = cost.quadratize(x, u)
     z = torch.cat([x, torch.nn.functional.pad(u, (0, 0, 0, 1))], -1)

@@ -14,6 +14,6 @@ RESIDUALS: dict[str, type[residuals.Residual]] = {
     "effort_change": residuals.EffortChange,
 }
 NORMS: dict[str, type[norms.Norm]] = {
-    "quadratic": norms.Quadratic, "smooth_abs": norms.SmoothAbs, "dead_zone": norms.DeadZone, "hinge": norms.Hinge,
+    "quadratic": norms.QuadraticNorm, "smooth_abs": norms.SmoothAbs, "dead_zone": norms.DeadZone, "hinge": norms.Hinge,
 }
 PATHS: dict[str, type[path.Path]] = {"minimum_jerk": path.MinimumJerk, "figure_eight": path.FigureEight}

@@ -82,7 +82,7 @@ class Coded(Protocol):
 
 
 @dataclass(frozen=True)
-class Quadratic(Coded):
+class QuadraticNorm(Coded):
     """r^2 / 2."""
 
     @property

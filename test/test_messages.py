@@ -16,9 +16,9 @@ from mbrl_ros.messages.ring import (
     Command,
     LocalModel,
     MessageError,
-    Names,
     PlanReport,
     PolicyReport,
+    ReceivedLabels,
     Target,
 )
 from mbrl_ros.types import (
@@ -34,7 +34,7 @@ from mbrl_ros.types import (
 
 ROOT = Path(__file__).parents[1]
 JOINTS = ("base", "elbow", "wrist")
-NAMES = Names(tuple(f"x{i}" for i in range(5)), JOINTS)
+NAMES = ReceivedLabels(tuple(f"x{i}" for i in range(5)), JOINTS)
 N, M, T = 5, 3, 4
 OWN = sorted(path.stem for path in (ROOT / "msg").glob("*.msg"))
 

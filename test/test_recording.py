@@ -24,13 +24,13 @@ from rosbags.highlevel import AnyReader
 from test_messages import ROOT, STORE, message_class, mine, serialized
 
 from mbrl_ros.messages import ring as messages
-from mbrl_ros.messages.ring import Names
+from mbrl_ros.messages.ring import ReceivedLabels
 from mbrl_ros.recordings import recording
 from mbrl_ros.recordings.mcap_file import MESSAGE, definition, read_records
 from mbrl_ros.recordings.recording import STATE_ESTIMATE, Recorder, RecordingError, read_trials, recover
 from mbrl_ros.types import Gaussian, Observation, StateEstimate
 
-NAMES = Names(("position", "velocity", "effort"), ("hinge",))
+NAMES = ReceivedLabels(("position", "velocity", "effort"), ("hinge",))
 N, M, PERIOD = 3, 1, 20_000_000
 SOURCED = os.environ.get("AMENT_PREFIX_PATH", "")
 STANDARD = ("sensor_msgs/msg/JointState", "std_msgs/msg/Header", "builtin_interfaces/msg/Time")
@@ -106,7 +106,7 @@ def test_short_trials_can_be_left_out(tmp_path):
 
 
 def test_another_robot_is_another_trial(tmp_path):
-    other = Names(("position", "velocity", "torque"), ("hinge",))
+    other = ReceivedLabels(("position", "velocity", "torque"), ("hinge",))
     with Recorder(tmp_path / "bag") as recorder:
         for k in range(6):
             recorder.write("/state_estimate", STATE_ESTIMATE, cdr(estimate(k), NAMES if k < 3 else other), k, k)

@@ -38,7 +38,7 @@ VARIANCE = ABSURD**2  # the largest
 MessageClass = Callable[[], Message]
 
 
-class Layout(Protocol):
+class Labels(Protocol):
     """What the entries of x and u are called: a Robot."""
 
     @property
@@ -47,8 +47,8 @@ class Layout(Protocol):
     def joints(self) -> tuple[str, ...]: ...
 
 
-class Names(NamedTuple):
-    """The Layout that a StateEstimate message carries."""
+class ReceivedLabels(NamedTuple):
+    """The Labels that a StateEstimate message carries."""
 
     state_names: tuple[str, ...]
     joints: tuple[str, ...]
@@ -161,14 +161,14 @@ def _index(names: tuple[str, ...], joints: tuple[str, ...]) -> list[int]:
 # --- StateEstimate
 
 
-def to_state_estimate(cls: MessageClass, estimate: StateEstimate, layout: Layout) -> Message:
+def to_state_estimate(cls: MessageClass, estimate: StateEstimate, labels: Labels) -> Message:
     message = cls()
-    _fill_state(message, estimate, layout)
+    _fill_state(message, estimate, labels)
     return message
 
 
-def _fill_state(message: Message, estimate: StateEstimate, layout: Layout) -> None:
-    names, joints = layout.state_names, layout.joints
+def _fill_state(message: Message, estimate: StateEstimate, labels: Labels) -> None:
+    names, joints = labels.state_names, labels.joints
     n, m = len(names), len(joints)
     write_stamp(message.header.stamp, estimate.time)
     message.episode = count("StateEstimate.episode", estimate.episode)
@@ -179,12 +179,12 @@ def _fill_state(message: Message, estimate: StateEstimate, layout: Layout) -> No
     write(message, "effort", estimate.effort, (m,), joints)
 
 
-def from_state_estimate(message: Message, layout: Layout | None = None) -> StateEstimate:
-    """With a layout, its names must be the message's: then both sides mean the same robot."""
+def from_state_estimate(message: Message, labels: Labels | None = None) -> StateEstimate:
+    """With labels, they must be the message's: then both sides mean the same robot."""
     names, joints = names_of(message)
-    if layout is not None:
-        fields.same("StateEstimate.state_names", names, layout.state_names)
-        fields.same("StateEstimate.joint_names", joints, layout.joints)
+    if labels is not None:
+        fields.same("StateEstimate.state_names", names, labels.state_names)
+        fields.same("StateEstimate.joint_names", joints, labels.joints)
     n, m = len(names), len(joints)
     belief = Gaussian(read(message, "mean", (n,), names),
                       read(message, "covariance", (n, n), names, largest=VARIANCE))
@@ -192,22 +192,22 @@ def from_state_estimate(message: Message, layout: Layout | None = None) -> State
                          read(message, "effort", (m,), joints))
 
 
-def names_of(message: Message) -> Names:
+def names_of(message: Message) -> ReceivedLabels:
     """The names inside a StateEstimate message."""
-    return Names(tuple(message.state_names), tuple(message.joint_names))
+    return ReceivedLabels(tuple(message.state_names), tuple(message.joint_names))
 
 
 # --- LocalDynamics
 
 
-def to_local_dynamics(cls: MessageClass, model: LocalModel, layout: Layout) -> Message:
+def to_local_dynamics(cls: MessageClass, model: LocalModel, labels: Labels) -> Message:
     message = cls()
-    n, m = len(layout.state_names), len(layout.joints)
-    _fill_state(message.state, model.state, layout)
+    n, m = len(labels.state_names), len(labels.joints)
+    _fill_state(message.state, model.state, labels)
     F = fields.expect("LocalDynamics.F", fields.as_array(model.dynamics.F), (n, n + m))
     write(message, "state_matrix", F[:, :n], (n, n))
     write(message, "input_matrix", F[:, n:], (n, m))
-    write(message, "offset", model.dynamics.f, (n,), layout.state_names)
+    write(message, "offset", model.dynamics.f, (n,), labels.state_names)
     write(message, "covariance", model.dynamics.Sigma, (n, n), largest=VARIANCE)
     if model.dynamics.leverage is not None:
         write(message, "leverage", model.dynamics.leverage, (1 + n + m, 1 + n + m), largest=np.inf)
@@ -218,8 +218,8 @@ def to_local_dynamics(cls: MessageClass, model: LocalModel, layout: Layout) -> M
     return message
 
 
-def from_local_dynamics(message: Message, layout: Layout | None = None) -> LocalModel:
-    state = from_state_estimate(message.state, layout)
+def from_local_dynamics(message: Message, labels: Labels | None = None) -> LocalModel:
+    state = from_state_estimate(message.state, labels)
     n, m = len(state.belief.mean), len(state.effort)
     F = np.empty((n, n + m))
     F[:, :n], F[:, n:] = read(message, "state_matrix", (n, n)), read(message, "input_matrix", (n, m))
@@ -256,9 +256,9 @@ def to_plan(cls: MessageClass, report: PlanReport) -> Message:
     return message
 
 
-def from_plan(message: Message, layout: Layout) -> PlanReport:
+def from_plan(message: Message, labels: Labels) -> PlanReport:
     """The plan's policy is the feedback on deviations from its states: x_hat = states, u_hat = efforts, k = 0."""
-    n, m, T = len(layout.state_names), len(layout.joints), int(message.horizon)
+    n, m, T = len(labels.state_names), len(labels.joints), int(message.horizon)
     status = next((s for s in STATUSES if getattr(message, s.upper()) == message.status), None)
     if status is None:
         raise MessageError(f"Plan.status: expected one of the constants of Plan, got {message.status}")
@@ -319,12 +319,12 @@ def to_linear_gaussian_policy(cls: MessageClass, report: PolicyReport) -> Messag
     return message
 
 
-def from_linear_gaussian_policy(message: Message, layout: Layout | None = None) -> PolicyReport:
-    """With a layout, its names must be the message's. Whether the period is that of the robot is not looked at."""
+def from_linear_gaussian_policy(message: Message, labels: Labels | None = None) -> PolicyReport:
+    """With labels, they must be the message's. Whether the period is that of the robot is not looked at."""
     names = names_of(message)
-    if layout is not None:
-        fields.same("LinearGaussianPolicy.state_names", names.state_names, layout.state_names)
-        fields.same("LinearGaussianPolicy.joint_names", names.joints, layout.joints)
+    if labels is not None:
+        fields.same("LinearGaussianPolicy.state_names", names.state_names, labels.state_names)
+        fields.same("LinearGaussianPolicy.joint_names", names.joints, labels.joints)
     n, m = len(names.state_names), len(names.joints)
     T = int(fields.positive("LinearGaussianPolicy.horizon", message.horizon))
     policy = Policy(*(read(message, field, shape, largest=most) for field, shape, most in _policy_fields(T, n, m)))

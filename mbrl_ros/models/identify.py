@@ -183,8 +183,9 @@ def posterior(f: Array, e: Array, Y: Array, weight: Array, std: Float[Array, " p
     return delta, P
 
 
-def weak_form(run: Stretch, period: float, n: int) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, "N m"],
-              Float[Array, "N m"], Float[Array, "N m"]]:
+def weak_form(run: Stretch, period: float, n: int
+              ) -> tuple[Float[Array, "N m"], Float[Array, "N m"], Float[Array, "N m"], Float[Array, "N m"],
+                         Float[Array, "N m"]]:
     """q, qd, qdd, u, du/dt (T + 1 - 2n, m), averaged under the triangle of half width n periods about q[n] to q[T - n].
     """
     q, b = run.q, n * period

@@ -23,7 +23,7 @@ import yaml
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
-from mbrl_ros.messages.ring import MessageError, Names, from_state_estimate, names_of
+from mbrl_ros.messages.ring import MessageError, ReceivedLabels, from_state_estimate, names_of
 from mbrl_ros.recordings.mcap_file import McapWriter, Record, RecordingError, definition, read_records
 from mbrl_ros.types import Array, Trial
 
@@ -173,7 +173,7 @@ class _Row(NamedTuple):
     step: int
     x: Array  # (n,)
     effort: Array  # (m,)
-    names: Names
+    names: ReceivedLabels
 
 
 def read_trials(path: Path | str, topic: str | None = None, steps: int = 1) -> list[Trial]:
@@ -183,7 +183,7 @@ def read_trials(path: Path | str, topic: str | None = None, steps: int = 1) -> l
     goes. Raises RecordingError where there is no recording, or the choice of topic is open.
     """
     rows: dict[str, list[_Row]] = {}
-    store, last_names = None, Names((), ())
+    store, last_names = None, ReceivedLabels((), ())
     for record in _records(Path(path)):
         if record.type_name != STATE_ESTIMATE or topic not in (None, record.topic):
             continue
@@ -204,7 +204,7 @@ def _records(path: Path) -> Iterable[Record]:
     return itertools.chain.from_iterable(read_records(file) for file in files)
 
 
-def _row(store: Any, data: bytes, last: Names) -> _Row | None:
+def _row(store: Any, data: bytes, last: ReceivedLabels) -> _Row | None:
     try:
         message = store.deserialize_cdr(data, STATE_ESTIMATE)
         e = from_state_estimate(message)

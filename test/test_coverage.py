@@ -8,7 +8,7 @@ from arms import make
 from scipy.stats import chi2
 
 from mbrl_ros.evaluation import coverage as evaluate_coverage
-from mbrl_ros.evaluation.coverage import Score
+from mbrl_ros.evaluation.coverage import Coverage
 from mbrl_ros.models.noise import shrunk_covariance
 from mbrl_ros.types import Gaussian
 
@@ -45,7 +45,7 @@ def test_a_score_counts_what_is_inside():
     y[:10, 0] = 3.0
     qd = np.zeros((N, 2))
     qd[:50, 0] = robot.velocity_limit[0]
-    score = Score.of(Gaussian(np.zeros((N, 4)), np.tile(np.eye(4), (N, 1, 1))), y, qd, robot)
+    score = Coverage.of(Gaussian(np.zeros((N, 4)), np.tile(np.eye(4), (N, 1, 1))), y, qd, robot)
     assert score.inside.mean(0).tolist() == [0.9, 1.0, 1.0, 1.0]
     assert score.together.mean() == 0.9  # 3^2 + 3 > 9.49 > 4
     assert score.moving.mean(0).tolist() == [0.5, 0.0, 0.5, 0.0]

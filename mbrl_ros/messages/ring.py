@@ -27,12 +27,19 @@ from mbrl_ros.messages.fields import (
     write,
     write_stamp,
 )
-from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics, Observation, Plan, StateEstimate, TimedPolicy
+from mbrl_ros.types import (
+    NOT_FINITE,
+    STATUSES,
+    Array,
+    Gaussian,
+    LinearGaussianDynamics,
+    Observation,
+    Plan,
+    StateEstimate,
+    TimedPolicy,
+)
 from mbrl_ros.types import LinearGaussianPolicy as Policy
 
-STATUSES = ("converged", "iteration_limit", "line_search_failed", "not_finite", "late",
-            "failed")  # in capitals: Plan's constants
-NOT_FINITE = STATUSES[3]
 VARIANCE = ABSURD**2  # the largest
 
 MessageClass = Callable[[], Message]

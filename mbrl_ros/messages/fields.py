@@ -26,7 +26,7 @@ class MessageError(ValueError):
 
 
 def write_stamp(stamp: Message, time: int) -> None:
-    """time [ns] into a builtin_interfaces/Time, from 0 to what its int32 of seconds holds."""
+    """Write time [ns] into a builtin_interfaces/Time. Raises MessageError beyond what its seconds hold, 0 to 2^31."""
     seconds, nanoseconds = divmod(int(time), 1_000_000_000)
     if not 0 <= seconds < 2**31:
         raise MessageError(f"stamp: expected 0 to {2**31} s, got {time} ns")
@@ -34,14 +34,14 @@ def write_stamp(stamp: Message, time: int) -> None:
 
 
 def read_stamp(stamp: Message) -> int:
-    """[ns]"""
+    """The time [ns] of a builtin_interfaces/Time. Raises MessageError where it is negative."""
     if stamp.sec < 0:
         raise MessageError(f"stamp: expected 0 to {2**31} s, got {stamp.sec} s")
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def as_array(values: Any) -> Array:
-    """numpy float64 from numpy or torch, without importing torch."""
+    """The values as a numpy array of float64, from numpy, lists or torch; torch is not imported for it."""
     if type(values) is np.ndarray and values.dtype == np.float64:
         return values
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
@@ -68,7 +68,7 @@ def read(message: Message, field: str, shape: tuple[int, ...], labels: Sequence[
 
 
 def pick(message: Message, field: str, index: Sequence[int], size: int, labels: Sequence[str]) -> Array:
-    """The entries `index` of a field that must have `size`; the others may be anything."""
+    """Read the entries `index` of a field. The field must have `size` entries; those not picked may be anything."""
     values = np.asarray(getattr(message, field), dtype=np.float64)
     if values.shape != (size,):
         raise MessageError(f"{_name(message)}.{field}: expected {size} values, one per name, got {values.size}")
@@ -83,8 +83,10 @@ def expect(what: str, values: Array, shape: tuple[int, ...]) -> Array:
 
 
 def sane(what: str, values: Array, labels: Sequence[str] = (), largest: float = ABSURD) -> Array:
-    """values (k,) or (k, ...), with one label for each of the k; the error names the first that is NaN, infinite, or
-    larger than `largest` in size."""
+    """The values (k,) or (k, ...) again, if all are finite and at most `largest` in size.
+
+    Raises MessageError that names the first which is not, by its label where there is one for each of the k.
+    """
     if _sane(values, largest):
         return values
     bad = ~((np.abs(values) <= largest) & np.isfinite(values))
@@ -97,8 +99,11 @@ def sane(what: str, values: Array, labels: Sequence[str] = (), largest: float = 
 
 
 def _sane(values: Array, largest: float) -> bool:
-    """All are finite and at most `largest` in size, because their norm is: a third of the time of comparing each.
-    NaN fails, and what fails is looked at one by one."""
+    """Whether all values are certainly finite and at most `largest` in size.
+
+    It looks at their norm, which takes a third of the time of comparing each. NaN makes it false, and so may many large
+    values that are each within the limit; whoever asks then looks at them one by one.
+    """
     return bool(np.vdot(values, values) <= min(largest * largest, FINITE))
 
 

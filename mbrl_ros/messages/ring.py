@@ -46,7 +46,7 @@ MessageClass = Callable[[], Message]
 
 
 class Labels(Protocol):
-    """What the entries of x and u are called: a Robot."""
+    """What the entries of x and u are called. A Robot has these, and so does a received message."""
 
     @property
     def state_names(self) -> tuple[str, ...]: ...
@@ -120,7 +120,7 @@ class Target(NamedTuple):
 
 
 def to_joint_state(cls: MessageClass, observation: Observation, joints: Sequence[str]) -> Message:
-    """joints: the names, in the order of the observation's entries."""
+    """A JointState of the observation; `joints` are the names in the order of its entries."""
     message, k = cls(), len(joints)
     write_stamp(message.header.stamp, observation.time)
     message.name = list(joints)
@@ -187,7 +187,7 @@ def _fill_state(message: Message, estimate: StateEstimate, labels: Labels) -> No
 
 
 def from_state_estimate(message: Message, labels: Labels | None = None) -> StateEstimate:
-    """With labels, they must be the message's: then both sides mean the same robot."""
+    """The value of a StateEstimate message. Where labels are given they must be the message's: the same robot."""
     names, joints = names_of(message)
     if labels is not None:
         fields.same("StateEstimate.state_names", names, labels.state_names)
@@ -264,7 +264,8 @@ def to_plan(cls: MessageClass, report: PlanReport) -> Message:
 
 
 def from_plan(message: Message, labels: Labels) -> PlanReport:
-    """The plan's policy is the feedback on deviations from its states: x_hat = states, u_hat = efforts, k = 0."""
+    """The value of a Plan message. Its policy is the feedback on deviations from the planned states: x_hat = states,
+    u_hat = efforts, k = 0."""
     n, m, T = len(labels.state_names), len(labels.joints), int(message.horizon)
     status = next((s for s in STATUSES if getattr(message, s.upper()) == message.status), None)
     if status is None:
@@ -327,7 +328,8 @@ def to_linear_gaussian_policy(cls: MessageClass, report: PolicyReport) -> Messag
 
 
 def from_linear_gaussian_policy(message: Message, labels: Labels | None = None) -> PolicyReport:
-    """With labels, they must be the message's. Whether the period is that of the robot is not looked at."""
+    """The value of a LinearGaussianPolicy message. Where labels are given they must be the message's; whether the
+    period is that of the robot is not looked at."""
     names = names_of(message)
     if labels is not None:
         fields.same("LinearGaussianPolicy.state_names", names.state_names, labels.state_names)
@@ -345,7 +347,8 @@ def from_linear_gaussian_policy(message: Message, labels: Labels | None = None) 
 
 
 def to_effort_command(cls: MessageClass, command: Command, dimension: MessageClass | None = None) -> Message:
-    """dimension: std_msgs MultiArrayDimension; its label carries `command.answers`; robots' controllers ignore it."""
+    """An effort command as a Float64MultiArray. `dimension` is the class std_msgs MultiArrayDimension, whose label
+    carries `command.answers`; the controllers of robots ignore it."""
     message, effort = cls(), fields.as_array([] if command.effort is None else command.effort)
     write(message, "data", effort, (effort.size,))
     if command.answers is not None and dimension is not None:
@@ -381,7 +384,7 @@ def to_target(cls: MessageClass, target: Target) -> Message:
 
 
 def from_target(message: Message) -> Target:
-    """The orientation is not used, and the frame is passed on unchecked."""
+    """The target of a PoseStamped. Its orientation is not used, and its frame is passed on unchecked."""
     p = message.pose.position
     return Target(sane("target", np.array([p.x, p.y, p.z], dtype=np.float64), "xyz"), message.header.frame_id,
                   read_stamp(message.header.stamp))

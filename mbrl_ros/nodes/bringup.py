@@ -36,7 +36,8 @@ RESPAWN = 1.0  # [s] after its end a node is started again
 
 
 def grace(name: str) -> float:
-    """[s] for a node to end after SIGINT; longer than it takes itself, so that it says what was cut short."""
+    """How long a node may take to end after SIGINT [s]: longer than it grants itself, so that it says itself what was
+    cut short."""
     return 1.0 + (RECORDING if name == "logger" else PATIENCE)
 
 
@@ -50,7 +51,7 @@ def ends_all(name: str, code: int, again: bool) -> bool:
 
 
 def parse(arguments: list[str]) -> dict[str, str]:
-    """`name:=value` pairs over the defaults. Raises ConfigError."""
+    """Read `name:=value` pairs; what is not among them has its default. Raises ConfigError."""
     values = {name: default for name, (default, _) in ARGUMENTS.items()}
     for argument in arguments:
         name, assigned, value = argument.partition(":=")
@@ -61,7 +62,7 @@ def parse(arguments: list[str]) -> dict[str, str]:
 
 
 def check(values: dict[str, str]) -> dict[str, str]:
-    """The values, or ConfigError; what the nodes check themselves is left to them."""
+    """The values again. Raises ConfigError for those of no use; what the nodes check themselves is left to them."""
     if not values["priority"].isdecimal():
         raise ConfigError(f"priority: expected a whole number from 0 to 99, got {values['priority']!r}")
     if values["plant"] not in ("true", "false"):
@@ -70,13 +71,15 @@ def check(values: dict[str, str]) -> dict[str, str]:
 
 
 def suited(pace: str) -> dict[str, int]:
-    """Parameters for a pace; a file given as `params_file` comes after them. In real time commands arrive in the middle
-    of a period, so that the effort before that tells as well."""
+    """Parameters that suit a pace; a file given as `params_file` wins over them.
+
+    In real time commands arrive in the middle of a period, so that the effort before the last tells something as well.
+    """
     return {"robot.effort_history": 2} if pace == "realtime" else {}
 
 
 def parameters(values: dict[str, str]) -> dict[str, str | int]:
-    """The parameters that every node gets; a file given as `params_file` comes before them."""
+    """The parameters that every node gets; they win over a file given as `params_file`."""
     given: dict[str, str | int] = {name: values[name] for name in ("robot", "task", "planner", "prior")}
     given["plant.pace"], given["process.priority"] = values["pace"], int(values["priority"])
     if values["log"]:
@@ -85,7 +88,7 @@ def parameters(values: dict[str, str]) -> dict[str, str | int]:
 
 
 def node_arguments(values: dict[str, str]) -> list[str]:
-    """The same as ROS arguments."""
+    """All parameters of a node, and its namespace, as ROS arguments."""
     arguments = ["--ros-args", *assigned(suited(values["pace"]))]
     if values["params_file"]:
         arguments += ["--params-file", values["params_file"]]

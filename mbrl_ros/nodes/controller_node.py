@@ -1,4 +1,4 @@
-"""local_dynamics -> effort_command; excites, reaches, holds and stops when asked by services.
+"""The node that runs Controller: local_dynamics -> effort_command, in the mode that services ask for.
 
 A managed (lifecycle) node: `configure` loads, compiles and warms up, `activate` allows it to excite and to reach,
 `deactivate` is the hold. The services say what to do with that permission, which no transition could: so both are
@@ -44,8 +44,11 @@ RECENT = 3000  # ticks that the statistics cover
 
 
 class ControllerNode(LifecycleNodeMixin, PartNode):
-    """Runs Controller on every new state. It asks for nothing while idle and when it ends, so that the guard holds; for
-    zero effort in a fault, after it has said so."""
+    """Runs Controller on every new state.
+
+    While idle and when it ends it asks for nothing, so that the guard holds; in a fault, after it has said so, for zero
+    effort.
+    """
 
     def __init__(self, **arguments: Any):
         PartNode.__init__(self, "controller", **arguments)
@@ -94,7 +97,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _set_up(self) -> None:
-        """All that takes time, or can go wrong."""
+        """Do all that takes time or can go wrong: load, compile, warm up, declare, connect."""
         self.robot = assembly.make_robot(self.settings)
         warm_up(assembly.make_controller(self.settings, self.robot), self.robot)
         self.controller = assembly.make_controller(self.settings, self.robot)
@@ -169,7 +172,10 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._show(model)
 
     def _count(self, stamp: int, arrived: float) -> None:
-        """Periods for which no state came were deadlines missed; a longer break is an interruption."""
+        """Note a new state, and count the periods before it for which none came as missed deadlines.
+
+    A break of more than ten periods is an interruption and is not counted.
+    """
         periods = round((stamp - self._newest) * 1e-9 / self.robot.period)
         if not self._lockstep and self._newest >= 0 and 1 < periods <= 10 and self._active():
             self._missed += periods - 1
@@ -183,7 +189,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         return self.controller.mode not in (IDLE, FAULT)
 
     def _show(self, model: LocalModel) -> None:
-        """The plan and the point of the path, to those who listen."""
+        """Publish the plan and the point of the path, where somebody listens."""
         mpc = self.controller.mpc
         if self.controller.mode != REACH:
             return
@@ -223,7 +229,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             self._model, self._has_model, self.controller.has_model = model, True, True
 
     def _policy(self, message: LinearGaussianPolicy) -> None:
-        """It is played when the mode is entered the next time."""
+        """Take up a published policy; it is played when the mode is entered the next time."""
         try:
             report = messages.from_linear_gaussian_policy(message, self.robot)
             self.controller.set_policy(LinearPolicy(report.timed, self.robot))
@@ -264,13 +270,13 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self.get_logger().error(f"zero effort: {' '.join(reason.split())}")
 
     def _stop(self, mode: str, reason: str) -> None:
-        """Nothing is asked for from now on, or zero effort in a fault."""
+        """Enter idle or fault at once, and ask for nothing from now on, or in a fault for zero effort."""
         self.controller.stop(mode, reason)
         self._announce()
         self._command(np.zeros(self.robot.m) if mode == FAULT else None)
 
     def _announce(self) -> None:
-        """Mode and reason, when they change."""
+        """Publish mode and reason where they have changed."""
         said = (self.controller.mode, self.controller.reason)
         if said != self._said:
             if said[0] != self._said[0]:
@@ -289,7 +295,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             "has_model": self._has_model, "active": self._allowed})
 
     def close(self) -> None:
-        """The last thing it asks for is nothing, and that arrives."""
+        """Ask for nothing as the last thing, and wait until that has arrived."""
         if not self._configured:
             return
         self._stop(IDLE, "the controller ends")

@@ -24,7 +24,7 @@ from mbrl_ros.nodes.oracle_run import OracleRun
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a mistake in one line."""
+    """An argument parser that says a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message} (--help lists all options)")
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: list[str] | None = None) -> int:
-    """0: done, 1: the run failed, 2: a mistake of the user."""
+    """Run the demonstration; 0: done, 1: the run failed, 2: a mistake of the user."""
     stay_apart()
     arguments = sys.argv[1:] if args is None else args
     return spin.guarded(lambda stop: _main(arguments, stop), [], Interrupted, bringup.ENDING)

@@ -59,7 +59,7 @@ def _number(value: float) -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """What the run was made with."""
+    """Versions of what the run was made with."""
     found = {"python": platform.python_version(), "ros_distro": os.environ.get("ROS_DISTRO", "unknown")}
     for name in PACKAGES:
         try:
@@ -70,12 +70,12 @@ def versions() -> dict[str, str]:
 
 
 def write(folder: Path, figures: dict[str, Any]) -> None:
-    """summary.json"""
+    """Write the figures as summary.json."""
     (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def draw(demo: Experiment) -> None:
-    """Three plots and an animation of the time with targets; nothing where there was none."""
+    """Draw three plots and an animation of the time with targets; nothing where there was none."""
     data = _run_data(demo)
     if data is None:
         return
@@ -101,7 +101,7 @@ def _run_data(demo: Experiment) -> RunData | None:
 
 
 def _spread(response: list[float], count: int) -> Array:
-    """Response times [ms] carry no stamps: in order, over the ticks (count,)."""
+    """Response times [ms] stretched over the ticks (count,), in order, because they carry no stamps."""
     spread = np.full(count, np.nan)
     given = 1e3 * np.array(response[:count])
     spread[np.linspace(0, count - 1, len(given)).round().astype(int)] = given

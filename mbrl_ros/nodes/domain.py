@@ -10,15 +10,18 @@ PORT = 24000  # + domain: whoever has bound it uses the domain
 
 
 def stay_apart() -> None:
-    """On this machine only, and in a DDS domain of this process and its children, unless the environment names one."""
+    """Let this process and its children talk on this machine only, in a DDS domain of their own, unless the environment
+    names one."""
     if "ROS_DOMAIN_ID" not in os.environ:
         os.environ["ROS_DOMAIN_ID"] = str(claim())
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
 def claim() -> int:
-    """A domain that is this process's until it ends, however it does: the system gives its ports back. Raises
-    RuntimeError where all are taken."""
+    """Claim a DDS domain for this process until it ends, in whatever way: the system gives its ports back.
+
+    Raises RuntimeError where all are taken.
+    """
     for offset in range(COUNT):
         domain = FIRST + (os.getpid() + offset) % COUNT
         port = socket.socket()

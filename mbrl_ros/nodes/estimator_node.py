@@ -1,4 +1,4 @@
-"""joint_states -> state_estimate."""
+"""The node that runs the estimator: joint_states -> state_estimate."""
 from __future__ import annotations
 
 import time
@@ -97,7 +97,11 @@ class EstimatorNode(PartNode):
         return True
 
     def _again(self, observation: Observation) -> bool:
-        """A stamp that is not new: the answer to the newest is repeated; a small step back is dropped."""
+        """Whether a stamp is not new, and so no measurement either.
+
+    The newest stamp again gets the newest answer again. A step back of up to one period is dropped; a larger one is
+    another clock, and new.
+    """
         back = self._newest - observation.time
         if back == 0:
             self._repeated += 1

@@ -27,7 +27,7 @@ PRIORITY = 10  # of the ring in real time, where permitted: other work on the ma
 
 
 class Interrupted(Exception):
-    """The user has had enough."""
+    """Raised where the user has interrupted the run."""
 
 
 class Experiment:
@@ -97,13 +97,13 @@ class Experiment:
             raise OperatorError(f"the process of the {ended[0]} ended with exit code {ended[1]}")
 
     def idle(self) -> None:
-        """While something is waited for."""
+        """What is done while something is waited for: show the progress. Raises Interrupted."""
         self.progress.show()
         if self._stop:
             raise Interrupted
 
     def process_ids(self) -> dict[str, int]:
-        """Of the nodes that have processes of their own."""
+        """Process ids of the nodes that have processes of their own, by name."""
         return self._processes.ids() if self._processes else {}
 
     def learn(self) -> None:
@@ -129,11 +129,11 @@ class Experiment:
         self.operator.advance(round(seconds / self.robot.period))
 
     def hold(self, seconds: float) -> None:
-        """Rest."""
+        """Hold, and let the arm come to rest."""
         self._let("hold", "controller/hold", seconds)
 
     def _arm(self) -> None:
-        """Before anything moves: from here on the guard passes on what the controller asks for."""
+        """Arm the guard: from here on it passes on what the controller asks for."""
         if self.lockstep or self._armed:
             return
         self.operator.request("controller/hold")
@@ -143,12 +143,12 @@ class Experiment:
         self._armed, self.before_armed = True, (len(heard.stamps), int(heard.figure("plant", "missed")))
 
     def excite(self, seconds: float) -> None:
-        """Move all joints."""
+        """Excite: move all joints."""
         self._arm()
         self._let(f"excite {seconds:g} s", "controller/excite", seconds)
 
     def fit(self, seconds: float) -> None:
-        """A model to as much as the learner has been told to take; then no more learning, where that is asked for."""
+        """Fit a model to as much motion as the learner has been told to take; then learn no more, if that is asked."""
         self.progress.phase(f"fit {self.settings['learner']['prior']}")
         self.operator.fit()
         if self.arguments.no_adapt:
@@ -159,7 +159,7 @@ class Experiment:
         self.operator.set("plant", "plant.payload", self.config.payload)
 
     def follow(self, target: Array) -> TargetResult:
-        """One target."""
+        """Reach one target, and measure how well."""
         self._arm()
         self.progress.phase(f"target {len(self.reaches) + 1}/{self.config.targets}", target)
         self.operator.set("controller", "task.target", target.tolist())

@@ -5,7 +5,7 @@ from mbrl_ros.recordings import fit
 
 
 def main(args: list[str] | None = None) -> int:
-    """0: done, 2: a mistake of the user."""
+    """Fit a model to a recording; 0: done, 2: a mistake of the user."""
     return fit.main(args)
 
 

@@ -1,4 +1,6 @@
-"""joint_states, effort_command -> effort_controller/commands; the only publisher of effort.
+"""The node that runs the guard, and the only one that publishes efforts for the robot.
+
+joint_states, effort_command -> effort_controller/commands.
 
 A managed (lifecycle) node: it configures itself, because the hold is safe; `activate` is guard/arm, `deactivate` is the
 hold, and a fault deactivates.
@@ -37,8 +39,11 @@ LEAVING = 0.5  # [s] at most, for the last effort to go down to zero
 
 
 class GuardNode(LifecycleNodeMixin, SettingsNode):
-    """Runs Guard on joint states and commands. In lock-step it answers every state once: when the command for it came,
-    or by itself where the controller has fallen silent; time there is counted in control periods."""
+    """Runs Guard on joint states and commands.
+
+    In lock-step it answers every state once: when the command for it has come, or by itself where the controller has
+    fallen silent. Time is counted in control periods there.
+    """
 
     parts = PARTS
     own = OWN
@@ -87,7 +92,10 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         return self._periods * self.robot.period if self._lockstep else time.monotonic()
 
     def _overdue(self) -> None:
-        """Whoever slept notices before it hears of what has come since, in whichever order an executor calls."""
+        """Look for what is too old before taking in what is new.
+
+    A guard that slept thus faults, in whichever order an executor hands it what has come since.
+    """
         if not self._lockstep:
             self.guard.check(self._now())
 
@@ -119,7 +127,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._announce()
 
     def _repeated(self) -> None:
-        """Lock-step: the plant waits for an answer."""
+        """Lock-step: the plant waits for an answer to this state. Send it again, or one for a silent controller."""
         self._unanswered += 1
         if self._answers_newest():
             self._efforts.publish(self._last)  # it was lost
@@ -180,7 +188,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._last_time = time.monotonic()
 
     def _watch(self) -> None:
-        """Real time: a fault before anything is too old, and something to send where no states come."""
+        """Real time, several times a period: fault before anything is too old, and send where no states come."""
         now, state = self._now(), self.guard.state
         self.guard.check(now + self._look_ahead)
         if self.guard.state != state or now - self._last_time >= self.robot.period * (1 + 1 / WATCHES):
@@ -229,7 +237,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
     # --- what is said
 
     def _announce(self) -> None:
-        """State and reason, when they change."""
+        """Say state and reason where they have changed, and let the lifecycle follow."""
         said = (self.guard.state, self.guard.reason)
         if said[0] == ARMED and not self._active:
             self.trigger_activate()
@@ -254,7 +262,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             "faults": self._faults})
 
     def close(self) -> None:
-        """The last effort is zero: down to it at the limited rate, and it arrives."""
+        """Go down to zero effort at the limited rate, and wait until that has arrived."""
         self.guard.estop()
         end = time.monotonic() + LEAVING
         while not self._lockstep and self.guard.state == STOPPED and time.monotonic() < end:

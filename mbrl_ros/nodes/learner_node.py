@@ -1,4 +1,7 @@
-"""state_estimate -> local_dynamics; global models are fitted beside it, in a process of their own."""
+"""The node that runs the learner: state_estimate -> local_dynamics.
+
+Global models are fitted beside it, in a process of their own.
+"""
 from __future__ import annotations
 
 import time
@@ -22,7 +25,7 @@ FEWEST = 20  # transitions for a fit to make any sense
 
 
 class LearnerNode(PartNode):
-    """Runs OnlineLearner on every new state; the same state again gets the same model again, and teaches nothing."""
+    """Runs OnlineLearner on every new state. The same state again gets the same model again, and teaches nothing."""
 
     def __init__(self, **arguments: Any):
         super().__init__("learner", **arguments)
@@ -87,7 +90,7 @@ class LearnerNode(PartNode):
         return topics.answer(response, *self._start(self._seconds))
 
     def _start(self, seconds: float) -> tuple[bool, str]:
-        """Fit to the latest so many seconds; whether that began, and what to say."""
+        """Start a fit to the latest so many seconds; whether it has begun, and what to say about it."""
         transitions = self.learner.transitions(seconds)
         if len(transitions.x) < FEWEST:
             return False, (f"{len(transitions.x)} transitions within the last {seconds:g} s; expected at least "

@@ -17,7 +17,7 @@ from mbrl_ros.types import Array
 
 
 class Prediction(NamedTuple):
-    """Of the tool one period later: F [x; u] + f, with variances."""
+    """A prediction of the tool one period later: F [x; u] + f, with variances."""
 
     F: Array  # (3, n + m)
     f: Array  # (3,)
@@ -25,7 +25,7 @@ class Prediction(NamedTuple):
 
 
 class Listener:
-    """What was heard. A node gives it ears."""
+    """What was heard on the ring; it subscribes by the node that it is given."""
 
     def __init__(self, node: Node, robot: Robot):
         self.robot = robot

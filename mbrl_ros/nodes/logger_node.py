@@ -1,4 +1,4 @@
-"""Everything that is said on the ring -> an MCAP recording."""
+"""The node that records everything that is said on the ring, as MCAP."""
 from __future__ import annotations
 
 import dataclasses
@@ -29,8 +29,10 @@ LATCHED = {"mode": String, "model_checkpoint": ModelCheckpoint, "policy": Linear
 
 
 class LoggerNode(PartNode):
-    """Hands serialized messages as they come to a Recorder, whose thread writes them. A disk that fails or is full ends
-    the recording, which is said; the node and the ring go on."""
+    """Hands serialized messages as they come to a Recorder, whose thread writes them.
+
+    A disk that fails or is full ends the recording, which is said; the node and the ring go on.
+    """
 
     def __init__(self, **arguments: Any):
         super().__init__("logger", **arguments)

@@ -1,5 +1,7 @@
-"""Who runs an experiment: asks by services, sets parameters, and listens. It works the same against nodes in its own
-process and against nodes in others, in lock-step and in real time."""
+"""The node that runs an experiment: it asks by services, sets parameters, and listens.
+
+It works the same against nodes in its own process and against nodes in others, in lock-step and in real time.
+"""
 from __future__ import annotations
 
 import time
@@ -32,7 +34,8 @@ class OperatorError(RuntimeError):
 
 
 class Operator(Node):
-    """`spin` makes messages arrive, and raises where the experiment must end."""
+    """Asks the other nodes, and waits for what comes of it. `spin` makes messages arrive, and raises where the
+    experiment must end."""
 
     def __init__(self, robot: Robot, lockstep: bool, spin: Callable[[float], None]):
         super().__init__("operator")
@@ -43,7 +46,7 @@ class Operator(Node):
         self._setters = {name: AsyncParameterClient(self, name) for name in ("plant", "learner", "controller")}
 
     def wait(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
-        """Until the condition holds. Raises OperatorError after `seconds`."""
+        """Wait until the condition holds. Raises OperatorError after `seconds`."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
@@ -57,7 +60,7 @@ class Operator(Node):
             self._spin(0.05)
 
     def ready(self) -> None:
-        """Until all that an experiment needs is there."""
+        """Wait until all that an experiment needs is there."""
         for parameters in self._setters.values():
             self.wait(parameters.services_are_ready, "waiting for the nodes", STARTING)
         for client in (*self._triggers.values(), self._arm):
@@ -89,8 +92,11 @@ class Operator(Node):
         return future.result()
 
     def arm(self) -> None:
-        """Until the guard passes commands on, and goes on doing so: it refuses while the controller is not warmed up,
-        and nodes may be late while they get to know each other."""
+        """Arm the guard, and wait until it stays armed.
+
+        It is asked again where it refuses: the controller may not be warmed up, and nodes may be late while they get to
+        know each other.
+        """
         end, heard = time.monotonic() + PATIENCE, self.heard
         while True:
             self._ask(lambda: self._triggers["guard/reset"].call_async(Trigger.Request()), "guard/reset")
@@ -138,6 +144,6 @@ class Operator(Node):
         return answer
 
     def hear_out(self) -> None:
-        """Until plant, controller and guard have said once more how they are."""
+        """Wait until plant, controller and guard have said once more how they are."""
         self.heard.said.clear()
         self.wait(lambda: {"plant", "controller", "guard"} <= set(self.heard.said), "waiting for diagnostics")

@@ -20,7 +20,7 @@ from mbrl_ros.evaluation.measures import TargetResult
 
 
 class OracleRun:
-    """Started when it disturbs nobody, asked for when it is needed."""
+    """A process that is started when it disturbs nobody, and whose results are asked for when they are needed."""
 
     def __init__(self, settings: Mapping[str, Any], config: measures.Config, seed: int):
         self._job = {"settings": settings, "config": dataclasses.asdict(config), "seed": seed}
@@ -29,14 +29,14 @@ class OracleRun:
         self._results = Path(self._folder.name) / "results.json"
 
     def start(self) -> None:
-        """Begin, unless it has begun."""
+        """Start the process, unless it has been started."""
         if self._process is None:
             job = Path(self._folder.name) / "job.json"
             job.write_text(json.dumps(self._job))
             self._process = subprocess.Popen([sys.executable, "-m", "mbrl_ros.nodes.oracle_run", job, self._results])
 
     def results(self, idle: Callable[[], None]) -> list[TargetResult]:
-        """Empty where it failed; `idle` is called while waiting."""
+        """Wait for the results, which are empty where it failed; `idle` is called meanwhile."""
         while self._process is not None and self._process.poll() is None:
             idle()
             time.sleep(0.1)

@@ -23,7 +23,7 @@ SUSPENDED = 3  # periods behind the clock after which a real-time plant starts a
 
 
 class Host(Protocol):
-    """The node that keeps time in one of these ways: plant_node.PlantNode."""
+    """What a pace asks of the node that it steps, a PlantNode."""
 
     robot: Robot
     plant: MujocoPlant
@@ -50,7 +50,7 @@ class Lockstep:
         self._show()
 
     def hold_after(self, periods: int) -> None:
-        """Hold the state back after so many more periods; -1: never."""
+        """Hold the next state back after so many more periods; -1: never."""
         self._left = periods
         self._release()
 
@@ -60,7 +60,7 @@ class Lockstep:
         self._release()
 
     def command(self, command: Command, _arrived: float) -> bool:
-        """True where the command was an answer to the present state."""
+        """Step by a command that answers the present state. False where it does not."""
         if self._held or command.answers not in (None, self._observation.time):
             return False
         self._observation = self._node.step(command.effort)
@@ -110,16 +110,16 @@ class Realtime:
         self._publish(observation)
 
     def hold_after(self, periods: int) -> None:
-        """Real time waits for nobody."""
+        """Do nothing: real time waits for nobody."""
 
     def run(self, go: bool) -> None:
-        """Freeze the robot, or go on; stamps go on with the clock, so that both ends of the gap are known."""
+        """Freeze the robot, or go on. Stamps go on with the clock, so that the gap can be seen."""
         if go and self._paused:
             self.start(self._observation)
         self._paused = not go
 
     def command(self, command: Command, arrived: float) -> bool:
-        """True where the command was the first answer to the present state."""
+        """Take a command in, which acts from now on. True where it is the first answer to the present state."""
         if self._paused:
             return False
         first = not self._answered and command.answers in (None, self._stamp())

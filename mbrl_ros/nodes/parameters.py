@@ -1,4 +1,4 @@
-"""All settings there are: the same files go to every node, so each checks all of it."""
+"""All settings there are, by prefix. The same files go to every node, so each checks all of them."""
 from __future__ import annotations
 
 from typing import Any

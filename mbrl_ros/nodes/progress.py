@@ -16,7 +16,7 @@ TERMINAL, FILE = 0.2, 5.0  # [s] between lines
 
 
 class Progress:
-    """`show` may be called as often as one likes."""
+    """Shows how far an experiment is. `show` may be called as often as one likes."""
 
     def __init__(self) -> None:
         self._phase, self._target = "starting", None
@@ -25,18 +25,18 @@ class Progress:
         self._began, self._shown, self._period = time.monotonic(), -np.inf, 0.0
 
     def watch(self, heard: Listener, period: float) -> None:
-        """Where simulated time [control periods] and error come from."""
+        """Take the simulated time, by counting control periods [s], and the error from what is heard."""
         self._heard, self._period = heard, period
 
     def phase(self, text: str, target: Array | None = None) -> None:
-        """What happens now, and where the tool shall go."""
+        """Say what happens now, and where the tool shall go."""
         changed = text.split()[0] != self._phase.split()[0]
         self._phase, self._target = text, target
         if changed:
             self._shown = -np.inf
 
     def show(self) -> None:
-        """The line, if it is time for one."""
+        """Print the line, if it is time for one."""
         now = time.monotonic()
         if now - self._shown < (TERMINAL if self._terminal else FILE):
             return
@@ -51,7 +51,7 @@ class Progress:
         print(f"\r{line:100}" if self._terminal else line, end="" if self._terminal else "\n", flush=True)
 
     def end(self) -> None:
-        """No more lines."""
+        """Print no more lines."""
         if self._terminal:
             print(f"\r{'':100}\r", end="", flush=True)
         self._terminal, self._shown = False, np.inf

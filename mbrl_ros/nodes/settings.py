@@ -2,9 +2,9 @@
 
 A node gets its settings from the files that the parameters `files.robot`, `files.task`, `files.planner` and
 `files.prior` name (a shipped name or the path of a .yaml file), with everything given by --params-file or -p on top.
-`robot:=arm` is short for `files.robot:=arm` and wins over it; declared it cannot be, because what `ros2 param dump`
-writes has no room for a value `robot` beside a group `robot`. Each node declares what it uses, with
-description, range and choices. Fields marked `live` may be set while the node runs; the rest is read-only. Imports no
+`robot:=arm` is short for `files.robot:=arm` and wins over it; it is not declared, because what `ros2 param dump` writes
+has no room for a value `robot` beside a group `robot`. Each node declares what it uses, with description, range and
+choices. Fields marked `live` may be set while the node runs; the rest is read-only. Imports no
 torch, for nodes that do without.
 """
 from __future__ import annotations
@@ -39,7 +39,7 @@ Change = Callable[[Any], object]
 
 @dataclasses.dataclass
 class Group:
-    """The present settings of one dataclass, and what to call with new ones: `check` before they are taken."""
+    """The present settings of one dataclass. `check` is called with new ones before they are taken, `changed` after."""
 
     prefix: str
     value: Any
@@ -73,8 +73,10 @@ class SettingsNode(Node):
         self.add_post_set_parameters_callback(self._apply)
 
     def _given(self) -> dict[str, Any]:
-        """What was given from outside; it is declared later, checked and with a description. An empty list of a file
-        has no type, hence no value here, and makes rclpy fail where it is to declare what was given by itself."""
+        """The parameters given from outside. They are declared later, checked and with a description.
+
+        An empty list in a file has no type, hence no value here; rclpy cannot declare it by itself.
+        """
         given = {name: p.value for name, p in self._parameter_overrides.items() if not name.startswith(ROS)}
         return {name: [] if value is None else value.tolist() if isinstance(value, array) else value
                 for name, value in given.items()}
@@ -136,7 +138,10 @@ class SettingsNode(Node):
         return value
 
     def _declare_empty(self, name: str, kind: Parameter.Type, descriptor: ParameterDescriptor) -> None:
-        """An empty list has no type of its own, so the type is declared; what is read-only cannot be set any more."""
+        """Declare an empty list: by its type, which the list itself does not tell, then set, then described.
+
+        In this order, because what is read-only can no longer be set.
+        """
         self.declare_parameter(name, kind, ignore_override=True)
         self.set_parameters([Parameter(name, kind, [])])
         self.set_descriptor(name, descriptor)

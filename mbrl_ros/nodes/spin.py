@@ -33,13 +33,15 @@ RECORDING = 20.0  # [s] likewise where a recording is finished, on a slow disk
 
 
 class Ended(Exception):
-    """Asked to end."""
+    """Raised where the process is asked to end."""
 
 
 class Stop:
-    """True once SIGINT or SIGTERM came. Until `calm` is set, a signal raises where the program is. A process that has
-    not ended `patience` [s] after the first signal is cut short and says so, unless all that is `left` to do is to
-    destroy the middleware, which may hang."""
+    """True once SIGINT or SIGTERM has come.
+
+    Until `calm` is set, a signal raises where the program is. A process that has not ended `patience` [s] after the
+    first signal is cut short and says so, unless all that is `left` to do is to destroy the middleware, which may hang.
+    """
 
     def __init__(self, error: type[BaseException], patience: float = PATIENCE):
         self.asked, self.calm, self.left, self._error, self._patience = False, False, True, error, patience
@@ -78,7 +80,7 @@ def init(args: list[str] | None = None) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what rcl writes to stderr beside the exception it raises."""
+    """Keep from stderr what rcl writes there beside the exception it raises."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -105,15 +107,18 @@ def make_executor(kind: str, sim_time: bool = False) -> Executor:
 
 
 def settle() -> None:
-    """Do now what would stall a tick later, for tens of milliseconds where torch is loaded: a garbage collection goes
-    through all its modules, and so does the first log message of a process, in search of its caller."""
+    """Do now what would stall a tick later.
+
+    Where torch is loaded that is tens of milliseconds: a garbage collection goes through all its modules, and so does
+    the first log message of a process, in search of its caller.
+    """
     inspect.getframeinfo(inspect.currentframe())  # type: ignore[arg-type]  # fills what the search is kept in
     gc.collect()
     gc.freeze()
 
 
 def prioritize(priority: int) -> bool:
-    """All threads of this process at this real-time priority, or at none (0); False where that is not permitted."""
+    """Give all threads of this process this real-time priority, or none (0). False where that is not permitted."""
     policy = os.SCHED_FIFO if priority else os.SCHED_OTHER
     try:
         for thread in os.listdir("/proc/self/task"):
@@ -139,7 +144,7 @@ def close(nodes: list[Any], executor: Executor | None, stop: Stop | None = None)
 
 def guarded(main: Callable[[Stop], int], args: list[str] | None, interrupt: type[BaseException] = Ended,
             patience: float = PATIENCE) -> int:
-    """main(stop) within rclpy's lifetime; a ConfigError becomes one line on stderr and exit code 2."""
+    """Call main(stop) between rclpy's start and its end. A ConfigError becomes one line on stderr and exit code 2."""
     stop = Stop(interrupt, patience)
     if "torch" in sys.modules and "OMP_NUM_THREADS" not in os.environ:
         sys.modules["torch"].set_num_threads(1)  # as in __main__.py, for who is started without it

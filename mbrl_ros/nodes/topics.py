@@ -1,4 +1,7 @@
-"""What the nodes say to each other: names are relative, so that a namespace holds a second robot."""
+"""What the nodes say to each other: topics, qualities of service, diagnostics.
+
+Names are relative, so that a namespace holds a second robot.
+"""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -51,19 +54,21 @@ def answer(response: Trigger.Response, success: bool, message: str) -> Trigger.R
 
 
 def foreign(node: Node, names: Sequence[str], joints: Sequence[str]) -> None:
-    """Say, once a node, that joint_states is about other joints too."""
+    """Say, once for each node, that joint_states are also about other joints than the robot's."""
     node.get_logger().info(f"joint_states of {', '.join(names) or 'no joint'}: ignored, because none of "
                            f"{', '.join(joints)} is there", once=True)
 
 
 def publisher(node: Node, kind: Any, topic: str, qos: QoSProfile | int) -> Any:
-    """A publisher without rclpy's default events, each of which an executor would wait for; a QoS that does not fit is
-    also reported by the subscription."""
+    """A publisher without rclpy's default events, each of which an executor would wait for.
+
+    A quality of service that does not fit is said by rclpy for the subscription.
+    """
     return node.create_publisher(kind, topic, qos, event_callbacks=PublisherEventCallbacks(use_default_callbacks=False))
 
 
 def wanted(publisher: Any) -> bool:
-    """Somebody listens."""
+    """Whether somebody listens."""
     return publisher.get_subscription_count() > 0
 
 

@@ -20,7 +20,7 @@ from mbrl_ros.types import Transitions
 
 
 class Fitted(NamedTuple):
-    """What a job gave."""
+    """The model that a job has given, and what is said about it."""
 
     path: Path
     learner: OnlineLearner  # prepared with it
@@ -33,7 +33,7 @@ class TrainingFailed(RuntimeError):
 
 
 class FitJobs:
-    """One job at a time for this learner. Files go to `folder`, or to a temporary one that goes away with this object.
+    """Fits for this learner, one at a time. Files go to `folder`, or to a temporary one that goes away with this.
 
     A thread waits for the job, reads what it says meanwhile, loads the model and prepares the learner with it, so that
     whoever polls does none of that.
@@ -52,7 +52,7 @@ class FitJobs:
         return self._thread is not None
 
     def start(self, data: Data, transitions: Transitions, settings: Any) -> None:
-        """Start a job; OSError where the folder cannot be written."""
+        """Start a job. Raises OSError where the folder cannot be written."""
         if not self._folder:
             self._temporary = tempfile.TemporaryDirectory(prefix="mbrl_ros_models_")
             self._folder = self._temporary.name
@@ -64,7 +64,7 @@ class FitJobs:
         self._thread.start()
 
     def _finish(self, process: subprocess.Popen[str], model: Path, data: Data, settings: Any) -> None:
-        """What the thread does."""
+        """Wait for the job, and take up its model: what the thread does."""
         try:
             out, err = process.communicate()
             if process.returncode != 0:

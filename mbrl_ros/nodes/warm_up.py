@@ -17,8 +17,9 @@ TICKS = 3
 
 
 def warm_up(controller: Controller, robot: Robot) -> None:
-    """Tick `controller`, which is not to be used afterwards, at rest at home, under integrators without noise; by the
-    global model the joints stay where they are.
+    """Tick a controller in every mode, at rest at home; it is not to be used afterwards.
+
+    Joints are integrators without noise; by the global model they stay where they are.
 
     Raises ConfigError where it does not reach, with its reason.
     """

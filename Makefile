@@ -57,7 +57,7 @@ bench: bootstrap ## how long a tick takes, part by part, beside its peers; ONLY=
 	@$(use) && OMP_NUM_THREADS=1 python3 benchmarks/bench.py $(if $(ONLY),--only $(ONLY))
 
 test: lint ## lint, all tests, and the tests with ROS on Jazzy as well
-	@$(use) && python3 -m pytest
+	@$(use) && python3 -m pytest -n auto --ignore=test/ros && python3 -m pytest test/ros
 	@$(jazzy) 'scripts/bootstrap.sh; . ./.venv-jazzy/bin/activate; . ./install-jazzy/setup.sh; python3 -m pytest test/ros'
 
 lint: bootstrap ## ruff and mypy

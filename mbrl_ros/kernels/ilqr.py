@@ -54,6 +54,8 @@ class Terms(NamedTuple):
     scale: Array  # (T + 1, k)
     width: Array  # (k,), infinite for the quadratic norm
     dead: Array  # (k,) bool
+    pairs: Array  # (., 3), of the entries of every R_j R_j': row, column, j; in C = sum_j weight_j R_j R_j'
+    product: Array  # (.,) and their values
 
 
 class Spread(NamedTuple):
@@ -124,7 +126,13 @@ def _terms(R: Array, reference: Array, scale: Array, width: Array, dead: Array) 
                 index[e], value[e] = a, R[j, a]
                 e += 1
         start[j + 1] = e
-    return Terms(start, index, value, reference, scale, width, dead)
+    pairs, product, e = np.empty((np.sum(np.diff(start) ** 2), 3), np.int64), np.empty(np.sum(np.diff(start) ** 2)), 0
+    for j in range(k):
+        for a in range(start[j], start[j + 1]):
+            for b in range(start[j], start[j + 1]):
+                pairs[e, 0], pairs[e, 1], pairs[e, 2], product[e] = index[a], index[b], j, value[a] * value[b]
+                e += 1
+    return Terms(start, index, value, reference, scale, width, dead, pairs, product)
 
 
 @_jit
@@ -260,36 +268,26 @@ def _ladder(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: A
 @_jit
 def _evaluate_ladder(terms: Terms, z: Array, costs: Array) -> None:
     """`_evaluate` of WIDTH trajectories z (T + 1, n + m, WIDTH)."""
-    costs[:], r = 0.0, np.empty((len(z), WIDTH))
+    costs[:], r = 0.0, np.empty(WIDTH)
     for t in range(z.shape[0]):
         for a in range(z.shape[1]):
             for w in range(WIDTH):
                 costs[w] += 0.0 * z[t, a, w]
     for j in range(len(terms.width)):
-        width, dead, first = terms.width[j], terms.dead[j], terms.start[j]
+        width, dead = terms.width[j], terms.dead[j]
         for t in range(len(z)):
-            reference = terms.reference[t, j]
-            if first == terms.start[j + 1]:
-                r[t] = -reference
-                continue
-            value, row = terms.value[first], terms.index[first]
-            for w in range(WIDTH):
-                r[t, w] = value * z[t, row, w] - reference
-            for e in range(first + 1, terms.start[j + 1]):
+            r[:] = -terms.reference[t, j]
+            for e in range(terms.start[j], terms.start[j + 1]):
                 value, row = terms.value[e], terms.index[e]
                 for w in range(WIDTH):
-                    r[t, w] += value * z[t, row, w]
-        for t in range(len(z)):
+                    r[w] += value * z[t, row, w]
             scale = terms.scale[t, j]
             if width == np.inf:
                 for w in range(WIDTH):
-                    costs[w] += scale * 0.5 * r[t, w] * r[t, w]
-            elif dead:
-                for w in range(WIDTH):
-                    costs[w] += scale * _norm(r[t, w], width, True)[0]
+                    costs[w] += scale * 0.5 * r[w] * r[w]
             else:
                 for w in range(WIDTH):
-                    costs[w] += scale * (np.sqrt(r[t, w] * r[t, w] + width * width) - width)
+                    costs[w] += scale * _norm(r[w], width, dead)[0]
 
 
 @_jit
@@ -315,17 +313,19 @@ def _cholesky_solve(L: Array, B: Array) -> None:
     """B (m, c) <- (L L')^-1 B."""
     m, columns = len(L), B.shape[1]
     for i in range(m):
+        part = 1.0 / L[i, i]  # one division a row, not one a column
         for k in range(i):
             for j in range(columns):
                 B[i, j] -= L[i, k] * B[k, j]
         for j in range(columns):
-            B[i, j] /= L[i, i]
+            B[i, j] *= part
     for i in range(m - 1, -1, -1):
+        part = 1.0 / L[i, i]
         for k in range(i + 1, m):
             for j in range(columns):
                 B[i, j] -= L[k, i] * B[k, j]
         for j in range(columns):
-            B[i, j] /= L[i, i]
+            B[i, j] *= part
 
 
 @_jit
@@ -448,11 +448,8 @@ def _set_cost(terms: Terms, expansion: Expansion, t: int, Q: Array) -> None:
     p = expansion.gradient.shape[1]
     Q[:] = 0.0
     Q[:, p] = expansion.gradient[t]
-    for j in range(len(terms.width)):
-        for e in range(terms.start[j], terms.start[j + 1]):
-            row, weight = terms.index[e], expansion.weight[t, j] * terms.value[e]
-            for b in range(terms.start[j], terms.start[j + 1]):
-                Q[row, terms.index[b]] += weight * terms.value[b]
+    for e in range(len(terms.product)):
+        Q[terms.pairs[e, 0], terms.pairs[e, 1]] += expansion.weight[t, terms.pairs[e, 2]] * terms.product[e]
 
 
 @_jit
@@ -551,9 +548,11 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, spread: Sp
         product(halfT, H_t, S, n + 1, m)
         # Symmetrised: else the antisymmetric rounding error would grow with the open-loop dynamics, A'E A per step.
         for i in range(n):
-            for j in range(i + 1):
-                V[i, j] = V[j, i] = 0.5 * (Q[i, j] + Q[j, i] - S[i, j] - S[j, i])
             V[n, i] = Q[i, p] - 0.5 * (S[i, n] + S[n, i])
+            for j in range(n):
+                S[i, j] = Q[i, j] - S[i, j]
+            for j in range(i + 1):
+                V[i, j] = V[j, i] = 0.5 * (S[i, j] + S[j, i])
     return np.isfinite(linear + quadratic), clamped, linear, quadratic
 
 
@@ -624,20 +623,28 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
         converged = flat and mu == 0.0
         if good and not flat:
             least, lowest, length = np.inf, np.inf, 1.0
+            first = 0 if clamped or mu > 0.0 else 1  # then the full step is tried alone: mostly it ends the search
             for rung in range(step_lengths):
-                w = rung % WIDTH
-                if w == 0:
-                    for k in range(WIDTH):
-                        lengths[k] = length * backtracking**k
-                    _ladder(dynamics, z, H, lower, upper, lengths, ladder)
-                    _evaluate_ladder(terms, ladder, values)
-                value, promised = values[w], -length * (linear + 0.5 * length * quadratic)
-                total = value
+                w = (rung - first) % WIDTH
+                if rung < first:
+                    _forward(dynamics, z, H, lower, upper, length, candidate)
+                    value = _evaluate(terms, candidate)
+                else:
+                    if w == 0:
+                        for k in range(WIDTH):
+                            lengths[k] = length * backtracking**k
+                        _ladder(dynamics, z, H, lower, upper, lengths, ladder)
+                        _evaluate_ladder(terms, ladder, values)
+                    value = values[w]
+                total, promised = value, -length * (linear + 0.5 * length * quadratic)
                 if len(leverage):
-                    candidate[:] = ladder[:, :, w]
+                    if rung >= first:
+                        candidate[:] = ladder[:, :, w]
                     total += _spread_cost(spread, price, candidate) - before
                 if cost - total >= accept_ratio * promised and promised > 0.0 and total < least:
-                    accepted, least, lowest, best[:] = True, total, value, ladder[:, :, w]
+                    if rung >= first:
+                        candidate[:] = ladder[:, :, w]
+                    accepted, least, lowest, best, candidate = True, total, value, candidate, best
                     # An exact full step needs no shorter one, which would promise less.
                     converged = rung == 0 and mu == 0.0 and not clamped and abs(cost - total - expected) <= enough
                     if converged:

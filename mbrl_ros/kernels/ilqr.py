@@ -80,13 +80,14 @@ def _clamp(value: float, low: float, high: float) -> float:
 @jit
 def _dynamics(F: Array, f: Array, n: int) -> Dynamics:
     steps, p = len(F), F.shape[2]
-    columns, d = np.empty(p, np.int64), 0
+    used = np.zeros((n, p), np.bool_)
+    for t in range(steps):
+        for i in range(n):
+            for j in range(p):
+                used[i, j] |= F[t, i, j] != 0.0
+    columns, d, dense, entry = np.empty(p, np.int64), 0, 0, np.zeros(n, np.int64)
     for j in range(p):
-        used = j >= n
-        for t in range(steps):
-            for i in range(n):
-                used |= F[t, i, j] != 0.0
-        if used:
+        if j >= n or used[:, j].any():
             columns[d] = j
             d += 1
     G, GT = np.zeros((steps, n, _padded(d + 1))), np.empty((steps, d, n))
@@ -95,14 +96,10 @@ def _dynamics(F: Array, f: Array, n: int) -> Dynamics:
             for a in range(d):
                 G[t, i, a] = GT[t, a, i] = F[t, i, columns[a]]
             G[t, i, d] = f[min(t, len(f) - 1), i]
-    dense, entry = 0, np.zeros(n, np.int64)
     for i in range(n):
         entries = 0
         for a in range(d):
-            used = False
-            for t in range(steps):
-                used |= G[t, i, a] != 0.0
-            if used:
+            if used[i, columns[a]]:
                 entries, entry[i] = entries + 1, a
         if entries > 1:
             dense = i + 1

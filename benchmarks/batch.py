@@ -3,9 +3,10 @@ fused kernel beside torch and its CUDA graph.
 
     . .venv/bin/activate && . install/setup.sh && OMP_NUM_THREADS=1 python3 benchmarks/batch.py
 
-Every problem has dynamics and cost of its own, time-varying; all arrays lie where they are worked on before the clock
+Every problem has dynamics and cost of its own, time-varying, the latter weighted squares of all states and efforts:
+of the kind that the kernel of the ring plans, in double precision. Arrays lie where they are worked on before the clock
 starts. Contestants take turns, and each answer is compared with torch's on the CPU. Times are of a whole batch, copies
-in and out included; `ours` is the fused kernel on a GPU, else the kernel on the CPU.
+in and out included; `ours` is the fused kernel on a GPU, else the kernel on the CPU, else torch.
 """
 from __future__ import annotations
 
@@ -19,10 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbrl_ros.kernels.lq_kernel import Workspace
 from mbrl_ros.planners import fused, lqr
 from mbrl_ros.planners.graphed import Graphed
-from mbrl_ros.types import QuadraticCost
+from mbrl_ros.planners.ilqr import Lqr
+from mbrl_ros.planners.problem import Problem
+from mbrl_ros.task.cost import ResidualCost
+from mbrl_ros.types import LinearGaussianDynamics, QuadraticCost
 
 SIZES = [(14, 7, 25)]
 BATCHES = [1, 16, 256, 4096]
@@ -35,30 +38,35 @@ Contestant = Callable[[], tuple[Tensor, Tensor]]  # -> K, k of the whole batch
 
 
 def problems(n: int, m: int, T: int, batch: int, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
-    """F (batch, T, n, n + m), C (batch, T + 1, n + m, n + m), c, const: random, stable, with cross terms."""
+    """F (batch, T, n, n + m), C (batch, T + 1, n + m, n + m), c, const: random, stable."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(DIFFERENT, *shape, generator=generator, dtype=torch.float64)  # noqa: E731
     A, p = draw(T, n, n), n + m
     A *= 0.95 / torch.linalg.eigvals(A).abs().amax(-1)[..., None, None]
-    W = draw(T + 1, p, p) / p**0.5
-    arrays = (torch.cat([A, draw(T, n, m)], -1), W @ W.mT + 0.1 * torch.eye(p), draw(T + 1, p), draw(T + 1))
+    scale = 0.5 + 1.5 * draw(T + 1, p).sigmoid()
+    scale[:, -1, n:] = 0.0
+    arrays = (torch.cat([A, draw(T, n, m)], -1), torch.diag_embed(scale), scale * draw(T + 1, p), draw(T + 1))
     which = torch.arange(batch) % DIFFERENT
     return tuple(array.to(dtype)[which] for array in arrays)
 
 
 def contestants(arrays: tuple[Tensor, ...]) -> dict[str, Contestant]:
     """By name; on the CPU what torch does with the batch, and with its problems one after the other."""
-    F, C, c, const = (array.numpy() for array in arrays)
-    (batch, T, n, p), dtype = F.shape, F.dtype
-    workspace, zero, start = Workspace(n, p - n, T, dtype), np.zeros((T, n), dtype), np.zeros(n, dtype)
-    K, k = np.empty((batch, T, p - n, n), dtype), np.empty((batch, T, p - n), dtype)
+    F, C, c, _ = (array.numpy() for array in arrays)
+    batch, T, n, p = F.shape
+    planner, eye, no = Lqr(Lqr.Config(horizon=T)), np.eye(p), np.zeros(p, bool)
+    bound, quadratic = np.full((T, p - n), np.inf), np.full(p, np.inf)
 
     def kernel() -> tuple[Tensor, Tensor]:
+        K, k = np.empty((batch, T, p - n, n)), np.empty((batch, T, p - n))
         for b in range(batch):
-            workspace.load(F[b], zero, C[b], c[b], const[b])
-            workspace.sweep(start, forward=False)
-            solution = workspace.solution()
-            K[b], k[b] = solution.K, solution.k
+            scale = C[b].diagonal(axis1=-2, axis2=-1)
+            reference = -c[b] / np.where(scale > 0, scale, 1.0)
+            problem = Problem(np.zeros(n), LinearGaussianDynamics(F[b], np.zeros((T, n)), np.eye(n)),
+                              ResidualCost(eye, reference, scale, quadratic, no), -bound, bound)
+            plan = planner.plan(problem, None)
+            K[b] = plan.policy.K
+            k[b] = plan.efforts - (K[b] @ plan.states[:-1, :, None])[..., 0]
         return torch.from_numpy(K), torch.from_numpy(k)
 
     def batched(F: Tensor, *cost: Tensor) -> Contestant:
@@ -68,7 +76,9 @@ def contestants(arrays: tuple[Tensor, ...]) -> dict[str, Contestant]:
         alone = [batched(*(array[b] for array in arrays))() for b in range(batch)]
         return tuple(map(torch.stack, zip(*alone, strict=True)))  # type: ignore[return-value]
 
-    found = {"torch, CPU": batched(*arrays), "kernel, CPU": kernel}
+    found: dict[str, Contestant] = {"torch, CPU": batched(*arrays)}
+    if F.dtype == np.float64:
+        found["kernel, CPU"] = kernel
     if batch <= ALONE:
         found["torch, CPU, one by one"] = one_by_one
     if torch.cuda.is_available():
@@ -131,7 +141,7 @@ def rows(sizes: list[tuple[int, int, int]] = SIZES, batches: list[int] = BATCHES
         for batch in batches:
             for dtype in (torch.float64, torch.float32):
                 times = compare(n, m, T, batch, dtype)
-                name = "fused, GPU" if "fused, GPU" in times else "kernel, CPU"
+                name = next(name for name in ("fused, GPU", "kernel, CPU", "torch, CPU") if name in times)
                 ours = times[name][1]
                 what = f"backward, batch of {batch}, {'double' if dtype == torch.float64 else 'single'}: {name}"
                 found += [{"what": what, "size": (n, m, T), "ours_us": ours, "peer": peer, "peer_us": median,

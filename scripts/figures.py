@@ -68,7 +68,7 @@ ROWS: list[Row] = [
     ("given the true dynamics, far targets", "far_targets", "far_targets, oracle"),
     ("given the true dynamics and the delay", "delay_1", "delay_1, oracle")]
 SPEED = {"tick": ("27, 7, 20", ("estimate", "moments and fit, ensemble", "cost and plan", "whole tick in closed loop")),
-         "lq": ("14, 7, 25", ("iterate, double", "fresh, double", "limited"))}  # n, m, T of the arm, and of its joints
+         "lq": ("14, 7, 25", ("iterate", "fresh", "limited"))}  # n, m, T of the arm, and of its joints
 
 
 def run(name: str, seeds: str) -> None:

@@ -9,8 +9,9 @@ import torch
 from checks import assert_close
 from systems import cautious, lq_problem, random_cost, random_dynamics, random_leverage, residual_problem
 
-from mbrl_ros.planners.ilqr import Ilqr
-from mbrl_ros.planners.lqr import Lqr, backward, begin, expand, expected_cost, forward, spread_of
+from mbrl_ros.planners.ilqr import Ilqr, Lqr
+from mbrl_ros.planners.lqr import backward, expand, expected_cost, forward, spread_of
+from mbrl_ros.planners.plan import begin
 from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.types import CONVERGED, Gaussian, LinearGaussianDynamics

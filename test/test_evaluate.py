@@ -13,8 +13,7 @@ from mbrl_ros.evaluation import identify as evaluate_identify
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation import reach as evaluate
 from mbrl_ros.evaluation.reach import Run, finite, markdown, parse_seeds, totals
-from mbrl_ros.planners.ilqr import Ilqr
-from mbrl_ros.planners.lqr import Lqr
+from mbrl_ros.planners.ilqr import Ilqr, Lqr
 
 
 def row(seed, worsts, costs):

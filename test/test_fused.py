@@ -19,8 +19,9 @@ from systems import cautious, lq_problem, random_cost, random_dynamics, random_l
 from torch import Tensor
 
 from mbrl_ros.planners import fused
-from mbrl_ros.planners.ilqr import BoxGain, Ilqr
-from mbrl_ros.planners.lqr import Backward, Gain, Lqr, Spread, _in_torch, begin, expand, forward, newton
+from mbrl_ros.planners.ilqr import BoxGain, Ilqr, Lqr
+from mbrl_ros.planners.lqr import Backward, Gain, Spread, _in_torch, expand, forward, newton
+from mbrl_ros.planners.plan import begin
 from mbrl_ros.types import LinearGaussianDynamics, QuadraticCost
 
 if not fused.has_triton():

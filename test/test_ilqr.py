@@ -13,8 +13,8 @@ from systems import DEVICES, PROBLEMS, lq_problem, parking, random_dynamics, res
 from torch import Tensor
 
 from mbrl_ros.models.dynamics import predict_mean
-from mbrl_ros.planners.ilqr import Ilqr, box_newton
-from mbrl_ros.planners.lqr import Lqr, warm_start
+from mbrl_ros.planners.ilqr import Ilqr, Lqr, box_newton
+from mbrl_ros.planners.plan import warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.types import (

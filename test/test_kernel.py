@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from arms import make, settings
-from checks import assert_close
-from systems import cautious, residual_problem
+from checks import assert_close, box_minimum, kkt_solution, quadratic_form
+from systems import cautious, random_dynamics, residual_problem
 
 from mbrl_ros.kernels import ilqr as kernel
 from mbrl_ros.kernels import simd
-from mbrl_ros.planners.ilqr import Ilqr, warm_start
+from mbrl_ros.models.rollout import rollout
+from mbrl_ros.planners.ilqr import Ilqr, Lqr, warm_start
 from mbrl_ros.planners.problem import Problem
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.task.task import Task
 from mbrl_ros.types import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, LinearGaussianDynamics, Plan
 
@@ -72,6 +74,60 @@ def test_both_are_as_cautious(n: int, m: int, T: int, limit: float) -> None:
         assert_same(*both(planner, problem, in_torch))
         if limit == np.inf:
             assert not torch.equal(compiled.efforts, planner.plan(plain, None).efforts)
+
+
+def lq_of_residuals(n: int, m: int, T: int, seed: int, limit: float = np.inf) -> Problem:
+    """Dense, time-varying dynamics, and squares of n + m residuals of all of x and u."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    p, model = n + m, random_dynamics(n, m, seed, (T,))
+    cost = ResidualCost(draw(p, p), draw(T + 1, p), draw(T + 1, p).abs() + 0.05, torch.full((p,), torch.inf).double(),
+                        torch.zeros(p, dtype=torch.bool))
+    bound = torch.full((T, m), limit, dtype=torch.float64)
+    return Problem(draw(n), model, cost, -bound, bound)
+
+
+@pytest.mark.parametrize(("n", "m", "T"), [(1, 1, 1), (6, 3, 5), (17, 9, 12)])
+@pytest.mark.parametrize("kind", [Ilqr, Lqr])
+def test_one_pass_without_limits_is_the_dense_kkt_solution(kind: type, n: int, m: int, T: int) -> None:
+    for seed in range(3):
+        problem = lq_of_residuals(n, m, T, seed)
+        plan = kind(kind.Config(horizon=T)).plan(problem, None)
+        zero = torch.zeros(T + 1, n, dtype=torch.float64), torch.zeros(T, m, dtype=torch.float64)
+        x, u, _ = kkt_solution(problem.model.F, problem.model.f, problem.cost.quadratize(*zero), problem.x0)
+        assert (plan.status, plan.iterations) == (CONVERGED, 1)
+        assert_close(plan.efforts, u, rtol=AGREE, atol=AGREE * float(u.abs().max()))
+        assert_close(plan.states, x, rtol=AGREE, atol=AGREE * float(x.abs().max()))
+
+
+@pytest.mark.parametrize("limit", [0.5, 0.05])
+def test_the_limited_solution_is_that_of_a_bounded_qp(limit: float) -> None:
+    """All efforts of the horizon as one quadratic program."""
+    n, m, T = 6, 3, 8
+    for seed in range(3):
+        problem = lq_of_residuals(n, m, T, 40 + seed, limit)
+        H, g, _ = quadratic_form(lambda z, p=problem: p.cost.evaluate(
+            rollout(p.model, p.x0, z.reshape(T, m)), z.reshape(T, m)), T * m)
+        plan = Ilqr(Ilqr.Config(horizon=T, iterations=100, tolerance=1e-15)).plan(problem, None)
+        bound = np.full(T * m, limit)
+        assert plan.status == CONVERGED and bool((plan.efforts.abs() == limit).any())
+        np.testing.assert_allclose(plan.efforts.flatten().numpy(), box_minimum(H, g, -bound, bound), atol=1e-8 * limit)
+
+
+def test_a_long_horizon_of_unstable_dynamics_stays_symmetric() -> None:
+    """Antisymmetric rounding errors would grow by 1.15^2 a step (two eigenvalues): to 1e60 of themselves."""
+    n, m, T = 6, 3, 500
+    models = [random_dynamics(n, m, seed, radius=1.15) for seed in range(20)]
+    model = max(models, key=lambda d: float(torch.linalg.eigvals(d.A).abs().sort()[0][-2:].prod()))
+    assert torch.linalg.eigvals(model.A).abs().sort()[0][-2:].prod() > 1.3
+    model.F[:, n:] *= 0.1  # efforts that are strong would damp them
+    problem = lq_of_residuals(n, m, T, 5)
+    rest = ResidualCost(**{**vars(problem.cost), "reference": torch.zeros_like(problem.cost.reference)})
+    at_rest = Problem(torch.zeros_like(problem.x0), replace(model, f=torch.zeros_like(model.f)), rest, problem.lower,
+                      problem.upper)  # a rollout from anywhere else would end at 1e30
+    compiled, in_torch = both(Ilqr(Ilqr.Config(horizon=T)), at_rest)
+    assert compiled.status == CONVERGED and float(in_torch.policy.K.abs().max()) > 0.1
+    assert_close(compiled.policy.K, in_torch.policy.K, rtol=0, atol=AGREE)
 
 
 @pytest.mark.parametrize("change", [

@@ -11,7 +11,9 @@ from checks import assert_close, kkt_solution
 from systems import DEVICES, lq_problem, random_cost, random_dynamics
 
 from mbrl_ros.models.rollout import rollout
-from mbrl_ros.planners.lqr import Lqr, backward, begin, expand, expected_cost, forward, marginals
+from mbrl_ros.planners.ilqr import Lqr
+from mbrl_ros.planners.lqr import backward, expand, expected_cost, forward, marginals
+from mbrl_ros.planners.plan import begin
 from mbrl_ros.types import CONVERGED, Gaussian, LinearGaussianDynamics, LinearGaussianPolicy, QuadraticCost
 
 SIZES = [(1, 1, 1), (2, 1, 5), (3, 5, 8), (6, 2, 20), (10, 4, 15)]

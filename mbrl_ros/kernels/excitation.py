@@ -4,8 +4,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from mbrl_ros.kernels.compiled import compile_for
-from mbrl_ros.types import Array
+from mbrl_ros.kernels.compiled import Array, compile_for
 
 _stack = numba.float64[:, :, ::1]
 

@@ -5,34 +5,21 @@ are what costs. [S_ww S_wr; S_rw S_rr] is eliminated row by row (Cholesky, upper
 rows of w is Sigma; a further column carries the way from the mean to w, for the leverage.
 
 Rows are wider than what is in them, up to a multiple of WIDTH. Only upper triangles are read. Everything compiles when
-this module is imported, some seconds once, and is kept as kernels/ilqr.py says. Not-a-numbers have to arrive: no
-fast mathematics but fused multiply-add and the order of sums.
+this module is imported, some seconds once, and is kept as kernels/ilqr.py says.
 """
 from __future__ import annotations
 
 import numba
 import numpy as np
 
-from mbrl_ros.kernels.compiled import OPTIONS, compile_for
-from mbrl_ros.types import Array
-
-WIDTH = 8  # doubles in a vector register of AVX-512
-_jit = numba.njit(**OPTIONS)
-_jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
+from mbrl_ros.kernels.compiled import WIDTH, Array, compile_for, jit
+from mbrl_ros.kernels.simd import dot
 
 _vector, _matrix, _float = numba.float64[::1], numba.float64[:, ::1], numba.float64
 _tuple = numba.types.Tuple
 
 
-@_jit_sums
-def _dot(a: Array, b: Array) -> float:
-    total = 0.0
-    for k in range(len(a)):
-        total += a[k] * b[k]
-    return total
-
-
-@_jit
+@jit
 def _subtract(W: Array, i: int, c: Array, first: int, last: int, left: int) -> None:
     """Rows i and i + 1 of W, from column `left` on, minus c (2, .) times the rows first..last - 1: two rows by four
     terms at a time use the registers best."""
@@ -51,7 +38,7 @@ def _subtract(W: Array, i: int, c: Array, first: int, last: int, left: int) -> N
             y[j] -= b0 * w0[j]
 
 
-@_jit
+@jit
 def _eliminate(W: Array, known: int) -> bool:
     """Rows of W (even, wide) -> U for the first `known`, with U'U = W there, and W - U'U of the others for the rest.
 
@@ -83,7 +70,7 @@ def _eliminate(W: Array, known: int) -> bool:
     return True
 
 
-@_jit
+@jit
 def _substitute(W: Array, known: int) -> None:
     """Columns `known` and on of the first rows X of [U X] -> U^-1 X; of U, nothing is left that can be relied on."""
     c, left, i = np.empty((2, known)), known - known % WIDTH, known - 2
@@ -129,7 +116,7 @@ def innovation(F: Array, f: Array, cov: Array, w: Array, y: Array, jitter: float
     dy, ridge, e = len(y), 0.0, np.empty(len(y))
     for i in range(dy):
         ridge += cov[i, i] * jitter / dy
-        e[i] = y[i] - _dot(F[i], w) - f[i]
+        e[i] = y[i] - dot(F[i], w) - f[i]
     W = np.zeros((dy + dy % 2, (dy + WIDTH) // WIDTH * WIDTH))
     for i in range(dy):
         W[i, i:dy] = cov[i, i:]

@@ -7,8 +7,7 @@ A trajectory is z (T + 1, n + m) = [x; u] with u_T = 0.
 Arrays that end in a product are wider than what is in them, up to a multiple of WIDTH; what is beyond is not read.
 `solve` compiles when this module is imported, some 10 seconds once: Ilqr does so when it is made, hence before anything
 moves. The result is kept in __pycache__ beside this file, or in the user's cache where that cannot be written, or where
-NUMBA_CACHE_DIR says. All of it but simd.py is in this file because numba looks at no other for changes. Not-a-numbers
-have to arrive: no fast mathematics but fused multiply-add and the order of sums.
+NUMBA_CACHE_DIR says. Not-a-numbers have to arrive: no fast mathematics but fused multiply-add and the order of sums.
 """
 from __future__ import annotations
 
@@ -17,18 +16,12 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from mbrl_ros.kernels import simd
-from mbrl_ros.kernels.compiled import OPTIONS, compile_for
-from mbrl_ros.kernels.simd import LANES, TALL, product, tile
-from mbrl_ros.types import CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, STATUSES, Array
+from mbrl_ros.kernels.compiled import WIDTH, Array, compile_for, jit, jit_sums
+from mbrl_ros.kernels.simd import LANES, TALL, dot, product, tile
 
-WIDTH = 8  # doubles in a vector register of AVX-512
 EIGHT = 8  # rows of a tile of one vector
 EPS = float(np.finfo(float).eps)
-_RUNNING, _CONVERGED, _LIMIT, _FAILED, _NOT_FINITE = -1, *(
-    STATUSES.index(s) for s in (CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE))
-_jit = numba.njit(**OPTIONS)
-_jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
+RUNNING, CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE = range(5)  # what `solve` says, of its own
 
 
 class Dynamics(NamedTuple):
@@ -54,6 +47,8 @@ class Terms(NamedTuple):
     scale: Array  # (T + 1, k)
     width: Array  # (k,), infinite for the quadratic norm
     dead: Array  # (k,) bool
+    pairs: Array  # (., 3), of the entries of every R_j R_j': row, column, j; in C = sum_j weight_j R_j R_j'
+    product: Array  # (.,) and their values
 
 
 class Spread(NamedTuple):
@@ -70,28 +65,29 @@ class Expansion(NamedTuple):
     weight: Array  # (T + 1, k)
 
 
-@_jit
+@jit
 def _padded(size: int) -> int:
     return (size + WIDTH - 1) // WIDTH * WIDTH
 
 
-@_jit
+@jit
 def _clamp(value: float, low: float, high: float) -> float:
     """What is not a number stays so."""
     value = low if value < low else value
     return high if value > high else value
 
 
-@_jit
+@jit
 def _dynamics(F: Array, f: Array, n: int) -> Dynamics:
     steps, p = len(F), F.shape[2]
-    columns, d = np.empty(p, np.int64), 0
+    used = np.zeros((n, p), np.bool_)
+    for t in range(steps):
+        for i in range(n):
+            for j in range(p):
+                used[i, j] |= F[t, i, j] != 0.0
+    columns, d, dense, entry = np.empty(p, np.int64), 0, 0, np.zeros(n, np.int64)
     for j in range(p):
-        used = j >= n
-        for t in range(steps):
-            for i in range(n):
-                used |= F[t, i, j] != 0.0
-        if used:
+        if j >= n or used[:, j].any():
             columns[d] = j
             d += 1
     G, GT = np.zeros((steps, n, _padded(d + 1))), np.empty((steps, d, n))
@@ -100,21 +96,17 @@ def _dynamics(F: Array, f: Array, n: int) -> Dynamics:
             for a in range(d):
                 G[t, i, a] = GT[t, a, i] = F[t, i, columns[a]]
             G[t, i, d] = f[min(t, len(f) - 1), i]
-    dense, entry = 0, np.zeros(n, np.int64)
     for i in range(n):
         entries = 0
         for a in range(d):
-            used = False
-            for t in range(steps):
-                used |= G[t, i, a] != 0.0
-            if used:
+            if used[i, columns[a]]:
                 entries, entry[i] = entries + 1, a
         if entries > 1:
             dense = i + 1
     return Dynamics(G, GT, columns[:d], dense, entry)
 
 
-@_jit
+@jit
 def _terms(R: Array, reference: Array, scale: Array, width: Array, dead: Array) -> Terms:
     k, p = R.shape
     start, index, value, e = np.zeros(k + 1, np.int64), np.empty(k * p, np.int64), np.empty(k * p), 0
@@ -124,10 +116,16 @@ def _terms(R: Array, reference: Array, scale: Array, width: Array, dead: Array) 
                 index[e], value[e] = a, R[j, a]
                 e += 1
         start[j + 1] = e
-    return Terms(start, index, value, reference, scale, width, dead)
+    pairs, product, e = np.empty((np.sum(np.diff(start) ** 2), 3), np.int64), np.empty(np.sum(np.diff(start) ** 2)), 0
+    for j in range(k):
+        for a in range(start[j], start[j + 1]):
+            for b in range(start[j], start[j + 1]):
+                pairs[e, 0], pairs[e, 1], pairs[e, 2], product[e] = index[a], index[b], j, value[a] * value[b]
+                e += 1
+    return Terms(start, index, value, reference, scale, width, dead, pairs, product)
 
 
-@_jit
+@jit
 def _norm(r: float, width: float, dead: bool) -> tuple[float, float, float]:
     """Value, derivative and curvature, see task.cost.ResidualCost."""
     if width == np.inf:
@@ -140,7 +138,7 @@ def _norm(r: float, width: float, dead: bool) -> tuple[float, float, float]:
     return root - width, r / root, 1.0 / root
 
 
-@_jit
+@jit
 def _residual(terms: Terms, z: Array, t: int, j: int) -> float:
     r = -terms.reference[t, j]
     for e in range(terms.start[j], terms.start[j + 1]):
@@ -148,7 +146,7 @@ def _residual(terms: Terms, z: Array, t: int, j: int) -> float:
     return r
 
 
-@_jit_sums
+@jit_sums
 def _zero(z: Array) -> float:
     """Zero times everything: not a number where anything is not finite, as in a product with a dense R."""
     total = 0.0
@@ -158,7 +156,7 @@ def _zero(z: Array) -> float:
     return total
 
 
-@_jit
+@jit
 def _evaluate(terms: Terms, z: Array) -> float:
     """Cost of a trajectory."""
     total = _zero(z)
@@ -169,7 +167,7 @@ def _evaluate(terms: Terms, z: Array) -> float:
     return total
 
 
-@_jit
+@jit
 def _expand(terms: Terms, z: Array, expansion: Expansion) -> None:
     """About the trajectory z (T + 1, n + m)."""
     expansion.gradient[:] = 0.0
@@ -181,15 +179,7 @@ def _expand(terms: Terms, z: Array, expansion: Expansion) -> None:
                 expansion.gradient[t, terms.index[e]] += terms.scale[t, j] * slope * terms.value[e]
 
 
-@_jit_sums
-def _dot(a: Array, b: Array) -> float:
-    total = 0.0
-    for k in range(len(a)):
-        total += a[k] * b[k]
-    return total
-
-
-@_jit
+@jit
 def _forward(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: Array, length: float,
              z: Array) -> None:
     """Fill z (T + 1, n + m) under u_t + K_t (. - x_t) + a k_t, clamped, with a = `length` and H = -[K k].
@@ -205,14 +195,14 @@ def _forward(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: 
         for i in range(n):
             deviation[i] = z[t, i] - nominal[t, i]
         for a in range(m):
-            z[t, n + a] = _clamp(nominal[t, n + a] - _dot(H[t, a], deviation), lower[t, a], upper[t, a])
+            z[t, n + a] = _clamp(nominal[t, n + a] - dot(H[t, a], deviation), lower[t, a], upper[t, a])
         for a in range(d):
             compact[a] = z[t, dynamics.columns[a]]
         for i in range(n):
-            z[t + 1, i] = _dot(G[i], compact)
+            z[t + 1, i] = dot(G[i], compact)
 
 
-@_jit
+@jit
 def _by_eights(A: Array, B: Array, C: Array, c: int, rows: int, inner: int) -> None:
     """C[c:c + rows] = A[:rows, :inner] B[:inner] for WIDTH columns, C as rows of WIDTH; the last tile overlaps."""
     lda, i = A.shape[1], 0
@@ -230,7 +220,7 @@ def _by_eights(A: Array, B: Array, C: Array, c: int, rows: int, inner: int) -> N
         i += high
 
 
-@_jit
+@jit
 def _ladder(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: Array, lengths: Array,
             z: Array) -> None:
     """`_forward` for step lengths (WIDTH,) at once, from the first state of `nominal`; z (T + 1, n + m, WIDTH)."""
@@ -257,42 +247,32 @@ def _ladder(dynamics: Dynamics, nominal: Array, H: Array, lower: Array, upper: A
         _by_eights(dynamics.G[min(t, len(dynamics.G) - 1)], compact, flat, (t + 1) * p, n, d + 1)
 
 
-@_jit
+@jit
 def _evaluate_ladder(terms: Terms, z: Array, costs: Array) -> None:
     """`_evaluate` of WIDTH trajectories z (T + 1, n + m, WIDTH)."""
-    costs[:], r = 0.0, np.empty((len(z), WIDTH))
+    costs[:], r = 0.0, np.empty(WIDTH)
     for t in range(z.shape[0]):
         for a in range(z.shape[1]):
             for w in range(WIDTH):
                 costs[w] += 0.0 * z[t, a, w]
     for j in range(len(terms.width)):
-        width, dead, first = terms.width[j], terms.dead[j], terms.start[j]
+        width, dead = terms.width[j], terms.dead[j]
         for t in range(len(z)):
-            reference = terms.reference[t, j]
-            if first == terms.start[j + 1]:
-                r[t] = -reference
-                continue
-            value, row = terms.value[first], terms.index[first]
-            for w in range(WIDTH):
-                r[t, w] = value * z[t, row, w] - reference
-            for e in range(first + 1, terms.start[j + 1]):
+            r[:] = -terms.reference[t, j]
+            for e in range(terms.start[j], terms.start[j + 1]):
                 value, row = terms.value[e], terms.index[e]
                 for w in range(WIDTH):
-                    r[t, w] += value * z[t, row, w]
-        for t in range(len(z)):
+                    r[w] += value * z[t, row, w]
             scale = terms.scale[t, j]
             if width == np.inf:
                 for w in range(WIDTH):
-                    costs[w] += scale * 0.5 * r[t, w] * r[t, w]
-            elif dead:
-                for w in range(WIDTH):
-                    costs[w] += scale * _norm(r[t, w], width, True)[0]
+                    costs[w] += scale * 0.5 * r[w] * r[w]
             else:
                 for w in range(WIDTH):
-                    costs[w] += scale * (np.sqrt(r[t, w] * r[t, w] + width * width) - width)
+                    costs[w] += scale * _norm(r[w], width, dead)[0]
 
 
-@_jit
+@jit
 def _cholesky(A: Array, L: Array) -> bool:
     """Lower factor of A (m, m); False where A is not positive definite."""
     m = len(L)
@@ -310,32 +290,34 @@ def _cholesky(A: Array, L: Array) -> bool:
     return True
 
 
-@_jit
+@jit
 def _cholesky_solve(L: Array, B: Array) -> None:
     """B (m, c) <- (L L')^-1 B."""
     m, columns = len(L), B.shape[1]
     for i in range(m):
+        part = 1.0 / L[i, i]  # one division a row, not one a column
         for k in range(i):
             for j in range(columns):
                 B[i, j] -= L[i, k] * B[k, j]
         for j in range(columns):
-            B[i, j] /= L[i, i]
+            B[i, j] *= part
     for i in range(m - 1, -1, -1):
+        part = 1.0 / L[i, i]
         for k in range(i + 1, m):
             for j in range(columns):
                 B[i, j] -= L[k, i] * B[k, j]
         for j in range(columns):
-            B[i, j] /= L[i, i]
+            B[i, j] *= part
 
 
-@_jit
+@jit
 def _free(k: Array, g: Array, low: Array, high: Array, slack: float, free: Array) -> None:
     """Components that are not held at a bound by their gradient."""
     for a in range(len(k)):
         free[a] = not ((k[a] <= low[a] and g[a] > slack) or (k[a] >= high[a] and g[a] < -slack))
 
 
-@_jit
+@jit
 def _gradient(Quu: Array, q: Array, k: Array, g: Array) -> None:
     for a in range(len(k)):
         g[a] = q[a]
@@ -343,7 +325,7 @@ def _gradient(Quu: Array, q: Array, k: Array, g: Array) -> None:
             g[a] += Quu[a, b] * k[b]
 
 
-@_jit
+@jit
 def _face(Quu: Array, free: Array, L: Array) -> None:
     """Cholesky factor of Q_uu with rows and columns of the identity where clamped."""
     m = len(free)
@@ -355,7 +337,7 @@ def _face(Quu: Array, free: Array, L: Array) -> None:
     _cholesky(A, L)
 
 
-@_jit
+@jit
 def _projected_search(Quu: Array, g: Array, low: Array, high: Array, k: Array, target: Array) -> None:
     """k <- the best of 16 points on the projected arc from k towards target."""
     m, least = len(k), np.inf
@@ -374,7 +356,7 @@ def _projected_search(Quu: Array, g: Array, low: Array, high: Array, k: Array, t
     k += best
 
 
-@_jit
+@jit
 def _box_newton(Quu: Array, H: Array, n: int, low: Array, high: Array, k: Array, iterations: int,
                 slack: float) -> bool:
     """H = [Q_ux q_u] <- -[K k] within bounds on k, from a feasible k; whether every component is free."""
@@ -417,7 +399,7 @@ def _box_newton(Quu: Array, H: Array, n: int, low: Array, high: Array, k: Array,
     return all_free
 
 
-@_jit
+@jit
 def _gain(Quu: Array, H: Array, n: int, low: Array, high: Array, L: Array, iterations: int,
           slack: float) -> tuple[bool, bool]:
     """H = [Q_ux q_u] <- -[K k], L <- the factor of Q_uu; whether there is one, and whether a bound acted.
@@ -442,34 +424,31 @@ def _gain(Quu: Array, H: Array, n: int, low: Array, high: Array, L: Array, itera
     return True, not _box_newton(Quu, H, n, low, high, start, iterations, slack)
 
 
-@_jit
+@jit
 def _set_cost(terms: Terms, expansion: Expansion, t: int, Q: Array) -> None:
     """[C_t, gradient] into Q (n + m, wide)."""
     p = expansion.gradient.shape[1]
     Q[:] = 0.0
     Q[:, p] = expansion.gradient[t]
-    for j in range(len(terms.width)):
-        for e in range(terms.start[j], terms.start[j + 1]):
-            row, weight = terms.index[e], expansion.weight[t, j] * terms.value[e]
-            for b in range(terms.start[j], terms.start[j + 1]):
-                Q[row, terms.index[b]] += weight * terms.value[b]
+    for e in range(len(terms.product)):
+        Q[terms.pairs[e, 0], terms.pairs[e, 1]] += expansion.weight[t, terms.pairs[e, 2]] * terms.product[e]
 
 
-@_jit
+@jit
 def _add_spread(spread: Spread, V: Array, z: Array, Q: Array) -> float:
     """Add price times L about z (n + m,) to Q = [Q_zz q_z]; returns the price, tr(V Sigma)."""
     n, p, price = len(spread.Sigma), len(z), 0.0
     for i in range(n):
-        price += _dot(spread.Sigma[i], V[i])
+        price += dot(spread.Sigma[i], V[i])
     for a in range(p):
         row = spread.L[a + 1]
-        Q[a, p] += price * (row[0] + _dot(z, row[1:]))
+        Q[a, p] += price * (row[0] + dot(z, row[1:]))
         for b in range(p):
             Q[a, b] += price * row[b + 1]
     return price
 
 
-@_jit
+@jit
 def _spread_cost(spread: Spread, price: Array, z: Array) -> float:
     """What the spread costs along a trajectory: sum_t 1/2 price_t h'Lh."""
     total, L = 0.0, spread.L
@@ -478,12 +457,12 @@ def _spread_cost(spread: Spread, price: Array, z: Array) -> float:
     for t in range(len(price)):
         form = L[0, 0]
         for a in range(z.shape[1]):
-            form += z[t, a] * (2.0 * L[a + 1, 0] + _dot(z[t], L[a + 1, 1:]))
+            form += z[t, a] * (2.0 * L[a + 1, 0] + dot(z[t], L[a + 1, 1:]))
         total += 0.5 * price[t] * form
     return total
 
 
-@_jit
+@jit
 def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, spread: Spread, z: Array, low: Array,
               high: Array, mu: float, iterations: int, slack: float, H: Array, L: Array,
               price: Array) -> tuple[bool, bool, float, float]:
@@ -551,13 +530,15 @@ def _backward(dynamics: Dynamics, terms: Terms, expansion: Expansion, spread: Sp
         product(halfT, H_t, S, n + 1, m)
         # Symmetrised: else the antisymmetric rounding error would grow with the open-loop dynamics, A'E A per step.
         for i in range(n):
-            for j in range(i + 1):
-                V[i, j] = V[j, i] = 0.5 * (Q[i, j] + Q[j, i] - S[i, j] - S[j, i])
             V[n, i] = Q[i, p] - 0.5 * (S[i, n] + S[n, i])
+            for j in range(n):
+                S[i, j] = Q[i, j] - S[i, j]
+            for j in range(i + 1):
+                V[i, j] = V[j, i] = 0.5 * (S[i, j] + S[j, i])
     return np.isfinite(linear + quadratic), clamped, linear, quadratic
 
 
-@_jit
+@jit
 def _is_finite(dynamics: Dynamics, terms: Terms, expansion: Expansion, spread: Spread) -> bool:
     """Whether dynamics, spread and the expansion of the cost are finite."""
     total = _zero(expansion.gradient) + _zero(spread.Sigma) + _zero(spread.L)
@@ -601,13 +582,13 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
     _forward(dynamics, z, H, lower, upper, 0.0, z)
     z[:T, n:] = u  # where a state was not a number, so are the efforts now
     cost = _evaluate(terms, z)
-    status = _RUNNING
+    status = RUNNING
     if not (np.isfinite(cost) and np.isfinite(x0).all()):
-        cost, status = np.inf, _NOT_FINITE
+        cost, status = np.inf, NOT_FINITE
     expansion = Expansion(np.empty((T + 1, p)), np.empty((T + 1, len(R))))
     low, high = np.empty((T, m)), np.empty((T, m))
     mu, rate, solved, retry, passes = mu_start, 1.0, False, False, 0
-    while status == _RUNNING and passes < iterations:
+    while status == RUNNING and passes < iterations:
         passes += 1
         _expand(terms, z, expansion)
         for t in range(T):
@@ -624,20 +605,28 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
         converged = flat and mu == 0.0
         if good and not flat:
             least, lowest, length = np.inf, np.inf, 1.0
+            first = 0 if clamped or mu > 0.0 else 1  # then the full step is tried alone: mostly it ends the search
             for rung in range(step_lengths):
-                w = rung % WIDTH
-                if w == 0:
-                    for k in range(WIDTH):
-                        lengths[k] = length * backtracking**k
-                    _ladder(dynamics, z, H, lower, upper, lengths, ladder)
-                    _evaluate_ladder(terms, ladder, values)
-                value, promised = values[w], -length * (linear + 0.5 * length * quadratic)
-                total = value
+                w = (rung - first) % WIDTH
+                if rung < first:
+                    _forward(dynamics, z, H, lower, upper, length, candidate)
+                    value = _evaluate(terms, candidate)
+                else:
+                    if w == 0:
+                        for k in range(WIDTH):
+                            lengths[k] = length * backtracking**k
+                        _ladder(dynamics, z, H, lower, upper, lengths, ladder)
+                        _evaluate_ladder(terms, ladder, values)
+                    value = values[w]
+                total, promised = value, -length * (linear + 0.5 * length * quadratic)
                 if len(leverage):
-                    candidate[:] = ladder[:, :, w]
+                    if rung >= first:
+                        candidate[:] = ladder[:, :, w]
                     total += _spread_cost(spread, price, candidate) - before
                 if cost - total >= accept_ratio * promised and promised > 0.0 and total < least:
-                    accepted, least, lowest, best[:] = True, total, value, ladder[:, :, w]
+                    if rung >= first:
+                        candidate[:] = ladder[:, :, w]
+                    accepted, least, lowest, best, candidate = True, total, value, candidate, best
                     # An exact full step needs no shorter one, which would promise less.
                     converged = rung == 0 and mu == 0.0 and not clamped and abs(cost - total - expected) <= enough
                     if converged:
@@ -657,11 +646,11 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
             rate = max(rate * mu_factor, mu_factor)
             mu = max(mu * rate, mu_min)
             if retry or mu > mu_max:
-                status = _FAILED
+                status = LINE_SEARCH_FAILED
             elif not good and not _is_finite(dynamics, terms, expansion, spread):
-                status = _NOT_FINITE
+                status = NOT_FINITE
         if converged:
-            status = _CONVERGED
+            status = CONVERGED
     Sigma = np.zeros((T, m, m))
     if solved:
         for t in range(T):
@@ -672,7 +661,7 @@ def _solve(x0: Array, F: Array, f: Array, R: Array, reference: Array, scale: Arr
     for t in range(T + 1):
         for i in range(n):
             x[t, i] = x[t, i] if np.isfinite(x[t, i]) else 0.0
-    return x, z[:T, n:].copy(), K, Sigma, cost, _LIMIT if status == _RUNNING else status, passes
+    return x, z[:T, n:].copy(), K, Sigma, cost, ITERATION_LIMIT if status == RUNNING else status, passes
 
 
-solve = compile_for(_SIGNATURE, simd)(_solve)
+solve = compile_for(_SIGNATURE)(_solve)

@@ -2,7 +2,7 @@
 
 ensemble.py and mixture.py have the same in torch, for batches; tests compare them. Networks are small (64 units), so
 that in torch the calls cost more than the arithmetic. It compiles when imported and is kept, as kernels/ilqr.py
-says; matrices are as wide there as in kernels/fit.py. Not-a-numbers have to arrive.
+says.
 """
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ import math
 import numba
 import numpy as np
 
-from mbrl_ros.kernels import simd
-from mbrl_ros.kernels.compiled import OPTIONS, compile_for
-from mbrl_ros.kernels.simd import product
-from mbrl_ros.types import Array
+from mbrl_ros.kernels.compiled import WIDTH, Array, compile_for, jit
+from mbrl_ros.kernels.simd import dot, product
 
-WIDTH = 8  # doubles in a vector register of AVX-512
 SATURATED = 20.0  # tanh is 1 to rounding from there on
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # of ln 2, the high part to 33 bits
-_jit = numba.njit(**OPTIONS)
-_jit_sums = numba.njit(error_model="numpy", fastmath={"contract", "reassoc"})  # may add up in any order
 
 _vector, _matrix, _stack = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1]
 _tuple = numba.types.Tuple
@@ -33,15 +28,7 @@ def widened(a: Array) -> Array:
     return wide
 
 
-@_jit_sums
-def _dot(a: Array, b: Array) -> float:
-    total = 0.0
-    for k in range(len(b)):
-        total += a[k] * b[k]
-    return total
-
-
-@_jit
+@jit
 def _tanh(x: Array, power: Array) -> None:
     """x (n,) <- tanh x = 1 - 2 / (exp 2x + 1), to rounding in absolute terms, with room for n integers.
 
@@ -75,7 +62,7 @@ def _tanh(x: Array, power: Array) -> None:
 
 
 @compile_for(_tuple((_vector, _matrix, _matrix, _matrix))(
-    _vector, _stack, _matrix, _stack, _matrix, _stack, _matrix, _stack), simd)
+    _vector, _stack, _matrix, _stack, _matrix, _stack, _matrix, _stack))
 def ensemble(w: Array, A: Array, b: Array, W1: Array, b1: Array, W2: Array, b2: Array,
              W3: Array) -> tuple[Array, Array, Array, Array]:
     """Mean (dy,) of the members of an Ensemble at w (dw,), their covariance (dy, dy), the slope (dy, dw) of the mean,
@@ -88,13 +75,13 @@ def ensemble(w: Array, A: Array, b: Array, W1: Array, b1: Array, W2: Array, b2: 
     for e in range(E):
         h2 = last[e]
         for i in range(h):
-            h1[i] = b1[e, i] + _dot(W1[e, i, :dw], w)
+            h1[i] = b1[e, i] + dot(W1[e, i, :dw], w)
         _tanh(h1, room)
         for i in range(h):
-            h2[i] = b2[e, i] + _dot(W2[e, i, :h], h1)
+            h2[i] = b2[e, i] + dot(W2[e, i, :h], h1)
         _tanh(h2, room)
         for a in range(dy):
-            y[e, a] = b[e, a] + _dot(A[e, a], w) + _dot(W3[e, a], h2)
+            y[e, a] = b[e, a] + dot(A[e, a], w) + dot(W3[e, a], h2)
             for i in range(h):
                 outer[a, i] = W3[e, a, i] * (1.0 - h2[i] * h2[i])
         product(outer, W2[e], inner, dy, h)
@@ -133,10 +120,10 @@ def mixture(w: Array, log_height: Array, mean_w: Array, whiten: Array, F: Array,
     for k in range(K):
         r[k], d = log_height[k], w - mean_w[k]
         for i in range(dw):
-            r[k] -= 0.5 * _dot(whiten[k, i], d) ** 2
+            r[k] -= 0.5 * dot(whiten[k, i], d) ** 2
         top = max(top, r[k])
         for a in range(dy):
-            y[k, a] = f[k, a] + _dot(F[k, a], w)
+            y[k, a] = f[k, a] + dot(F[k, a], w)
     r = np.exp(r - top)
     r /= r.sum()
     mean, cov, J = np.zeros(dy), np.zeros((dy, dy)), np.zeros((dy, dw))

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from mbrl_ros.config import param
 from mbrl_ros.planners import fused
-from mbrl_ros.planners.lq_compiled import CompiledLq
 from mbrl_ros.planners.lqr import (
     Backward,
     Spread,
@@ -36,7 +35,6 @@ from mbrl_ros.planners.plan import as_plan, begin, rounding, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.cost import ResidualCost
-from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.types import (
     CONVERGED,
     ITERATION_LIMIT,
@@ -52,6 +50,7 @@ from mbrl_ros.types import (
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
 BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets
 BOX_SLACK = 1e-10  # a gradient below this part of the largest is zero: its sign does not clamp
+SOLVER = "auto: compiled, for one problem on the CPU of the kinds that are; torch: the reference for all of them"
 NO_SPREAD = (np.empty((0, 0)),) * 2
 
 
@@ -195,8 +194,7 @@ class Ilqr:
         mu_min: float = param(1e-6, "Smallest regularisation that is not zero", low=1e-300)
         mu_max: float = param(1e10, "Regularisation above which the line search has failed", low=0.0)
         mu_factor: float = param(1.6, "By which the rate of change of the regularisation itself changes", low=1.01)
-        solver: str = param("auto", "auto: compiled, for one problem on the CPU of the kinds that are; torch: the "
-                            "reference for all of them", choices=("auto", "torch"))
+        solver: str = param("auto", SOLVER, choices=("auto", "torch"))
 
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         from mbrl_ros.kernels import ilqr as kernel  # may compile for some 10 s: not where only settings are wanted
@@ -204,7 +202,8 @@ class Ilqr:
         self.horizon = self.config.horizon
         self.takes_numpy = self.config.solver == "auto"
         self._kernel: Any = kernel.solve
-        self._compiled = CompiledLq()
+        self._statuses = {kernel.CONVERGED: CONVERGED, kernel.ITERATION_LIMIT: ITERATION_LIMIT,
+                          kernel.LINE_SEARCH_FAILED: LINE_SEARCH_FAILED, kernel.NOT_FINITE: NOT_FINITE}
         self._said = ""
 
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
@@ -212,13 +211,8 @@ class Ilqr:
         if isinstance(problem.x0, np.ndarray):
             return self._plan_numpy(problem, previous)
         u = warm_start(problem, previous)
-        compiled = self.config.solver == "auto"
-        if compiled and _is_common(problem):
+        if self.config.solver == "auto" and _is_common(problem):
             return _torch(self._plan_compiled(_numpy(problem), u.numpy()))
-        if compiled and isinstance(problem.cost, Quadratic) and self._compiled.applies(problem):
-            x, u, K, Sigma, cost, status, passes = self._compiled.solve(problem, problem.cost.quadratic, u, self.config,
-                                                                        BOX_ITERATIONS, BOX_SLACK)
-            return as_plan(x, u, cost, status, passes, K, Sigma)
         s = self.solve(problem, u)
         return as_plan(s.x, s.u, float(s.cost), STATUSES[int(s.status)], int(s.iterations), s.K, s.Sigma)
 
@@ -254,12 +248,12 @@ class Ilqr:
     def _say(self, beyond: str) -> None:
         """Once: for which terms of the cost the kernel does not apply."""
         if beyond and beyond != self._said:
-            warnings.warn(f"ilqr: {beyond}: not affine, or of a norm that is not compiled; planning in torch, which "
-                          "takes longer", stacklevel=4)
+            warnings.warn(f"{type(self).__name__.lower()}: {beyond}: not affine, or of a norm that is not compiled; "
+                          "planning in torch, which takes longer", stacklevel=4)
             self._said = beyond
 
     def _plan_compiled(self, problem: Problem, u: Array) -> Plan:
-        """What `solve` finds, by kernel.py, from u (T, m); all in numpy."""
+        """What `solve` finds, by kernels/ilqr.py, from u (T, m); all in numpy."""
         model, cost, c = problem.model, problem.cost, self.config
         assert isinstance(cost, ResidualCost)
         n, p = model.F.shape[-2:]
@@ -269,7 +263,7 @@ class Ilqr:
         x, u, K, Sigma, value, status, iterations = self._kernel(
             *map(np.ascontiguousarray, arrays), c.iterations, c.step_lengths, c.backtracking, c.accept_ratio,
             c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, BOX_ITERATIONS, BOX_SLACK)
-        return as_plan(x, u, value, STATUSES[status], iterations, K, Sigma)
+        return as_plan(x, u, value, self._statuses[status], iterations, K, Sigma)
 
     def _start(self, problem: Problem, u: Tensor) -> _State:
         x, cost = begin(problem, u)
@@ -341,8 +335,23 @@ class Ilqr:
                           retry=flat | (s.retry & ~accepted))
 
 
+class Lqr(Ilqr):
+    """One iteration: an LQ problem is solved where no limit acts, any other expanded about the warm start."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of the planner."""
+
+        horizon: int = param(20, "Control periods planned ahead", low=1)
+        solver: str = param("auto", SOLVER, choices=("auto", "torch"))
+
+    def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
+        c = config or self.Config()
+        super().__init__(Ilqr.Config(horizon=c.horizon, iterations=1, solver=c.solver))
+
+
 def _is_common(problem: Problem) -> bool:
-    """Whether kernel.py solves it: one problem on the CPU in double precision, linear dynamics, the cost of a task.
+    """Whether the kernel solves it: one problem on the CPU in double precision, linear dynamics, the cost of a task.
 
     The kernel trusts sizes; where they do not fit, torch says so.
     """
@@ -357,7 +366,7 @@ def _floats(problem: Problem) -> tuple[Array, ...]:
 
 
 def _has_sizes(problem: Problem) -> bool:
-    """Whether kind and sizes are such that kernel.py solves it."""
+    """Whether kind and sizes are such that the kernel solves it."""
     model, cost, x0 = problem.model, problem.cost, problem.x0
     if not (x0.ndim == 1 and isinstance(model, LinearGaussianDynamics) and isinstance(cost, ResidualCost)):
         return False

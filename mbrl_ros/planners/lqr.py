@@ -15,29 +15,20 @@ F without any batch axis is time-invariant.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mbrl_ros.config import param
 from mbrl_ros.models.dynamics import linearize, predict_mean
 from mbrl_ros.models.rollout import per_step as _per_step
 from mbrl_ros.planners import fused
 from mbrl_ros.planners.graphed import Graphed
-from mbrl_ros.planners.lq_compiled import CompiledLq
-from mbrl_ros.planners.plan import as_plan, begin, rounding, warm_start
 from mbrl_ros.planners.problem import Cost, Problem
-from mbrl_ros.robot import Robot
 from mbrl_ros.types import (
-    CONVERGED,
-    LINE_SEARCH_FAILED,
-    NOT_FINITE,
     Gaussian,
     LinearGaussianDynamics,
     LinearGaussianPolicy,
-    Plan,
     QuadraticCost,
 )
 
@@ -297,59 +288,3 @@ def expected_cost(step: Backward, start: Gaussian, Sigma: Tensor, noise: Tensor 
     cost = cost + 0.5 * (V[..., 0, :, :] * start.cov).sum((-2, -1))
     cost = cost + 0.5 * (V[..., 1:, :, :] * Sigma).sum((-3, -2, -1))
     return cost if noise is None else cost + 0.5 * (step.Quu * noise).sum((-3, -2, -1))
-
-
-class Lqr:
-    """One backward pass without limits; its policy is rolled out with clamped efforts and kept if that is no worse.
-
-    Where the model is not linear, that is one Gauss-Newton step about the warm start.
-    """
-
-    gives_covariance = counts_spread = True
-
-    @dataclass(frozen=True)
-    class Config:
-        """Settings of the planner."""
-
-        horizon: int = param(20, "Control periods planned ahead", low=1)
-        solver: str = param("auto", "auto: compiled, for one problem on the CPU of the kinds that are; torch: the "
-                            "reference for all of them", choices=("auto", "torch"))
-
-    def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
-        self.config = config or self.Config()
-        self.horizon = self.config.horizon
-        self._compiled = CompiledLq()
-
-    @torch.no_grad()
-    def plan(self, problem: Problem, previous: Plan | None) -> Plan:
-        """The LQ solution of the expansion about the warm start; exact where the model is linear, cost quadratic."""
-        u = warm_start(problem, previous)
-        x, cost = begin(problem, u)
-        if not bool(torch.isfinite(cost)):
-            return self._stay(x, u, cost, NOT_FINITE)
-        if self.config.solver == "auto" and self._compiled.applies(problem):
-            with torch.enable_grad():  # see expand
-                quadratic = problem.cost.quadratize(x, u)
-            status, xs, us, K, Sigma = self._compiled.sweep(problem, quadratic)
-            if status != CONVERGED:
-                return self._stay(x, u, cost, status)
-            value = total = problem.cost.evaluate(xs, us)
-            size = cost.abs()
-        else:
-            F, quadratic, spread = expand(problem.model, problem.cost, x, u)
-            step = backward(F, None, quadratic, spread=spread)
-            if not bool(step.success):
-                finite = bool(is_finite(F, quadratic, spread))
-                return self._stay(x, u, cost, LINE_SEARCH_FAILED if finite else NOT_FINITE)
-            xs, us = (part[0] for part in forward(problem, x, u, step, cost.new_ones(1)))
-            value, before = problem.cost.evaluate(xs, us), spread_cost(problem.model, step, x, u)
-            total = value + (spread_cost(problem.model, step, xs, us) - before)
-            size, K, Sigma = cost.abs() + before.abs(), step.K, torch.cholesky_inverse(step.L)
-        status = CONVERGED if bool(total <= cost + rounding(size)) else LINE_SEARCH_FAILED
-        x, u, cost = (xs, us, value) if bool(total <= cost) else (x, u, cost)
-        return as_plan(x, u, float(cost), status, 1, K, Sigma)
-
-    @staticmethod
-    def _stay(x: Tensor, u: Tensor, cost: Tensor, status: str) -> Plan:
-        """The warm start, without gains."""
-        return as_plan(x, u, float(cost), status, 0)

@@ -40,7 +40,8 @@ class EstimatorNode(PartNode):
         self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.SENT)
         if self._by_command:  # before the states: where both wait, the command is the older one
             self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
-        self.create_subscription(JointState, "joint_states", self._measured, topics.STATES)
+        self.create_subscription(JointState, "joint_states", self._measured,
+                                 topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
 
     def _commanded(self, message: Float64MultiArray) -> None:
         try:

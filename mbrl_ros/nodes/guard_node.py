@@ -72,7 +72,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
-        self.create_subscription(JointState, "joint_states", self._measured, topics.STATES)
+        self.create_subscription(JointState, "joint_states", self._measured,
+                                 topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
         self.create_subscription(String, "mode", self._mode, topics.LATCHED)  # first: a fault says so
         self.create_subscription(Float64MultiArray, topics.ASKED, self._commanded, topics.RING)
         self.create_service(SetBool, "guard/arm", self._arm)

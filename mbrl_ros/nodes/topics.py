@@ -25,6 +25,7 @@ RING = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)  # of those w
 SENT = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)  # to them, and to those who KEEP and are behind
 # Of joint_states: hears drivers of either reliability, and an arm whose gripper publishes at the same moment.
 STATES = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
+LOCKSTEP_STATES = QoSProfile(depth=4, reliability=ReliabilityPolicy.RELIABLE)  # one that is lost would be waited for
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 KEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # for those who must see every message
 KEEP_STATES = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)

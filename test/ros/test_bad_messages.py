@@ -80,8 +80,9 @@ def test_states_of_other_joints_only_are_ignored(estimator, capfd, names):
 
 
 @pytest.mark.parametrize("reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT])
-def test_drivers_of_either_reliability_are_heard(estimator, reliability):
-    made, estimates = estimator
+def test_drivers_of_either_reliability_are_heard_in_real_time(rig, reliability):
+    made = rig(EstimatorNode, plant__pace="realtime")
+    estimates = made.listen(StateEstimate, "state_estimate")
     made.say("joint_states", state(PERIOD), QoSProfile(depth=1, reliability=reliability))
     assert made.spin(lambda: estimates)
 

@@ -23,7 +23,7 @@ from mbrl_ros import assembly
 from mbrl_ros.config import Names, merge
 from mbrl_ros.evaluation.procedure import excited
 from mbrl_ros.gaussian import condition, forget_and_add, leverage, map_mean, niw_map
-from mbrl_ros.kernels import fit as fit_kernel
+from mbrl_ros.kernels import local_fit
 from mbrl_ros.models import prior as priors
 from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.planners.ilqr import Ilqr
@@ -73,8 +73,8 @@ def fit_in_numpy(prior: LocalPrior, moments: Moments, z: Array, mean: Array, cou
 
 
 def fit_compiled(prior: LocalPrior, moments: Moments, z: Array, mean: Array, count: float, scale: Array) -> Any:
-    """The same by kernels/fit.py."""
-    added = fit_kernel.forget_and_add(moments.mean, moments.cov, moments.count, z, 0.05, 40.0)
+    """The same by kernels/local_fit.py."""
+    added = local_fit.forget_and_add(moments.mean, moments.cov, moments.count, z, 0.05, 40.0)
     return posterior(prior, Moments(*added), mean, count, scale)
 
 
@@ -154,7 +154,7 @@ class Bench:
         joints = 2 * self.robot.m
         past = [s.belief.mean[:joints].reshape(2, -1) for s in self.states[-200:]]
         efforts = [s.effort for s in self.states[-200:]]
-        learner, latency, time_ = self.run.learner, self.controller.mpc.latency, ring.observation.time
+        learner, delay, time_ = self.run.learner, self.controller.mpc.delay, ring.observation.time
         for k in range(count):
             lap, i = divmod(k, len(past))
             sign, i = (1.0, i) if lap % 2 == 0 else (-1.0, -1 - i)
@@ -165,8 +165,8 @@ class Bench:
             if last is not None and state.step == last.step + 1:
                 rows = self.robot.joint_rows
                 learner._learn(last.belief.mean[rows], state.effort, state.belief.mean[rows])
-            latency.observe(state)
-            latency.record(efforts[i])
+            delay.observe(state)
+            delay.record(efforts[i])
         ring.observation = replace(ring.observation, time=time_ + 10 * period)  # a gap: a new episode
         self.run.hold()
         self.run.let("reach", 0.2)

@@ -1,7 +1,7 @@
 """Settings: one frozen dataclass per component, filled from ROS parameter files.
 
 A field made with `param` carries its description, range or choices and unit; the same metadata declares the ROS
-parameter (nodes/settings.py) and checks a value here. Checks across fields belong into `__post_init__`, which raises
+parameter (nodes/parameters.py) and checks a value here. Checks across fields belong into `__post_init__`, which raises
 ConfigError("field: expected ..."): it is called when files are read and when a live setting changes, before it does.
 Files are ordinary ROS parameter files (`/**: {ros__parameters: {...}}`); later files win; an unknown key is an error
 that names the known ones.

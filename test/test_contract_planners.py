@@ -156,7 +156,7 @@ def test_not_finite_gives_a_status_and_the_warm_start(name: str, sick: str) -> N
 
 
 def test_settings_carry_a_description_each(name: str) -> None:
-    """What nodes/settings.py declares."""
+    """What nodes/parameters.py declares."""
     config = PLANNERS[name].Config
     assert "horizon" in {f.name for f in fields(config)}
     assert all(f.metadata["description"] for f in fields(config))

@@ -12,7 +12,7 @@ from mbrl_ros.models.kinematics import Kinematics
 from mbrl_ros.models.linear import NoModel
 from mbrl_ros.models.prior import fit
 from mbrl_ros.models.robot_model import RobotModel
-from mbrl_ros.ring.latency import Latency
+from mbrl_ros.ring.delay import Delay
 from mbrl_ros.ring.learner import features_of
 from mbrl_ros.robot import Config, Robot
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics
@@ -95,16 +95,16 @@ def test_it_predicts_what_the_ring_would_make_of_the_regression():
 
 
 def test_late_commands_act_as_in_the_linear_model_of_the_ring():
-    """Of a regression that is linear, the delayed model is what Latency makes of its dynamics."""
+    """Of a regression that is linear, the delayed model is what Delay makes of its dynamics."""
     robot = make("planar2", effort_history=2)
     features, rng = features_of(robot), np.random.default_rng(3)
     J, f = rng.standard_normal((features.dy, features.dw)), rng.standard_normal(features.dy)
     model, (x, u) = RobotModel(robot, features, _Linear(J, f)).delayed(0.25), states(robot, 1, seed=4)
-    latency = Latency(robot, given=0.25)
-    latency.record(x[0, robot.slice("effort/1")].numpy())
+    delay = Delay(robot, given=0.25)
+    delay.record(x[0, robot.slice("effort/1")].numpy())
     at = robot.lift(features.dynamics(J, f, np.zeros((4, 4))), x[0].numpy()[robot.joint_rows],
                     0.75 * u[0].numpy() + 0.25 * x[0, robot.slice("effort/1")].numpy())
-    linear = latency.compensate(x[0].numpy(), at)[2]
+    linear = delay.compensate(x[0].numpy(), at)[2]
     assert isinstance(linear, LinearGaussianDynamics)
     expected = linear.F @ np.concatenate([x[0], u[0]]) + linear.f
     assert np.allclose(model.mean(x, u)[0].numpy(), expected, atol=1e-10)

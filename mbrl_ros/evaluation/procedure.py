@@ -245,7 +245,7 @@ class Run:
         if world != self.plant.world:
             self.plant.change(world)
         if isinstance(self.learner, Oracle):
-            self.controller.mpc.latency.given = float(world.delay)
+            self.controller.mpc.delay.given = float(world.delay)
 
     def _targets(self) -> list[Array]:
         if self.tracking:

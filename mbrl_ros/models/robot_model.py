@@ -18,7 +18,7 @@ class RobotModel:
     """x' = lift(z'), z = x[robot.joint_rows]: what Robot.lift is to local dynamics. A DynamicsModel.
 
     Raises ConfigError for a regression of other sizes than the robot's. Where commands come `late`, what acts is
-    (1 - late) u + late (the command before), as in ring/latency.py.
+    (1 - late) u + late (the command before), as in ring/delay.py.
     """
 
     def __init__(self, robot: Robot, features: Features, regression: Any):

@@ -29,7 +29,7 @@ from mbrl_ros.models.prior import load
 from mbrl_ros.models.robot_model import RobotModel
 from mbrl_ros.msg import LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
-from mbrl_ros.nodes.parameters import PARTS, PartNode
+from mbrl_ros.nodes.parts import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.nodes.task_parameters import TaskParameters
 from mbrl_ros.nodes.warm_up import warm_up

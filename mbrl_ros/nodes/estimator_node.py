@@ -13,7 +13,7 @@ from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.messages.ring import MessageError
 from mbrl_ros.msg import StateEstimate
 from mbrl_ros.nodes import options, topics
-from mbrl_ros.nodes.parameters import PARTS, PartNode
+from mbrl_ros.nodes.parts import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.types import Observation
 

@@ -24,7 +24,7 @@ from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import MessageError
 from mbrl_ros.nodes import options, topics
-from mbrl_ros.nodes.settings import SettingsNode
+from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, Guard, Limits

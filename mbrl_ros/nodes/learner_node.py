@@ -15,7 +15,7 @@ from mbrl_ros.messages.ring import Checkpoint, LocalModel, MessageError
 from mbrl_ros.models.features import Data
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
 from mbrl_ros.nodes import options, topics
-from mbrl_ros.nodes.parameters import PARTS, PartNode
+from mbrl_ros.nodes.parts import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.nodes.training import FitJobs, Fitted, TrainingFailed
 from mbrl_ros.ring import learner

@@ -17,7 +17,7 @@ from mbrl_ros.config import ConfigError
 from mbrl_ros.recordings.mcap_file import RecordingError
 from mbrl_ros.msg import LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan, StateEstimate
 from mbrl_ros.nodes import options, topics
-from mbrl_ros.nodes.parameters import PartNode
+from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.spin import RECORDING, run
 from mbrl_ros.recordings.recording import Recorder
 

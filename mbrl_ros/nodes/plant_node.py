@@ -15,7 +15,7 @@ from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import MessageError
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.pace import Lockstep, Realtime
-from mbrl_ros.nodes.parameters import PartNode
+from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.types import Observation
 

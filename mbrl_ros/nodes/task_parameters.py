@@ -10,7 +10,7 @@ import numpy as np
 
 from mbrl_ros import config
 from mbrl_ros.nodes import options
-from mbrl_ros.nodes.parameters import PartNode
+from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.ring.controller import Controller
 from mbrl_ros.task.task import Task
 

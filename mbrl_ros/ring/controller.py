@@ -103,9 +103,9 @@ class Controller:
         the learner's in this model, from 1 to 0; `model` is the global one, for controller.model: global. Raises
         nothing, whatever the model and the planner are."""
         self._newest, mean = state, state.belief.mean
-        self.mpc.latency.observe(state)
+        self.mpc.delay.observe(state)
         self.mpc.trust = trust
-        self.base.caution = self.mpc.latency.hold_gain
+        self.base.caution = self.mpc.delay.hold_gain
         fault = self._fault(mean)
         if fault and self.mode not in (IDLE, FAULT):
             self._enter(FAULT, fault, state)

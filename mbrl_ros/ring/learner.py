@@ -17,7 +17,7 @@ import numpy as np
 
 from mbrl_ros.config import param
 from mbrl_ros.gaussian import JITTER, leverage, leverage_growth, map_mean, niw_map
-from mbrl_ros.kernels import fit as fit_kernel
+from mbrl_ros.kernels import local_fit
 from mbrl_ros.models import MODELS
 from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.models.features import Features
@@ -156,7 +156,7 @@ class OnlineLearner:
         self._moving += bool((np.abs(velocity) > self._slow).any())
         w, y = self.features.w(x, u), self.features.y(x, x_next)
         if self._predicted is not None:
-            squared, deviations, good = fit_kernel.innovation(*self._predicted, w, y, JITTER)
+            squared, deviations, good = local_fit.innovation(*self._predicted, w, y, JITTER)
             if not good:
                 raise np.linalg.LinAlgError("the covariance of the prediction is not positive definite")
             self.prediction_error = squared / len(y)
@@ -169,7 +169,7 @@ class OnlineLearner:
     def _add(self, z: Array) -> None:
         """One transition z = [w; r] (d,)."""
         before = self.moments
-        self.moments = Moments(*fit_kernel.forget_and_add(before.mean, before.cov, before.count, z,
+        self.moments = Moments(*local_fit.forget_and_add(before.mean, before.cov, before.count, z,
                                                           self.config.forgetting, self.config.effective_count))
         gain = max(self._offset_gain(), 1.0 / self.moments.count)
         self._mean = self._mean + gain * (z - self._mean)
@@ -234,7 +234,7 @@ def posterior(prior: LocalPrior, moments: Moments, mean: Array, count: float, sc
     that of a prediction at prior.w: the noise, and what is not known of F and f. Raises numpy.linalg.LinAlgError where
     S_ww is not positive definite; what is not a number arrives.
     """
-    F, f, Sigma, good = fit_kernel.posterior(prior.w, prior.y, prior.J, *prior.residual, moments.mean, moments.cov,
+    F, f, Sigma, good = local_fit.posterior(prior.w, prior.y, prior.J, *prior.residual, moments.mean, moments.cov,
                                              moments.count, mean, count, scale, CONDITION_JITTER)
     if not good:
         raise np.linalg.LinAlgError("the covariance of the regressors is not positive definite")

@@ -17,7 +17,7 @@ from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.devices import device_for
 from mbrl_ros.planners.problem import Planner, Problem
-from mbrl_ros.ring.latency import Latency
+from mbrl_ros.ring.delay import Delay
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion
 from mbrl_ros.task.task import Task
@@ -78,7 +78,7 @@ class ModelPredictiveController:
         self._path: Motion | None = None
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
-        self.latency = Latency(robot, config.delay)
+        self.delay = Delay(robot, config.delay)
         self.trust = 1.0  # in the newest model (trust.py); whoever knows sets it
         self.plan: Plan | None = None  # the newest
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
@@ -95,7 +95,7 @@ class ModelPredictiveController:
         """What was commanded in the end, whichever mode asked for it."""
         gain = min(1.0, self.robot.period / self.config.effort_mean_time)
         self.effort_mean += gain * (effort - self.effort_mean)
-        self.latency.record(effort)
+        self.delay.record(effort)
 
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array,
             model: DynamicsModel | None = None) -> Array:
@@ -106,7 +106,7 @@ class ModelPredictiveController:
         warm = _shift(self._previous) if self._previous is not None else None
         effort = None
         try:
-            x, ahead, dynamics = self.latency.compensate(x, dynamics)
+            x, ahead, dynamics = self.delay.compensate(x, dynamics)
             start = state.time + round(ahead * self.robot.period * 1e9)
             problem = self._problem(x, start, dynamics, lower, upper, state, model)
             plan = self.planner.plan(problem, warm)
@@ -159,7 +159,7 @@ class ModelPredictiveController:
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
         now = window.position if start == state.time else path.at(state.time, self.robot.period, 1)[0]
         self.reference = now[0]
-        cost = self.task.cost(window, self.device, self.latency.slowness / self.trust**2)
+        cost = self.task.cost(window, self.device, self.delay.slowness / self.trust**2)
         seed = (1_000_003 * self.config.seed + state.step) % 2**32  # torch looks at no more bits than these
         if self.device is None:
             return Problem(x, dynamics, cost, lower, upper, seed, self.budget, dynamics)
@@ -168,7 +168,7 @@ class ModelPredictiveController:
         if self.config.model == LOCAL:
             model = local
         elif hasattr(model, "delayed"):
-            model = model.delayed(self.latency.periods % 1.0)
+            model = model.delayed(self.delay.periods % 1.0)
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper), seed, self.budget, local)
 
     def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:

@@ -41,7 +41,7 @@ def test_nothing_to_recover_from_where_nothing_changes():
 def test_the_oracle_knows_the_change(change):
     enough = replace(QUICK, seconds_per_target=2.0)
     run = Run(settings(), enough, 100, oracle=True, change=change)
-    assert worst(run.results()) < 5.0 and run.controller.mpc.latency.periods == change.delay
+    assert worst(run.results()) < 5.0 and run.controller.mpc.delay.periods == change.delay
     assert isinstance(run.learner, Oracle)
     assert run.learner.physics.model is run.plant.model and run.learner.physics.gain is run.plant.gain
 
@@ -90,7 +90,7 @@ def test_from_power_on_the_second_target_is_reached():
 def test_a_delay_that_nobody_tells_is_found():
     enough = replace(QUICK, data_seconds=5.0, seconds_per_target=2.0)
     run = Run(settings("arm"), enough, 100, start=World(delay=1), change=World(delay=2))
-    assert worst(run.results()) < 5.0 and run.controller.mpc.latency.periods == pytest.approx(2.0, abs=0.1)
+    assert worst(run.results()) < 5.0 and run.controller.mpc.delay.periods == pytest.approx(2.0, abs=0.1)
 
 
 def test_a_protective_stop_while_exciting_is_a_divergence():

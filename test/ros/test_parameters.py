@@ -13,7 +13,7 @@ from mbrl_ros import config
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.nodes.estimator_node import EstimatorNode
 from mbrl_ros.nodes.logger_node import LoggerNode
-from mbrl_ros.nodes.settings import ROS
+from mbrl_ros.nodes.parameters import ROS
 from mbrl_ros.task import RESIDUALS
 from mbrl_ros.task.residuals import Affine, selector
 

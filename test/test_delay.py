@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from arms import double_integrator, make
 
-from mbrl_ros.ring.latency import Latency
+from mbrl_ros.ring.delay import Delay
 from mbrl_ros.types import Gaussian, StateEstimate
 
 
@@ -25,7 +25,7 @@ def acted(commands, k, delay):
 
 def listen(robot, delays, noise=0.0, seed=0, skip=()):
     """The estimate after every period of a plant whose delay is delays[k]."""
-    rng, latency = np.random.default_rng(seed), Latency(robot)
+    rng, estimate = np.random.default_rng(seed), Delay(robot)
     commands = rng.standard_normal((len(delays), robot.m)) * 0.1 * robot.effort_limit
     found = []
     for k, delay in enumerate(delays):
@@ -34,9 +34,9 @@ def listen(robot, delays, noise=0.0, seed=0, skip=()):
             continue
         e = acted(commands, k - 1, delay) if k else np.zeros(robot.m)
         e = e + noise * robot.effort_limit * rng.standard_normal(robot.m)
-        latency.observe(state_of(robot, k, e))
-        latency.record(commands[k])
-        found.append(latency.periods)
+        estimate.observe(state_of(robot, k, e))
+        estimate.record(commands[k])
+        found.append(estimate.periods)
     return np.array(found)
 
 
@@ -62,40 +62,40 @@ def test_states_that_did_not_come_are_no_delay():
 
 
 def test_constant_commands_leave_the_delay_that_was_found():
-    robot, latency = make(), Latency(make())
+    robot, estimate = make(), Delay(make())
     for k in range(40):
-        latency.observe(state_of(robot, k, np.ones(robot.m) if k > 1 else np.zeros(robot.m)))  # one period late
-        latency.record(np.ones(robot.m))
-    assert latency.periods == pytest.approx(1.0, abs=0.01)
-    assert latency.hold_gain < 1.0
+        estimate.observe(state_of(robot, k, np.ones(robot.m) if k > 1 else np.zeros(robot.m)))  # one period late
+        estimate.record(np.ones(robot.m))
+    assert estimate.periods == pytest.approx(1.0, abs=0.01)
+    assert estimate.hold_gain < 1.0
 
 
 def test_efforts_that_have_nothing_to_do_with_commands_say_nothing():
     """A drive that reports zeros, or noise."""
     robot, rng = make("arm"), np.random.default_rng(0)
     for size in (0.0, 0.1):
-        latency = Latency(robot)
+        estimate = Delay(robot)
         for k in range(200):
-            latency.observe(state_of(robot, k, size * robot.effort_limit * rng.standard_normal(robot.m)))
-            latency.record(0.1 * robot.effort_limit * rng.standard_normal(robot.m))
-        assert latency.periods == 0.0
+            estimate.observe(state_of(robot, k, size * robot.effort_limit * rng.standard_normal(robot.m)))
+            estimate.record(0.1 * robot.effort_limit * rng.standard_normal(robot.m))
+        assert estimate.periods == 0.0
 
 
 def test_a_torque_reading_that_is_off_by_friction_does_not_matter():
     robot, rng = make("arm"), np.random.default_rng(0)
-    latency, commands = Latency(robot), [np.zeros(robot.m)] * 2
+    estimate, commands = Delay(robot), [np.zeros(robot.m)] * 2
     for k in range(30):
-        latency.observe(state_of(robot, k, commands[-2] + 0.05 * robot.effort_limit))
+        estimate.observe(state_of(robot, k, commands[-2] + 0.05 * robot.effort_limit))
         commands.append(0.02 * robot.effort_limit * rng.standard_normal(robot.m))
-        latency.record(commands[-1])
-    assert latency.periods == pytest.approx(1.0, abs=0.01)
+        estimate.record(commands[-1])
+    assert estimate.periods == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.4, 1.0, 2.0, 2.6])
 def test_the_plan_by_commands_is_the_delayed_plant(delay):
     """Predicted state and compensated dynamics against the plant, fed the same commands."""
     robot = make()
-    rng, model, latency = np.random.default_rng(1), double_integrator(robot), Latency(robot, delay)
+    rng, model, estimate = np.random.default_rng(1), double_integrator(robot), Delay(robot, delay)
     motion, ahead = robot.slice("motion"), int(delay)
     commands = rng.standard_normal((12, robot.m))
     x = [np.concatenate([rng.standard_normal(motion.stop), np.zeros(robot.m)])]
@@ -104,8 +104,8 @@ def test_the_plan_by_commands_is_the_delayed_plant(delay):
             x.append(model.F @ np.concatenate([x[-1], acted(commands, k, delay)]) + model.f)
     now = 8 - ahead
     for command in commands[:now]:
-        latency.record(command)
-    start, periods, by_command = latency.compensate(x[now], model)
+        estimate.record(command)
+    start, periods, by_command = estimate.compensate(x[now], model)
     assert periods == ahead and np.allclose(start[motion], x[8][motion])
     for k in range(now, 12 - ahead):
         start = by_command.F @ np.concatenate([start, commands[k]]) + by_command.f
@@ -119,7 +119,7 @@ def test_the_leverage_by_commands_is_that_of_what_acts(delay):
     n, m = robot.n, robot.m
     L, x, u = rng.standard_normal((1 + n + m, 1 + n + m)), rng.standard_normal(n), rng.standard_normal(m)
     L[:, 1:][:, robot.slice("effort/1")] = L[1:][robot.slice("effort/1")] = 0.0  # what acted before matters to nothing
-    _, _, by_command = Latency(robot, delay).compensate(x, replace(double_integrator(robot), leverage=L))
+    _, _, by_command = Delay(robot, delay).compensate(x, replace(double_integrator(robot), leverage=L))
     part = delay % 1.0
     acts = np.concatenate([[1.0], x, (1 - part) * u + part * x[robot.slice("effort/1")]])
     h = np.concatenate([[1.0], x, u])

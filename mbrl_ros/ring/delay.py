@@ -25,7 +25,7 @@ EXPLAINED = 0.25  # of the power of the changes at most is left over, or what is
 TOLERATED = 0.3  # [periods] of delay that the gains of a hold are made for
 
 
-class Latency:
+class Delay:
     """Remembers commands and estimates `periods`, unless that is given."""
 
     def __init__(self, robot: Robot, given: float = -1.0):

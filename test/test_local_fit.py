@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mbrl_ros.gaussian import condition, empirical_moments, forget_and_add, leverage, map_mean, niw_map
-from mbrl_ros.kernels import fit as fit_kernel
+from mbrl_ros.kernels import local_fit
 from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.ring.learner import CONDITION_JITTER, posterior
 from mbrl_ros.types import Gaussian, Moments, NormalInverseWishart
@@ -101,7 +101,7 @@ def test_moments_are_those_of_gaussian(forgetting, limit):
     for _ in range(100):
         z = rng.standard_normal(5) * size * np.array([1, 1, 1, 0, 1])  # one is constant
         expected = forget_and_add(expected, z, forgetting, limit)
-        found = Moments(*fit_kernel.forget_and_add(found.mean, found.cov, found.count, z, forgetting, limit))
+        found = Moments(*local_fit.forget_and_add(found.mean, found.cov, found.count, z, forgetting, limit))
     assert found.count == expected.count and np.array_equal(found.cov, found.cov.T)
     assert np.abs((found.mean - expected.mean) / size).max() < 1e-12
     assert np.abs((found.cov - expected.cov) / np.outer(size, size)).max() < 1e-12
@@ -113,10 +113,10 @@ def test_the_innovation_is_a_mahalanobis_distance(dy):
     F, f, w, y = (rng.standard_normal(shape) for shape in ((dy, dw), dy, dw, dy))
     root = rng.standard_normal((dy, dy)) * 10.0 ** rng.uniform(-2, 2, dy)[:, None]
     cov = root @ root.T
-    squared, deviations, good = fit_kernel.innovation(F, f, cov, w, y, 1e-6)
+    squared, deviations, good = local_fit.innovation(F, f, cov, w, y, 1e-6)
     e = y - F @ w - f
     jittered = cov + 1e-6 * np.trace(cov) / dy * np.eye(dy)
     assert good and squared == pytest.approx(e @ np.linalg.solve(jittered, e), rel=AGREE)
     assert np.allclose(deviations, e / np.sqrt(np.diag(cov)), rtol=AGREE)
-    assert not fit_kernel.innovation(F, f, -cov, w, y, 1e-6)[2]
-    assert np.isnan(fit_kernel.innovation(F, f, cov, np.full(dw, np.nan), y, 1e-6)[0])
+    assert not local_fit.innovation(F, f, -cov, w, y, 1e-6)[2]
+    assert np.isnan(local_fit.innovation(F, f, cov, np.full(dw, np.nan), y, 1e-6)[0])

@@ -31,7 +31,7 @@ ARGUMENTS = {  # name: (default, description)
     "namespace": ("", "in front of all relative names, for a second robot"),
     "enclave": ("", "SROS 2: the node NAME runs in the enclave <this>/NAME; empty: in the default one"),
 }
-LAST = ("guard", "plant")  # to end, in this order
+FIRST, LAST = "controller", ("guard", "plant")  # to end; the others between them, at once
 RESPAWN = 1.0  # [s] after its end a node is started again
 
 
@@ -41,7 +41,7 @@ def grace(name: str) -> float:
     return 1.0 + (RECORDING if name == "logger" else PATIENCE)
 
 
-ENDING = 1.0 + grace("logger") + sum(map(grace, LAST))  # [s] for all of them
+ENDING = 1.0 + grace("logger") + sum(map(grace, (FIRST, *LAST)))  # [s] for all of them
 
 
 def ends_all(name: str, code: int, again: bool) -> bool:
@@ -159,12 +159,12 @@ class Processes:
         return None
 
     def stop(self) -> None:
-        """SIGINT to all, the controller first; to the guard when they have ended, so that it has the last word; to the
-        plant, which is the robot, after that."""
-        running = sorted(((n, p) for n, p in self._all.items() if p.poll() is None), key=lambda item: item[0])
-        _end([(n, p) for n, p in running if n not in LAST])
-        for last in LAST:
-            _end([(n, p) for n, p in running if n == last])
+        """SIGINT to all: first the controller, which says that it ends while states still come, so that an armed guard
+        has no fault to report; the guard after all others, so that it has the last word; then the plant, the robot."""
+        running = [(n, p) for n, p in self._all.items() if p.poll() is None]
+        between = [n for n, _ in running if n not in (FIRST, *LAST)]
+        for names in ([FIRST], between, *([last] for last in LAST)):
+            _end([(n, p) for n, p in running if n in names])
 
 
 def _end(running: list[tuple[str, subprocess.Popen[bytes]]]) -> None:

@@ -1,0 +1,308 @@
+"""What the hold must know of each joint, found by small pushes, and the gains that follow from it.
+
+`Probe` is called once per period with the joint state and gives the effort. Every joint is pushed to and fro at random,
+under a soft hold where it began. Pushes and hold begin with next to nothing and grow together until the joint moves, or
+where it falls, until it is caught. What was seen is then fitted by least squares,
+
+    v[k+1] - v[k] = h (P (u[k - delay] - weight) - P_ii friction_i sign(v_i) - b v),
+
+with P = M^-1 in full, because a joint whose neighbours are free to move is lighter than one on its own. `gains` gives
+the stiffness and damping of the hold for that, with a margin worked out for the sampled loop and its delay.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array
+
+# --- the probe
+SMALLEST = 1e-5  # [effort limit] of the first pushes
+GROWTH, CAUGHT, SHRINK = 1.1, 1.5, 0.8  # of the pushes per period: of one that does not move, one that falls, one too fast
+LARGEST = 0.4  # [effort limit] of a push
+SPEED, VISIBLE = 0.06, 8.0  # what the pushes aim at: of the velocity limit, and at least of the noise
+PUSH = 0.06  # [s] and at least three periods: a push to one side
+SOFT, SOFTEST = 0.25, 8.0  # of the hold of the probe: damping [inertia / period] at most, and natural frequency [rad/s]
+STILL = 0.1  # [s] at first, in which the noise of the velocities is found
+ENOUGH, LONGEST = 2.0, 12.0  # [s] of pushes that move all joints; of all
+TRAVEL = 0.5  # [rad or m] from where it began at most
+FASTEST = 1.0  # [velocity limit]
+LATEST, STEPS = 4, 8  # [periods] of delay that are looked for, in so many steps each
+
+# --- the gains
+MARGIN = 3.0  # by which the gains may be too large (a joint too light) before the hold is unstable
+QUICKEST = 25.0  # [rad/s] natural frequency of a hold that has no reason to be quicker
+WANDER = 0.05  # [rad or m] that three deviations of what disturbs a joint may move it under the hold
+RESISTANT = 0.05  # least damping ratio squared, of the joints that move as one
+RATES = (50.0, 100.0, 200.0, 250.0, 500.0, 1000.0)  # [Hz] that are proposed
+BRAKING = 0.3  # of the effort limit is left to a brake, whatever is carried
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a probe must not go beyond (m,)."""
+
+    effort: Array  # [N m or N]
+    effort_rate: Array  # [N m/s or N/s]
+    speed: Array  # [rad/s or m/s]
+    position_low: Array  # [rad or m]
+    position_high: Array
+
+    @classmethod
+    def of(cls, robot: Robot) -> Bounds:
+        return cls(robot.effort_limit, robot.effort_rate_limit, robot.velocity_limit,
+                   robot.position_low + robot.position_margin, robot.position_high - robot.position_margin)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a probe has found of m joints, at one posture."""
+
+    inertia: Array  # (m,) [kg m^2 or kg] that an effort sees while the other joints are free
+    coupling: Array  # (m, m) M^-1 with its diagonal scaled to 1
+    friction: Array  # (m,) dry [N m or N]
+    viscous: Array  # (m,) [N m s/rad or N s/m]
+    weight: Array  # (m,) [N m or N] that rest takes
+    delay: float  # [s] from a command to what it does to the velocity that is reported
+    noise: Array  # (m,) [rad/s or m/s] of that velocity
+    disturbance: Array  # (m,) [rad/s^2 or m/s^2] of what nothing explains
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Of the hold (m,); `problem` says where none is good enough, with the rate that would do, and is empty else."""
+
+    stiffness: Array  # [N m/rad or N/m]
+    damping: Array  # [N m s/rad or N s/m]
+    deceleration: Array  # [rad/s^2 or m/s^2] that a brake may reckon with
+    margin: float  # factor on all gains with which the hold would just be unstable
+    problem: str
+
+
+class Probe:
+    """`act` once per period until `done`; then `found`, or `reason` why there is nothing."""
+
+    def __init__(self, bounds: Bounds, period: float, weight: Array | None = None, seed: int = 0,
+                 names: Sequence[str] = ()):
+        """weight (m,): efforts to begin with, where somebody knows what rest takes; names of the joints, to be said."""
+        self.bounds, self.period = bounds, period
+        self.done, self.reason, self.found = False, "", None
+        m = len(bounds.effort)
+        self._names = tuple(names) or tuple(f"joint {i}" for i in range(m))
+        self._rng = np.random.default_rng(seed)
+        self._carried = np.zeros(m) if weight is None else np.array(weight, float)
+        self._push = SMALLEST * bounds.effort  # size of the pushes, and through `_aim` what the hold is made for
+        self._side, self._until = np.ones(m), np.zeros(m, int)  # direction of the push of each joint; until which period
+        self._peak = np.zeros(m)  # speed of late
+        self._moved = np.zeros(m, int)  # periods with pushes that move the joint
+        self._q: list[Array] = []
+        self._qd: list[Array] = []
+        self._u: list[Array] = []
+        self._last = self._carried
+        self._length = max(3, round(PUSH / period))  # [periods]
+
+    def act(self, q: Array, qd: Array, acted: Array | None = None) -> Array:
+        """The effort (m,) for the period that begins with this joint state; `acted` is what acted in the period before,
+        where it was not what was asked for."""
+        if acted is not None and self._u:
+            self._u[-1] = self._last = np.array(acted, float)
+        self._q.append(np.array(q, float))
+        self._qd.append(np.array(qd, float))
+        if not self.done:
+            self._watch()
+        effort = self._effort()
+        step = self.bounds.effort_rate * self.period
+        effort = np.clip(effort, self._last - step, self._last + step)
+        self._last = np.clip(effort, -self.bounds.effort, self.bounds.effort)
+        self._u.append(self._last)
+        if not self.done and (self._moved * self.period > ENOUGH).all():
+            self._finish()
+        return self._last
+
+    def _watch(self) -> None:
+        """Leave where anything is out of bounds; judge the pushes by how the joints move."""
+        bounds, h, k = self.bounds, self.period, len(self._q)
+        q, qd = self._q[-1], self._qd[-1]
+        for what, too_far in (("is too fast", np.abs(qd) > FASTEST * bounds.speed),
+                              ("went too far", np.abs(q - self._q[0]) > TRAVEL),
+                              ("is at its end", (q < bounds.position_low) & (qd < 0)),
+                              ("is at its end", (q > bounds.position_high) & (qd > 0)),
+                              (f"does not move for {LARGEST:g} of its effort limit",
+                               (self._moved == 0) & (k * h > LONGEST))):
+            if too_far.any():
+                self.done, self.reason = True, f"{self._names[int(np.argmax(too_far))]} {what}"
+                return
+        if k * h > 2 * LONGEST:
+            self.done, self.reason = True, "the joints do not move steadily"
+        self._peak = np.maximum(np.abs(qd), self._peak * (1 - 1 / (2 * self._length)))
+        aim, u = self._aim(), self._last - self._carried
+        before = self._qd[-2] if k > 1 else qd
+        falls = (np.abs(qd) > aim) & (u * qd < 0) & ((qd - before) * qd > 0)
+        slow, fast = self._peak < aim, self._peak > 2 * aim
+        factor = np.where(falls, CAUGHT, np.where(slow, GROWTH, np.where(fast, SHRINK, 1.0)))
+        if k * h <= STILL:
+            factor = np.where(falls, CAUGHT, 1.0)
+        self._push = np.minimum(self._push * factor, LARGEST * bounds.effort)
+        self._moved += self._peak > 0.5 * aim
+        if not falls.any() and (self._moved == 1).any():
+            self._moved = np.maximum(self._moved, 1 * (self._moved > 0))
+
+    def _aim(self) -> Array:
+        """The speed (m,) that pushes are to bring about."""
+        quiet = np.array(self._qd[: max(2, round(STILL / self.period))])
+        noise = np.median(np.abs(quiet - np.median(quiet, 0)), 0) / 0.67
+        return np.maximum(SPEED * self.bounds.speed, np.minimum(VISIBLE * noise, 0.25 * self.bounds.speed))
+
+    def _effort(self) -> Array:
+        """A soft hold, and the push of the period."""
+        h, k, q, qd = self.period, len(self._q), self._q[-1], self._qd[-1]
+        inertia = self._push * self._length * h / (2 * self._aim())  # of a joint that the pushes move as wanted
+        frequency = min(0.5 * SOFT / h, SOFTEST)
+        pull = inertia * frequency**2 * (self._q[0] - q)
+        self._carried = np.clip(self._carried + h * frequency * 0.3 * (pull - inertia * frequency * qd),
+                                -self.bounds.effort, self.bounds.effort)
+        effort = self._carried + pull - 2 * frequency * inertia * qd
+        if self.done or k * h <= STILL:
+            return effort
+        due = k >= self._until
+        self._side = np.where(due, -self._side, self._side)
+        lengths = self._rng.integers(self._length // 2, self._length * 3 // 2 + 1, len(q))
+        self._until = np.where(due, k + np.maximum(lengths, 1), self._until)
+        return effort + self._side * self._push
+
+    def _finish(self) -> None:
+        self.done = True
+        self.found = fit(np.array(self._qd), np.array(self._u), self.period)
+        if not np.isfinite(self.found.inertia).all():
+            self.reason, self.found = "the joints answer no push in proportion", None
+
+
+def fit(qd: Array, u: Array, h: float) -> Found:
+    """What velocities (K, m) and the efforts (K, m) that answered them say; see the head of this file."""
+    m, first = qd.shape[1], LATEST + 1
+    change = np.diff(qd, axis=0)[first - 1 :] / h  # (N, m), of the period that begins at k = first - 1
+    v = qd[first - 1 : -1]
+    best = None
+    for late in np.arange(LATEST * STEPS) / STEPS:
+        whole, part = int(late), late % 1.0
+        acted = (1 - part) * u[first - 1 - whole : len(u) - 1 - whole] + part * u[first - 2 - whole : len(u) - 2 - whole]
+        fits = [_row(change[:, i], acted, v, i) for i in range(m)]
+        left = sum(float(r @ r) / max(float(c @ c), 1e-12) for (_, r, _), c in zip(fits, change.T, strict=True))
+        if best is None or left < best[0]:
+            best = left, late, fits
+    assert best is not None
+    _, late, fits = best
+    theta, spread = (np.array([f[j] for f in fits]) for j in (0, 2))  # (m, m + 3)
+    P = theta[:, :m]
+    own = np.maximum(np.diag(P), 1e-12)
+    scale = np.sqrt(own[:, None] / own)  # of P_ij, to P_ij / sqrt(P_ii P_jj)
+    N, doubt = P / own[:, None] * scale, np.maximum(spread[:, :m] / own[:, None] * scale, 1e-9) ** 2
+    N = (N / doubt + N.T / doubt.T) / (1 / doubt + 1 / doubt.T)  # symmetric: what is better known counts more
+    values, vectors = np.linalg.eigh(N)
+    N = (vectors * np.maximum(values, 0.01)) @ vectors.T
+    mobility = N * np.sqrt(own[:, None] * own)
+    inertia = np.where(np.diag(P) > 3 * np.diag(spread[:, :m]), 1 / own, np.nan)
+    residual = np.array([f[1] for f in fits]).T
+    blocks = max(1, round(0.1 / h))
+    count = len(residual) // blocks
+    noise = np.sqrt(np.maximum(-np.mean(residual[1:] * residual[:-1], 0), 1e-12)) * h
+    slow = np.mean(np.square(residual[: count * blocks].reshape(count, blocks, m).mean(1)), 0)
+    disturbance = np.sqrt(np.maximum(slow - 2 * (noise / (blocks * h)) ** 2, 0.0))
+    return Found(inertia, N, np.maximum(-theta[:, m + 1] / own, 0.0), np.maximum(-theta[:, m] / own, 0.0),
+                 -np.linalg.solve(mobility, theta[:, m + 2]), late * h, noise, disturbance)
+
+
+def _row(change: Array, acted: Array, v: Array, i: int) -> tuple[Array, Array, Array]:
+    """Least squares for one joint: parameters (m + 3,), what is left (N,), and their standard deviations (m + 3,)."""
+    m = acted.shape[1]
+    w = np.column_stack([acted, v[:, i], np.sign(v[:, i]), np.ones(len(v))])
+    size = np.maximum(np.sqrt(np.mean(w**2, 0)), 1e-12)
+    A = (w / size).T @ (w / size) + 1e-9 * len(w) * np.eye(m + 3)
+    theta = np.linalg.solve(A, (w / size).T @ change)
+    left = change - w / size @ theta
+    variance = float(left @ left) / max(1, len(left) - m - 3)
+    return theta / size, left, np.sqrt(variance * np.diag(np.linalg.inv(A))) / size
+
+
+# --- gains
+
+
+def radius(stiffness: float, damping: float, integral: float, delay: float) -> float:
+    """The spectral radius of one joint of unit inertia under the hold, in units of the period, exactly:
+
+        q'' = u[k] from k + delay on,   u[k] = -stiffness q - damping q' + s,   s[k+1] = s - integral stiffness q.
+    """
+    whole, part = int(delay), delay % 1.0
+    n = 4 + whole  # q, q', s, then efforts, newest first
+    A = np.eye(n, n)
+    A[3:, 3:] = np.eye(n - 3, k=-1)
+    feedback = np.zeros(n)
+    feedback[:3] = -stiffness, -damping, 1.0
+    late = np.eye(n)[3 + whole]
+    now = feedback if whole == 0 else np.eye(n)[2 + whole]
+    rest = 1.0 - part
+    A[0, 1] = 1.0
+    A[0] += part * (1 - part / 2) * late + rest**2 / 2 * now
+    A[1] += part * late + rest * now
+    A[2, 0] = -integral * stiffness
+    A[3] = feedback
+    return float(np.abs(np.linalg.eigvals(A)).max())
+
+
+def margin_of(stiffness: float, damping: float, integral: float, delay: float) -> float:
+    """By how much all gains may be larger before the loop of `radius` is unstable; 0 where it is already."""
+    factors = np.geomspace(1.0, 64.0, 49)
+    for i, factor in enumerate(factors):
+        if radius(factor * stiffness, factor * damping, integral, delay) >= 1.0:
+            low, high = (factors[i - 1], factor) if i else (0.0, 0.0)
+            for _ in range(10):
+                middle = 0.5 * (low + high)
+                stable = radius(middle * stiffness, middle * damping, integral, delay) < 1.0
+                low, high = (middle, high) if stable else (low, middle)
+            return float(low)
+    return float(factors[-1])
+
+
+def quickest(delay: float, integral: float, margin: float = MARGIN) -> float:
+    """The largest natural frequency [rad/period] of a critically damped hold with that margin; delay [periods]."""
+    low, high = 1e-3, 1.0
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        good = radius(middle**2, 2 * middle, integral, delay) < 1.0
+        g = margin
+        good = good and radius(g * middle**2, 2 * g * middle, integral, delay) < 1.0
+        low, high = (middle, high) if good else (low, middle)
+    return low
+
+
+def gains(found: Found, period: float, effort: Array, integral: float = 1.0, names: Sequence[str] = ()) -> Gains:
+    """Stiffness, damping and deceleration for joints as they were found, held every `period` [s].
+
+    Where joints share a motion, its inertia is less than that of each: with D in proportion to the inertias, the modes
+    of the arm are those of one joint of 1 / lambda the inertia, for each eigenvalue lambda of the coupling; the largest
+    gets MARGIN, and the stiffness suits the smallest. effort (m,) is the limit; integral [1/s] that of the hold.
+    """
+    values = np.linalg.eigvalsh(found.coupling)
+    lightest, heaviest = float(values[-1]), float(max(values[0], RESISTANT))
+    wanted = np.sqrt(3 * found.disturbance / WANDER)  # [rad/s] so that what disturbs it moves a joint by WANDER
+    able = quickest(found.delay / period, integral * period) / (period * lightest)
+    frequency = np.minimum(able, np.maximum(QUICKEST / lightest, wanted))
+    damping = 2 * frequency * found.inertia
+    soft = min(1.0, 4 * heaviest)
+    stiffness = soft * frequency**2 * found.inertia
+    slowest = float(frequency.max()) * period  # the least margin is that of the quickest joint
+    margin = margin_of(lightest * soft * slowest**2, 2 * lightest * slowest, integral * period, found.delay / period)
+    deceleration = BRAKING * effort / (found.inertia * float(1 / heaviest))
+    problem = ""
+    if (wanted > able).any():
+        i = int(np.argmax(wanted))
+        need = wanted[i] * lightest
+        fit_for = [rate for rate in RATES if rate * quickest(found.delay * rate, integral / rate) >= need]
+        name = tuple(names)[i] if names else f"joint {i}"
+        problem = (f"{1 / period:g} Hz is too slow for {name}: with {found.inertia[i]:.2g} kg m^2 a stable hold reaches "
+                   f"{able:.3g} rad/s; expected {wanted[i]:.3g}, as at "
+                   + (f"{fit_for[0]:g} Hz" if fit_for else "no rate with its delay"))
+    return Gains(stiffness, damping, np.minimum(deceleration, 30.0), margin, problem)

@@ -28,6 +28,7 @@ from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, Guard, Limits
+from mbrl_ros.ring.holding import with_gains
 from mbrl_ros.simulation import plant
 
 PARTS = {"robot": robot.Config, "plant": plant.Config, "guard": guard.Config}
@@ -54,9 +55,10 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         if self.process.executor == "auto":
             self.process = dataclasses.replace(self.process, executor="single")  # the one that rclpy supports
         LifecycleNodeMixin.__init__(self)
-        self.robot = robot.Robot(self.component(robot.Config, "robot"))
-        config = self.component(guard.Config, "guard")
-        self._lockstep = self.declare("plant", self.component(plant.Config, "plant"), only="pace").pace == "lockstep"
+        config, simulation = self.component(guard.Config, "guard"), self.component(plant.Config, "plant")
+        self.robot = with_gains(robot.Robot(self.component(robot.Config, "robot")), simulation, config.gravity,
+                                config.integral)
+        self._lockstep = self.declare("plant", simulation, only="pace").pace == "lockstep"
         if config.arm_at_start and not self._lockstep:
             raise ConfigError("guard.arm_at_start: only where plant.pace is lockstep; expected guard/arm to be called")
         self.declare("robot", self.robot.config)

@@ -21,7 +21,7 @@ from mbrl_ros.types import Array
 
 # --- the probe
 SMALLEST = 1e-5  # [effort limit] of the first pushes
-GROWTH, CAUGHT, SHRINK = 1.1, 1.5, 0.8  # of the pushes per period: of one that does not move, one that falls, one too fast
+GROWTH, CAUGHT, SHRINK = 1.1, 1.5, 0.8  # of a push per period: that does not move its joint, of one that falls, too fast
 LARGEST = 0.4  # [effort limit] of a push
 SPEED, VISIBLE = 0.06, 8.0  # what the pushes aim at: of the velocity limit, and at least of the noise
 PUSH = 0.06  # [s] and at least three periods: a push to one side
@@ -89,7 +89,8 @@ class Probe:
                  names: Sequence[str] = ()):
         """weight (m,): efforts to begin with, where somebody knows what rest takes; names of the joints, to be said."""
         self.bounds, self.period = bounds, period
-        self.done, self.reason, self.found = False, "", None
+        self.done, self.reason = False, ""
+        self.found: Found | None = None
         m = len(bounds.effort)
         self._names = tuple(names) or tuple(f"joint {i}" for i in range(m))
         self._rng = np.random.default_rng(seed)
@@ -105,8 +106,8 @@ class Probe:
         self._length = max(3, round(PUSH / period))  # [periods]
 
     def act(self, q: Array, qd: Array, acted: Array | None = None) -> Array:
-        """The effort (m,) for the period that begins with this joint state; `acted` is what acted in the period before,
-        where it was not what was asked for."""
+        """The effort (m,) for the period that begins with this joint state; `acted` is what acted before, where that was
+        not what was asked for."""
         if acted is not None and self._u:
             self._u[-1] = self._last = np.array(acted, float)
         self._q.append(np.array(q, float))
@@ -174,10 +175,12 @@ class Probe:
         return effort + self._side * self._push
 
     def _finish(self) -> None:
-        self.done = True
-        self.found = fit(np.array(self._qd), np.array(self._u), self.period)
-        if not np.isfinite(self.found.inertia).all():
-            self.reason, self.found = "the joints answer no push in proportion", None
+        self.done, found = True, fit(np.array(self._qd), np.array(self._u), self.period)
+        unclear = ~np.isfinite(found.inertia)
+        if unclear.any():
+            self.reason = f"{self._names[int(np.argmax(unclear))]} answers no push in proportion"
+        else:
+            self.found = found
 
 
 def fit(qd: Array, u: Array, h: float) -> Found:
@@ -188,7 +191,8 @@ def fit(qd: Array, u: Array, h: float) -> Found:
     best = None
     for late in np.arange(LATEST * STEPS) / STEPS:
         whole, part = int(late), late % 1.0
-        acted = (1 - part) * u[first - 1 - whole : len(u) - 1 - whole] + part * u[first - 2 - whole : len(u) - 2 - whole]
+        newer, older = (u[first - 1 - d : len(u) - 1 - d] for d in (whole, whole + 1))
+        acted = (1 - part) * newer + part * older
         fits = [_row(change[:, i], acted, v, i) for i in range(m)]
         left = sum(float(r @ r) / max(float(c @ c), 1e-12) for (_, r, _), c in zip(fits, change.T, strict=True))
         if best is None or left < best[0]:
@@ -302,7 +306,7 @@ def gains(found: Found, period: float, effort: Array, integral: float = 1.0, nam
         need = wanted[i] * lightest
         fit_for = [rate for rate in RATES if rate * quickest(found.delay * rate, integral / rate) >= need]
         name = tuple(names)[i] if names else f"joint {i}"
-        problem = (f"{1 / period:g} Hz is too slow for {name}: with {found.inertia[i]:.2g} kg m^2 a stable hold reaches "
-                   f"{able:.3g} rad/s; expected {wanted[i]:.3g}, as at "
+        problem = (f"{1 / period:g} Hz is too slow for {name}: with {found.inertia[i]:.2g} kg m^2 a stable hold is as "
+                   f"quick as {able:.3g} rad/s; expected {wanted[i]:.3g}, as at "
                    + (f"{fit_for[0]:g} Hz" if fit_for else "no rate with its delay"))
     return Gains(stiffness, damping, np.minimum(deceleration, 30.0), margin, problem)

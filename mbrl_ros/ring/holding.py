@@ -15,7 +15,7 @@ MISSING = ("robot.stiffness, robot.damping: expected one value per joint; `ros2 
 def probed(plant: MujocoPlant, gravity: str) -> Found:
     """Push the joints of a plant from home; gravity as guard.gravity. Raises ConfigError where that fails."""
     robot = plant.robot
-    weight = robot.weight(robot.home) if gravity == "model" else None
+    weight = robot.weight if gravity == "model" else None
     probe = Probe(Bounds.of(robot), robot.period, weight, names=robot.joints)
     observation = plant.reset(0)
     while not probe.done:

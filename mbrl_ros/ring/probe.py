@@ -11,8 +11,9 @@ the stiffness and damping of the hold for that, with a margin worked out for the
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,10 +27,13 @@ LARGEST = 0.4  # [effort limit] of a push
 SPEED, VISIBLE = 0.06, 8.0  # what the pushes aim at: of the velocity limit, and at least of the noise
 PUSH = 0.06  # [s] and at least three periods: a push to one side
 SOFT, SOFTEST = 0.25, 8.0  # of the hold of the probe: damping [inertia / period] at most, and natural frequency [rad/s]
+HELD = 0.5  # [push] of the hold of the probe at most, before the motion has told the inertia
 STILL = 0.1  # [s] at first, in which the noise of the velocities is found
 ENOUGH, LONGEST = 2.0, 12.0  # [s] of pushes that move all joints; of all
 TRAVEL = 0.5  # [rad or m] from where it began at most
-FASTEST = 1.0  # [velocity limit]
+FASTEST, HASTY = 1.0, 0.4  # [velocity limit] at most; of any joint, from which on none is pushed
+SMALL = 0.01  # least eigenvalue of the coupling
+BLOCK = 0.1  # [s] over which noise averages out of what disturbs
 LATEST, STEPS = 4, 8  # [periods] of delay that are looked for, in so many steps each
 
 # --- the gains
@@ -65,7 +69,7 @@ class Found:
     coupling: Array  # (m, m) M^-1 with its diagonal scaled to 1
     friction: Array  # (m,) dry [N m or N]
     viscous: Array  # (m,) [N m s/rad or N s/m]
-    weight: Array  # (m,) [N m or N] that rest takes
+    weight: Array  # (m,) [N m or N] that rest takes, all in all
     delay: float  # [s] from a command to what it does to the velocity that is reported
     noise: Array  # (m,) [rad/s or m/s] of that velocity
     disturbance: Array  # (m,) [rad/s^2 or m/s^2] of what nothing explains
@@ -85,43 +89,47 @@ class Gains:
 class Probe:
     """`act` once per period until `done`; then `found`, or `reason` why there is nothing."""
 
-    def __init__(self, bounds: Bounds, period: float, weight: Array | None = None, seed: int = 0,
+    def __init__(self, bounds: Bounds, period: float, weight: Callable[[Array], Array] | None = None, seed: int = 0,
                  names: Sequence[str] = ()):
-        """weight (m,): efforts to begin with, where somebody knows what rest takes; names of the joints, to be said."""
+        """weight: q -> effort (m,) that carries the arm, where it does not itself and somebody knows; names: what the
+        joints are called."""
         self.bounds, self.period = bounds, period
         self.done, self.reason = False, ""
         self.found: Found | None = None
         m = len(bounds.effort)
         self._names = tuple(names) or tuple(f"joint {i}" for i in range(m))
         self._rng = np.random.default_rng(seed)
-        self._carried = np.zeros(m) if weight is None else np.array(weight, float)
+        self._weight = weight or (lambda q: np.zeros(m))
+        self._carried = np.zeros(m)  # beside that
         self._push = SMALLEST * bounds.effort  # size of the pushes, and through `_aim` what the hold is made for
         self._side, self._until = np.ones(m), np.zeros(m, int)  # direction of the push of each joint; until which period
         self._peak = np.zeros(m)  # speed of late
         self._moved = np.zeros(m, int)  # periods with pushes that move the joint
+        self._known = np.full(m, np.nan)  # inertia, once the motion tells
         self._q: list[Array] = []
         self._qd: list[Array] = []
-        self._u: list[Array] = []
-        self._last = self._carried
+        self._u: list[Array] = []  # beside the weight
+        self._last: Array | None = None  # with it
         self._length = max(3, round(PUSH / period))  # [periods]
 
     def act(self, q: Array, qd: Array, acted: Array | None = None) -> Array:
         """The effort (m,) for the period that begins with this joint state; `acted` is what acted before, where that was
         not what was asked for."""
         if acted is not None and self._u:
-            self._u[-1] = self._last = np.array(acted, float)
+            self._u[-1], self._last = acted - self._weight(self._q[-1]), np.array(acted, float)
         self._q.append(np.array(q, float))
         self._qd.append(np.array(qd, float))
         if not self.done:
             self._watch()
-        effort = self._effort()
-        step = self.bounds.effort_rate * self.period
-        effort = np.clip(effort, self._last - step, self._last + step)
+        weight = self._weight(self._q[-1])
+        effort, step = weight + self._effort(), self.bounds.effort_rate * self.period
+        if self._last is not None:
+            effort = np.clip(effort, self._last - step, self._last + step)
         self._last = np.clip(effort, -self.bounds.effort, self.bounds.effort)
-        self._u.append(self._last)
+        self._u.append(self._last - weight)
         if not self.done and (self._moved * self.period > ENOUGH).all():
             self._finish()
-        return self._last
+        return self._last.copy()
 
     def _watch(self) -> None:
         """Leave where anything is out of bounds; judge the pushes by how the joints move."""
@@ -139,17 +147,18 @@ class Probe:
         if k * h > 2 * LONGEST:
             self.done, self.reason = True, "the joints do not move steadily"
         self._peak = np.maximum(np.abs(qd), self._peak * (1 - 1 / (2 * self._length)))
-        aim, u = self._aim(), self._last - self._carried
+        aim, u = self._aim(), self._u[-1] if k > 1 else np.zeros(len(q))
         before = self._qd[-2] if k > 1 else qd
         falls = (np.abs(qd) > aim) & (u * qd < 0) & ((qd - before) * qd > 0)
-        slow, fast = self._peak < aim, self._peak > 2 * aim
+        slow, fast = self._peak < aim, (self._peak > 2 * aim) | (np.abs(qd) > HASTY * bounds.speed).any()
         factor = np.where(falls, CAUGHT, np.where(slow, GROWTH, np.where(fast, SHRINK, 1.0)))
         if k * h <= STILL:
             factor = np.where(falls, CAUGHT, 1.0)
         self._push = np.minimum(self._push * factor, LARGEST * bounds.effort)
         self._moved += self._peak > 0.5 * aim
-        if not falls.any() and (self._moved == 1).any():
-            self._moved = np.maximum(self._moved, 1 * (self._moved > 0))
+        if k % self._length == 0 and k > 20 and (self._moved > 0).any():
+            own = _regress(np.array(self._qd), np.array(self._u), h, (0.0, 0.5, 1.0, 2.0)).inertia()
+            self._known = np.where(self._moved > self._length, own, np.nan)
 
     def _aim(self) -> Array:
         """The speed (m,) that pushes are to bring about."""
@@ -161,12 +170,13 @@ class Probe:
         """A soft hold, and the push of the period."""
         h, k, q, qd = self.period, len(self._q), self._q[-1], self._qd[-1]
         inertia = self._push * self._length * h / (2 * self._aim())  # of a joint that the pushes move as wanted
+        most = np.where(np.isnan(self._known), HELD * self._push, np.inf)  # pushes may be what overcomes friction
+        inertia = np.fmin(inertia, self._known)
         frequency = min(0.5 * SOFT / h, SOFTEST)
-        pull = inertia * frequency**2 * (self._q[0] - q)
-        self._carried = np.clip(self._carried + h * frequency * 0.3 * (pull - inertia * frequency * qd),
-                                -self.bounds.effort, self.bounds.effort)
-        effort = self._carried + pull - 2 * frequency * inertia * qd
-        if self.done or k * h <= STILL:
+        pull = np.clip(inertia * frequency * (frequency * (self._q[0] - q) - 2 * qd), -most, most)
+        self._carried = np.clip(self._carried + 0.3 * h * frequency * pull, -self.bounds.effort, self.bounds.effort)
+        effort = self._carried + pull
+        if self.done or k * h <= STILL or (np.abs(qd) > HASTY * self.bounds.speed).any():
             return effort
         due = k >= self._until
         self._side = np.where(due, -self._side, self._side)
@@ -180,49 +190,65 @@ class Probe:
         if unclear.any():
             self.reason = f"{self._names[int(np.argmax(unclear))]} answers no push in proportion"
         else:
-            self.found = found
+            self.found = replace(found, weight=found.weight + self._weight(self._q[0]))
+
+
+class Regression(NamedTuple):
+    """Of the changes of velocity; see the head of this file."""
+
+    late: float  # [periods]
+    theta: Array  # (m, m + 3): P, and by own velocity, its sign, and 1
+    spread: Array  # (m, m + 3) standard deviations
+    residual: Array  # (N, m) [rad/s^2]
+
+    def inertia(self) -> Array:
+        """(m,) each with the other joints free; NaN where it is not clear."""
+        own, doubt = np.diag(self.theta), np.diag(self.spread)
+        return np.where(own > 3 * doubt, 1 / np.where(own > 0, own, 1.0), np.nan)
+
+
+def _regress(qd: Array, u: Array, h: float, delays: Sequence[float]) -> Regression:
+    """With the delay [periods] among `delays` that leaves least; velocities (K, m), and the efforts that answered."""
+    m, first, best, least = qd.shape[1], LATEST + 1, None, np.inf
+    change = np.diff(qd, axis=0)[first - 1 :] / h  # (N, m), of the period that begins at k = first - 1
+    v = qd[first - 1 : -1]
+    power = np.maximum(np.sum(change**2, 0), 1e-12)
+    for late in delays:
+        whole, part = int(late), late % 1.0
+        newer, older = (u[first - 1 - d : len(qd) - 1 - d] for d in (whole, whole + 1))
+        rows = [_row(change[:, i], (1 - part) * newer + part * older, v[:, i]) for i in range(m)]
+        theta, residual, spread = (np.array(of) for of in zip(*rows, strict=True))
+        left = float(np.sum(np.sum(residual**2, 1) / power))
+        if left < least:
+            best, least = Regression(late, theta, spread, residual.T), left
+    assert best is not None
+    return best
 
 
 def fit(qd: Array, u: Array, h: float) -> Found:
-    """What velocities (K, m) and the efforts (K, m) that answered them say; see the head of this file."""
-    m, first = qd.shape[1], LATEST + 1
-    change = np.diff(qd, axis=0)[first - 1 :] / h  # (N, m), of the period that begins at k = first - 1
-    v = qd[first - 1 : -1]
-    best = None
-    for late in np.arange(LATEST * STEPS) / STEPS:
-        whole, part = int(late), late % 1.0
-        newer, older = (u[first - 1 - d : len(u) - 1 - d] for d in (whole, whole + 1))
-        acted = (1 - part) * newer + part * older
-        fits = [_row(change[:, i], acted, v, i) for i in range(m)]
-        left = sum(float(r @ r) / max(float(c @ c), 1e-12) for (_, r, _), c in zip(fits, change.T, strict=True))
-        if best is None or left < best[0]:
-            best = left, late, fits
-    assert best is not None
-    _, late, fits = best
-    theta, spread = (np.array([f[j] for f in fits]) for j in (0, 2))  # (m, m + 3)
-    P = theta[:, :m]
-    own = np.maximum(np.diag(P), 1e-12)
+    """What velocities (K, m) and the efforts (K, m) that answered them say. An inertia that is not clear is NaN."""
+    m = qd.shape[1]
+    late, theta, spread, residual = of = _regress(qd, u, h, tuple(np.arange(LATEST * STEPS) / STEPS))
+    inertia, own = of.inertia(), np.maximum(np.diag(theta), 1e-12)
     scale = np.sqrt(own[:, None] / own)  # of P_ij, to P_ij / sqrt(P_ii P_jj)
-    N, doubt = P / own[:, None] * scale, np.maximum(spread[:, :m] / own[:, None] * scale, 1e-9) ** 2
+    N, doubt = theta[:, :m] / own[:, None] * scale, (spread[:, :m] / own[:, None] * scale) ** 2 + 1e-18
     N = (N / doubt + N.T / doubt.T) / (1 / doubt + 1 / doubt.T)  # symmetric: what is better known counts more
-    values, vectors = np.linalg.eigh(N)
-    N = (vectors * np.maximum(values, 0.01)) @ vectors.T
-    mobility = N * np.sqrt(own[:, None] * own)
-    inertia = np.where(np.diag(P) > 3 * np.diag(spread[:, :m]), 1 / own, np.nan)
-    residual = np.array([f[1] for f in fits]).T
-    blocks = max(1, round(0.1 / h))
+    values, vectors = np.linalg.eigh(np.clip(N, -1.0, 1.0))
+    N = (vectors * np.maximum(values, SMALL)) @ vectors.T
+    weight = -np.linalg.solve(N * np.sqrt(own[:, None] * own), theta[:, m + 2])
+    blocks = max(1, round(BLOCK / h))
     count = len(residual) // blocks
-    noise = np.sqrt(np.maximum(-np.mean(residual[1:] * residual[:-1], 0), 1e-12)) * h
+    noise = np.sqrt(np.maximum(-np.mean(residual[1:] * residual[:-1], 0), 0.0)) * h  # its differences anticorrelate
     slow = np.mean(np.square(residual[: count * blocks].reshape(count, blocks, m).mean(1)), 0)
     disturbance = np.sqrt(np.maximum(slow - 2 * (noise / (blocks * h)) ** 2, 0.0))
-    return Found(inertia, N, np.maximum(-theta[:, m + 1] / own, 0.0), np.maximum(-theta[:, m] / own, 0.0),
-                 -np.linalg.solve(mobility, theta[:, m + 2]), late * h, noise, disturbance)
+    return Found(inertia, N, np.maximum(-theta[:, m + 1] / own, 0.0), np.maximum(-theta[:, m] / own, 0.0), weight,
+                 late * h, noise, disturbance)
 
 
-def _row(change: Array, acted: Array, v: Array, i: int) -> tuple[Array, Array, Array]:
+def _row(change: Array, acted: Array, v: Array) -> tuple[Array, Array, Array]:
     """Least squares for one joint: parameters (m + 3,), what is left (N,), and their standard deviations (m + 3,)."""
     m = acted.shape[1]
-    w = np.column_stack([acted, v[:, i], np.sign(v[:, i]), np.ones(len(v))])
+    w = np.column_stack([acted, v, np.sign(v), np.ones(len(v))])
     size = np.maximum(np.sqrt(np.mean(w**2, 0)), 1e-12)
     A = (w / size).T @ (w / size) + 1e-9 * len(w) * np.eye(m + 3)
     theta = np.linalg.solve(A, (w / size).T @ change)

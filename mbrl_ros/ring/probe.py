@@ -106,6 +106,7 @@ class Probe:
         self._peak = np.zeros(m)  # speed of late
         self._moved = np.zeros(m, int)  # periods with pushes that move the joint
         self._known = np.full(m, np.nan)  # inertia, once the motion tells
+        self._pushed, self._began = np.full(m, True), 0  # which joints are, since which period
         self._q: list[Array] = []
         self._qd: list[Array] = []
         self._u: list[Array] = []  # beside the weight
@@ -140,11 +141,11 @@ class Probe:
                               ("is at its end", (q < bounds.position_low) & (qd < 0)),
                               ("is at its end", (q > bounds.position_high) & (qd > 0)),
                               (f"does not move for {LARGEST:g} of its effort limit",
-                               (self._moved == 0) & (k * h > LONGEST))):
+                               (self._moved == 0) & ((k - self._began) * h > LONGEST))):
             if too_far.any():
                 self.done, self.reason = True, f"{self._names[int(np.argmax(too_far))]} {what}"
                 return
-        if k * h > 2 * LONGEST:
+        if (k - self._began) * h > 2 * LONGEST:
             self.done, self.reason = True, "the joints do not move steadily"
         self._peak = np.maximum(np.abs(qd), self._peak * (1 - 1 / (2 * self._length)))
         aim, u = self._aim(), self._u[-1] if k > 1 else np.zeros(len(q))
@@ -158,7 +159,7 @@ class Probe:
         self._moved += self._peak > 0.5 * aim
         if k % self._length == 0 and k > 20 and (self._moved > 0).any():
             own = _regress(np.array(self._qd), np.array(self._u), h, (0.0, 0.5, 1.0, 2.0)).inertia()
-            self._known = np.where(self._moved > self._length, own, np.nan)
+            self._known = np.where((self._moved > self._length) & np.isfinite(own), own, self._known)
 
     def _aim(self) -> Array:
         """The speed (m,) that pushes are to bring about."""
@@ -171,7 +172,7 @@ class Probe:
         h, k, q, qd = self.period, len(self._q), self._q[-1], self._qd[-1]
         inertia = self._push * self._length * h / (2 * self._aim())  # of a joint that the pushes move as wanted
         most = np.where(np.isnan(self._known), HELD * self._push, np.inf)  # pushes may be what overcomes friction
-        inertia = np.fmin(inertia, self._known)
+        inertia = np.where(np.isnan(self._known), inertia, self._known)
         frequency = min(0.5 * SOFT / h, SOFTEST)
         pull = np.clip(inertia * frequency * (frequency * (self._q[0] - q) - 2 * qd), -most, most)
         self._carried = np.clip(self._carried + 0.3 * h * frequency * pull, -self.bounds.effort, self.bounds.effort)
@@ -182,12 +183,15 @@ class Probe:
         self._side = np.where(due, -self._side, self._side)
         lengths = self._rng.integers(self._length // 2, self._length * 3 // 2 + 1, len(q))
         self._until = np.where(due, k + np.maximum(lengths, 1), self._until)
-        return effort + self._side * self._push
+        return effort + np.where(self._pushed, self._side * self._push, 0.0)
 
     def _finish(self) -> None:
         self.done, found = True, fit(np.array(self._qd), np.array(self._u), self.period)
         unclear = ~np.isfinite(found.inertia)
-        if unclear.any():
+        if unclear.any() and self._pushed.sum() > unclear.sum():  # once more, those alone
+            self.done, self._pushed, self._began = False, unclear, len(self._q)
+            self._moved[unclear], self._push[unclear] = 0, SMALLEST * self.bounds.effort[unclear]
+        elif unclear.any():
             self.reason = f"{self._names[int(np.argmax(unclear))]} answers no push in proportion"
         else:
             self.found = replace(found, weight=found.weight + self._weight(self._q[0]))

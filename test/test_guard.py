@@ -11,6 +11,7 @@ from truths import violated
 
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, WARM, Config, Guard, Limits
+from mbrl_ros.ring.swing import Calm
 
 H = 0.02  # [s] control period
 NS = 20_000_000  # [ns] the same
@@ -22,7 +23,8 @@ def limits(**other):
     """Two joints, the second without ends."""
     values = {"effort": [40.0, 15.0], "effort_rate": [990.0, 500.0], "position_low": [-2.0, -np.inf],
               "position_high": [1.5, np.inf], "speed": [3.0, 4.0], "deceleration": [20.0, 30.0],
-              "stiffness": [80.0, 30.0], "damping": [8.0, 2.5], "overspeed": [6.0, 8.0]}
+              "stiffness": [80.0, 30.0], "damping": [8.0, 2.5], "overspeed": [6.0, 8.0],
+              "inertia": [0.2, 0.05], "drag": [16.0, 5.0]}
     return Limits(**{name: np.array(value) for name, value in {**values, **other}.items()})
 
 
@@ -102,7 +104,7 @@ def test_at_the_allowed_speed_only_the_weight_is_carried_and_beyond_it_joints_ar
     for over in (0.0, 0.5):
         low, high = guard.brakes(of, ZERO, sign * (of.speed + over), weight)
         bound = high if sign > 0 else low
-        assert np.allclose(bound, weight - sign * guard.BRAKES * of.damping * over)
+        assert np.allclose(bound, weight - sign * of.drag * over)
     low, high = guard.brakes(of, ZERO, sign * (of.speed + 100.0), weight)
     assert np.array_equal(low, -sign * of.effort) or np.array_equal(high, -sign * of.effort)
     assert (low <= high).all()
@@ -110,19 +112,18 @@ def test_at_the_allowed_speed_only_the_weight_is_carried_and_beyond_it_joints_ar
 
 def test_below_the_allowed_speed_the_push_can_be_taken_away_in_time():
     """Ramped down at its rate, the effort speeds the joint of critical damping up to the allowed speed, not beyond."""
-    of = limits(effort=[1e3, 1e3], damping=[80.0, 25.0])  # so that neither of the other two bounds is the smaller one
-    inertia = of.damping**2 / (4 * of.stiffness)
+    of = limits(effort=[1e3, 1e3], drag=[160.0, 50.0])  # so that neither of the other two bounds is the smaller one
     for room in (0.01, 0.1):
         for sign in (1, -1):
             low, high = guard.brakes(of, ZERO, sign * (of.speed - room), ZERO)
             u = (high if sign > 0 else -low)[1]
-            assert u <= guard.BRAKES * of.damping[1] * room + 1e-9
-            assert u**2 / (2 * of.effort_rate[1] * inertia[1]) <= room + 1e-9
+            assert u <= of.drag[1] * room + 1e-9
+            assert u**2 / (2 * of.effort_rate[1] * of.inertia[1]) <= room + 1e-9
     of = limits(effort=[1e3, 1e3])
     for sign in (1, -1):
         low, high = guard.brakes(of, ZERO, sign * (of.speed - 3.9), ZERO)
         u = high if sign > 0 else -low
-        assert np.allclose(u**2 / (2 * of.effort_rate * of.damping**2 / (4 * of.stiffness)), 3.9)
+        assert np.allclose(u**2 / (2 * of.effort_rate * of.inertia), 3.9)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -159,9 +160,10 @@ def test_the_ramp_gives_its_rate_and_no_more_whatever_the_times():
 
 
 def test_numbers_that_are_judgements_stay_what_they_were_measured_with():
-    assert (guard.PERIODS, guard.QUICK, guard.WARM, guard.REACTION, guard.BRAKES, guard.JUMP, guard.NOISE) == (
-        2, 0.02, 10, 0.1, 2.0, 2.0, 0.02)
-    assert (guard.CARRIED, guard.ABSURD, guard.FORGIVEN, guard.OFTEN, guard.REMEMBERED) == (0.5, 1e6, 1.001, 0.6, 50)
+    assert (guard.PERIODS, guard.QUICK, guard.WARM, guard.REACTION, guard.JUMP, guard.NOISE) == (
+        2, 0.02, 10, 0.1, 2.0, 0.02)
+    assert (guard.BRAKES, guard.FRESH, guard.LIGHTEST) == (100.0, 0.5, 20.0)
+    assert (guard.SLOW, guard.ABSURD, guard.FORGIVEN, guard.OFTEN, guard.REMEMBERED) == (0.5, 1e6, 1.001, 0.6, 50)
     assert Config() == Config(False, 0.0, 0.0, 0.1, 1.0, 2.0, "robot", 1.0)
 
 
@@ -223,7 +225,7 @@ def test_a_joint_pushed_with_all_it_has_is_at_most_a_tenth_too_fast_and_off_its_
     robot = make(name)
     g = Guard(Limits.of(robot, CALM), CALM, H)
     of, q, qd = g.limits, robot.home.copy(), np.zeros(robot.m)
-    moving = inertia * guard.BRAKES * of.damping * H
+    moving = inertia * of.drag * H
     rng = np.random.default_rng(1)
     for k in range(600):
         if k % 50 == 0:
@@ -654,7 +656,7 @@ def test_the_integral_carries_what_else_pulls_and_no_more_than_half_of_the_effor
     none = make_guard(Config(integral=0.0))
     q, _ = moved(none, 0, ZERO, ZERO, 500, push=np.array([-10.0, 3.0]))
     assert np.allclose(q, [-10 / 80, 3 / 30], atol=1e-3)
-    hold = guard.Hold(limits(), 1.0)
+    hold = guard.Hold(limits(), 1.0, Calm(np.full(2, 3.0)))
     hold.begin(ZERO, np.array([99.0, -99.0]))
     assert np.allclose(hold.effort(ZERO, ZERO, H), [20.0, -7.5])
     for _ in range(1000):

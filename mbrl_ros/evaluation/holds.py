@@ -30,9 +30,10 @@ SWINGS, STRAYS = 0.25, 0.1  # velocity limit; rad
 HELD = "held"
 JOINT = '<joint name="joint{i}" axis="{axis}" range="-2.8 2.8" limited="true" armature="{rotor:.3g}" ' \
         'damping="{damping:.3g}" frictionloss="{friction:.3g}"/>'
-LINK = '<body name="link{i}" pos="{start}" {carried}>{joint}<geom type="capsule" fromto="0 0 0 {end}" size="{radius:.4f}" ' \
-       'mass="{mass:.4g}" contype="0" conaffinity="0"/>{inner}</body>'
-WORLD = '<mujoco><compiler angle="radian"/><option timestep="0.001" integrator="implicitfast"/><worldbody>{}</worldbody></mujoco>'
+LINK = '<body name="link{i}" pos="{start}" {carried}>{joint}<geom type="capsule" fromto="0 0 0 {end}" ' \
+       'size="{radius:.4f}" mass="{mass:.4g}" contype="0" conaffinity="0"/>{inner}</body>'
+WORLD = '<mujoco><compiler angle="radian"/><option timestep="0.001" integrator="implicitfast"/><worldbody>{}' \
+        '</worldbody></mujoco>'
 
 
 def draw(seed: int, folder: Path) -> Path:
@@ -48,7 +49,7 @@ def draw(seed: int, folder: Path) -> Path:
                "friction": rng.uniform(0.0, 0.02, m)}
 
     def model(values: dict[str, Any]) -> str:
-        inner = '<site name="tool" pos="0 0 {:.4f}"/>'.format(lengths[-1])
+        inner = f'<site name="tool" pos="0 0 {lengths[-1]:.4f}"/>'
         for i in reversed(range(m)):
             joint = JOINT.format(i=i, axis=" ".join(map(str, axes[i])), **{k: v[i] for k, v in values.items()})
             inner = LINK.format(i=i, start=f"0 0 {lengths[i - 1] if i else 0.3:.4f}", joint=joint, inner=inner,
@@ -102,6 +103,7 @@ def hold(settings: dict[str, Any], seed: int) -> tuple[str, dict[str, float]]:
         state = estimator.update(seen)
         if now >= ALONE and controller.mode != HOLD and controller.mode != FAULT:
             controller.request(HOLD)
+        assert state is not None  # the plant's clock runs
         effort = controller.act(state, nothing)
         if effort is None:
             protector.idle(seen.time)

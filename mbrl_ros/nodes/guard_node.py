@@ -68,7 +68,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._newest, self._periods = -1, 0  # stamp [ns] of the newest state; how many there were
         self._unanswered = 0  # lock-step: how often a state was repeated since the last command
         self._last, self._last_time = Float64MultiArray(), 0.0  # sent; when
-        self._said, self._faults = ("", ""), 0
+        self._said, self._faults = ("", "", ""), 0
         self._active = False  # the state of the lifecycle
         self._in_fault = False  # the controller, whose efforts do not count then
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
@@ -241,26 +241,26 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
 
     def _announce(self) -> None:
         """Say state and reason where they have changed, and let the lifecycle follow."""
-        said = (self.guard.state, self.guard.reason)
+        said = (self.guard.state, self.guard.reason, self.guard.remark)
         if said[0] == ARMED and not self._active:
             self.trigger_activate()
         elif said[0] != ARMED and self._active:
             self.trigger_deactivate()
         if said == self._said:
             return
-        self._said = said
-        self._faults += said[0] == FAULT
-        if LEVELS[said[0]] == topics.ERROR:
-            self.get_logger().error(f"{said[0]}: {said[1]}")
-        else:
-            self.get_logger().info(f"{said[0]}: {said[1]}")
+        before, self._said = self._said, said
+        self._faults += said[0] == FAULT and said[:2] != before[:2]
+        log = self.get_logger().error if LEVELS[said[0]] == topics.ERROR else self.get_logger().info
+        log(f"{said[0]}: {said[1]}" + (f"; {said[2]}" if said[2] else ""))
         self._report()
 
     def _report(self) -> None:
         of = self.guard
         state_age, command_age = of.ages(self._now())
-        self._diagnostics.send(LEVELS[of.state], f"{of.state}: {of.reason}", {
-            "state": of.state, "reason": of.reason, "state_age_ms": 1e3 * state_age,
+        level = topics.WARN if of.remark and LEVELS[of.state] == topics.OK else LEVELS[of.state]
+        self._diagnostics.send(level, "; ".join([f"{of.state}: {of.reason}", *([of.remark] if of.remark else [])]), {
+            "state": of.state, "reason": of.reason, "remark": of.remark, "hold_gain": float(of.hold_gain.min()),
+            "state_age_ms": 1e3 * state_age,
             "command_age_ms": 1e3 * command_age, "commands_in_time": of.in_time, "dropped": of.dropped,
             "faults": self._faults})
 

@@ -15,8 +15,8 @@ STILL, REST = 0.03, 1.0  # [velocity limit] and for how long [s] all joints have
 MEAN = 0.5  # [s] time constant of the mean
 HEAVY = 0.2  # [effort limit] that rest takes at some joint, from which on somebody has to carry it
 AGREE = 0.5  # of the weight by the model: what rest takes differs by less, and it is the model's
-WORDS = {ROBOT: "the robot carries its weight", MODEL: "the robot does not carry its weight: the guard does, by the model",
-         CARRIED: "the robot does not carry its weight: the guard does, by what rest took"}
+WORDS = {ROBOT: "the robot carries its weight", MODEL: "the guard carries the weight of the robot, by the model",
+         CARRIED: "the guard carries the weight of the robot, by what rest took"}
 
 
 class Carrying:
@@ -30,8 +30,8 @@ class Carrying:
         self._mean = np.zeros(len(effort))
 
     def observe(self, qd: Array, sent: Array, weight: Array, elapsed: float) -> bool:
-        """The speeds (m,), the effort (m,) that was sent, and the weight (m,) by the model, `elapsed` [s] after the last
-        ones. Whether `by` has changed."""
+        """The speeds (m,), the effort (m,) that was sent, and the weight (m,) by the model, `elapsed` [s] after those
+        before. Whether `by` has changed."""
         self._still = self._still + elapsed if (np.abs(qd) < self._slow).all() else 0.0
         self._mean = self._mean + min(1.0, elapsed / MEAN) * (sent - self._mean)
         if self._still < REST:

@@ -36,7 +36,7 @@ WARM = 10  # commands in time, one after the other, before the controller counts
 REACTION = 0.1  # [s] from seeing that a joint must brake until it does: ramp, and the lag of the brakes
 BRAKES = 100.0  # [1/s] that a joint of the least inertia is braked with
 FRESH = 0.5  # periods that brakes take at least where the inertia was found
-LIGHTEST = 20.0  # times robot.deceleration that the effort limit gives a joint of the least inertia, where none was found
+LIGHTEST = 20.0  # times robot.deceleration that the effort limit gives a joint of the least inertia, else
 JUMP = 2.0  # times what a joint may move between two states; more is an encoder that jumped
 NOISE = 0.02  # [rad or m] that a position may be off besides
 SLOW = 0.5  # [s] time constant of the effort that counts as weight where nobody knows better
@@ -248,6 +248,11 @@ class Guard:
         swinging, by = np.flatnonzero(self._calm.swinging), self._carrying.by
         said = [f"joint {i} swings, and is held with less" for i in swinging[:1]]
         return "; ".join(said + ([WORDS[by]] if by != self.config.gravity else []))
+
+    @property
+    def hold_gain(self) -> Array:
+        """What is left of the gains of the hold, where joints swing or did (m,)."""
+        return self._calm.gain
 
     def commanded(self, effort: Array, answers: int | None, now: float) -> bool:
         """A command (m,) that answers the state with that stamp [ns], if it says so. False where it is of no use."""

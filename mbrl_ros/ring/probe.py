@@ -22,7 +22,7 @@ from mbrl_ros.types import Array
 
 # --- the probe
 SMALLEST = 1e-5  # [effort limit] of the first pushes
-GROWTH, CAUGHT, SHRINK = 1.1, 1.5, 0.8  # of a push per period: that does not move its joint, of one that falls, too fast
+GROWTH, CAUGHT, SHRINK = 1.1, 1.5, 0.8  # of pushes per period: of a joint that does not move, that falls, too fast
 LARGEST = 0.4  # [effort limit] of a push
 SPEED, VISIBLE = 0.06, 8.0  # what the pushes aim at: of the velocity limit, and at least of the noise
 PUSH = 0.06  # [s] and at least three periods: a push to one side
@@ -91,8 +91,8 @@ class Probe:
 
     def __init__(self, bounds: Bounds, period: float, weight: Callable[[Array], Array] | None = None, seed: int = 0,
                  names: Sequence[str] = ()):
-        """weight: q -> effort (m,) that carries the arm, where it does not itself and somebody knows; names: what the
-        joints are called."""
+        """weight: q -> effort (m,) that carries the arm, where it does not itself and somebody knows; names: of the
+        joints."""
         self.bounds, self.period = bounds, period
         self.done, self.reason = False, ""
         self.found: Found | None = None
@@ -114,8 +114,8 @@ class Probe:
         self._length = max(3, round(PUSH / period))  # [periods]
 
     def act(self, q: Array, qd: Array, acted: Array | None = None) -> Array:
-        """The effort (m,) for the period that begins with this joint state; `acted` is what acted before, where that was
-        not what was asked for."""
+        """The effort (m,) for the period that begins with this joint state; `acted` is what acted before, where that
+        was not what was asked for."""
         if acted is not None and self._u:
             self._u[-1], self._last = acted - self._weight(self._q[-1]), np.array(acted, float)
         self._q.append(np.array(q, float))

@@ -54,7 +54,7 @@ def test_a_hold_of_the_guard_that_swings_is_calmed_and_said_though_nobody_armed_
     rig = Rig(Config(), World(delay=1), fraction=0.5)
     _, speed = rig.let(30.0)
     assert rig.guard.state == HOLD and "swings, and is held with less" in rig.guard.remark
-    assert speed.max() < 1.0 and speed[200:].max() < 0.25
+    assert speed.max() < 1.0 and np.median(speed.max(1)) < 0.1
 
 
 def test_what_swings_loses_its_integral_first_then_its_gains_and_gets_them_back():

@@ -28,7 +28,7 @@ class Calm:
         """speed: the velocity limits (m,)."""
         m, self._limit = len(speed), speed
         self.gain, self.integral = np.ones(m), np.ones(m)  # on stiffness and damping; on the integral besides
-        self._patience, self._ceiling = np.full(m, PATIENCE), np.ones(m)
+        self._patience, self._ceiling = np.full(m, PATIENCE / 2), np.ones(m)
         self.rest()
 
     def rest(self) -> None:
@@ -55,7 +55,8 @@ class Calm:
         calmer = CALMER * np.minimum(1.0, self._before / np.maximum(self._peak, small))
         shrinks = turned & (self._count >= SWINGS)
         begins = shrinks & (self._count == SWINGS)
-        self._patience = np.where(begins & (self._ceiling < 1.0), np.minimum(2 * self._patience, MOST), self._patience)
+        forgotten = np.maximum(PATIENCE / 2, self._patience * np.exp(-elapsed / MOST * (self.gain == 1.0)))
+        self._patience = np.where(begins, np.minimum(2 * self._patience, MOST), forgotten)
         self._ceiling = np.where(begins, CALMER * self.gain, self._ceiling)
         self.integral = np.where(self._count >= WOUND, 0.0, self.integral)
         self.gain = np.where(shrinks, np.maximum(calmer * self.gain, CALMEST), self.gain)

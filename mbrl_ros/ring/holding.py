@@ -4,10 +4,11 @@ from __future__ import annotations
 import numpy as np
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.ring.probe import Bounds, Found, Probe, gains
+from mbrl_ros.ring.probe import Bounds, Found, Probe, gains, leaning
 from mbrl_ros.robot import Robot
 from mbrl_ros.simulation.plant import Config, MujocoPlant
 
+ATTEMPTS = 3  # with other pushes each
 MISSING = ("robot.stiffness, robot.damping: expected one value per joint; `ros2 run mbrl_ros setup` finds them, or "
            "robot.simulated:=true lets the simulation do")
 
@@ -16,13 +17,15 @@ def probed(plant: MujocoPlant, gravity: str) -> Found:
     """Push the joints of a plant from home; gravity as guard.gravity. Raises ConfigError where that fails."""
     robot = plant.robot
     weight = robot.weight if gravity == "model" else None
-    probe = Probe(Bounds.of(robot), robot.period, weight, names=robot.joints)
-    observation = plant.reset(0)
-    while not probe.done:
-        observation = plant.step(probe.act(observation.position, observation.velocity))
-    if probe.found is None:
-        raise ConfigError(f"robot.stiffness: not found by pushes at robot.home: {probe.reason}")
-    return probe.found
+    for attempt in range(ATTEMPTS):
+        probe = Probe(Bounds.of(robot), robot.period, weight, attempt, robot.joints)
+        observation = plant.reset(attempt)
+        while not probe.done:
+            observation = plant.step(probe.act(observation.position, observation.velocity))
+        if probe.found is not None:
+            return probe.found
+    raise ConfigError(f"robot.period: {1 / robot.period:g} Hz is too slow to find the gains of the hold by pushes at "
+                      f"robot.home: {probe.reason}; expected {2 / robot.period:g} Hz, or gains")
 
 
 def with_gains(robot: Robot, config: Config, gravity: str, integral: float) -> Robot:
@@ -35,7 +38,8 @@ def with_gains(robot: Robot, config: Config, gravity: str, integral: float) -> R
     if not robot.config.simulated:
         raise ConfigError(MISSING)
     found = probed(MujocoPlant(robot, config), gravity)
-    of = gains(found, robot.period, robot.effort_limit, integral, robot.joints)
+    lean = leaning(robot.weight, robot.home) if gravity == "model" else 0.0
+    of = gains(found, robot.period, robot.effort_limit, integral, robot.joints, lean)
     if of.problem:
         raise ConfigError(f"robot.period: {of.problem}")
     robot.stiffness, robot.damping, robot.inertia = of.stiffness, of.damping, found.inertia

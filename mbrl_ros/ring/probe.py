@@ -39,6 +39,7 @@ LATEST, STEPS = 4, 8  # [periods] of delay that are looked for, in so many steps
 # --- the gains
 MARGIN = 3.0  # by which the gains may be too large (a joint too light) before the hold is unstable
 QUICKEST = 25.0  # [rad/s] natural frequency of a hold that has no reason to be quicker
+STEP = 1e-4  # [rad or m] of differences of the weight
 WANDER = 0.05  # [rad or m] that three deviations of what disturbs a joint may move it under the hold
 RESISTANT = 0.05  # least damping ratio squared, of the joints that move as one
 RATES = (50.0, 100.0, 200.0, 250.0, 500.0, 1000.0)  # [Hz] that are proposed
@@ -312,23 +313,36 @@ def quickest(delay: float, integral: float, margin: float = MARGIN) -> float:
     return low
 
 
-def gains(found: Found, period: float, effort: Array, integral: float = 1.0, names: Sequence[str] = ()) -> Gains:
+def leaning(weight: Callable[[Array], Array], q: Array) -> Array:
+    """The stiffness (m,) that keeps an arm at q (m,) from falling over, where its weight pulls the more the further it
+    leans; weight: q -> effort (m,). None where it hangs. By Gershgorin's theorem, and twice as much as that takes."""
+    steps = STEP * np.eye(len(q))
+    G = np.array([(weight(q + step) - weight(q - step)) / (2 * STEP) for step in steps])
+    values, vectors = np.linalg.eigh(0.5 * (G + G.T))
+    stiffness: Array = 2 * np.abs((vectors * np.minimum(values, 0.0)) @ vectors.T).sum(1)
+    return stiffness
+
+
+def gains(found: Found, period: float, effort: Array, integral: float = 1.0, names: Sequence[str] = (),
+          lean: Array | float = 0.0) -> Gains:
     """Stiffness, damping and deceleration for joints as they were found, held every `period` [s].
 
     Where joints share a motion, its inertia is less than that of each: with D in proportion to the inertias, the modes
     of the arm are those of one joint of 1 / lambda the inertia, for each eigenvalue lambda of the coupling; the largest
-    gets MARGIN, and the stiffness suits the smallest. effort (m,) is the limit; integral [1/s] that of the hold.
+    gets MARGIN, and the stiffness suits the smallest. effort (m,) is the limit; integral [1/s] that of the hold; lean
+    (m,) the least stiffness (`leaning`) of an arm whose weight the controller's hold has to carry.
     """
     values = np.linalg.eigvalsh(found.coupling)
     lightest, heaviest = float(values[-1]), float(max(values[0], RESISTANT))
-    wanted = np.sqrt(3 * found.disturbance / WANDER)  # [rad/s] so that what disturbs it moves a joint by WANDER
+    wanted = np.sqrt(np.maximum(3 * found.disturbance / WANDER, lean / found.inertia))  # [rad/s]
     able = quickest(found.delay / period, integral * period) / (period * lightest)
     frequency = np.minimum(able, np.maximum(QUICKEST / lightest, wanted))
     damping = 2 * frequency * found.inertia
     soft = min(1.0, 4 * heaviest)
-    stiffness = soft * frequency**2 * found.inertia
-    slowest = float(frequency.max()) * period  # the least margin is that of the quickest joint
-    margin = margin_of(lightest * soft * slowest**2, 2 * lightest * slowest, integral * period, found.delay / period)
+    stiffest = frequency**2 * found.inertia
+    stiffness = np.maximum(soft * stiffest, np.minimum(lean, stiffest))
+    quick = float(frequency.max()) * period  # the least margin is that of the quickest joint
+    margin = margin_of(lightest * quick**2, 2 * lightest * quick, integral * period, found.delay / period)
     deceleration = BRAKING * effort / (found.inertia * float(1 / heaviest))
     problem = ""
     if (wanted > able).any():

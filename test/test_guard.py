@@ -763,6 +763,115 @@ def test_long_pauses_do_not_wind_the_integral_up():
     assert np.abs(g._hold._carried).max() <= H * 80 * 0.1 + 1e-9
 
 
+# --- who carries, and what swings
+
+
+def test_brakes_reckon_with_the_inertia_that_was_found_or_with_what_the_limits_say():
+    robot = make()
+    of = Limits.of(robot, CALM)
+    assert np.allclose(of.inertia, robot.effort_limit / (20 * robot.deceleration))
+    assert np.allclose(of.drag, 100 * of.inertia)
+    robot.inertia = np.array([1.0, np.nan])
+    found = Limits.of(robot, CALM)
+    assert np.allclose(found.inertia, [1.0, of.inertia[1]]) and np.allclose(found.drag, [25.0, of.drag[1]])
+    robot.period = 0.001
+    assert np.allclose(Limits.of(robot, CALM).drag, [100.0, of.drag[1]])
+
+
+def swung(g, k, halves):
+    """A joint 0 that swings at 0.9 rad/s: half a swing of three periods each."""
+    for i in range(halves):
+        for j in range(3):
+            tick(g, k + 3 * i + j, None, qd=[0.9 * (-1) ** i, 0.0])
+    return k + 3 * halves
+
+
+@pytest.mark.parametrize("state", [HOLD, FAULT, STOPPED])
+def test_what_swings_is_calmed_and_said_unless_it_is_armed(state):
+    g = armed()
+    assert g.remark == "" and np.array_equal(g.hold_gain, [1.0, 1.0])
+    for k in range(1, 30):
+        tick(g, k, qd=[0.9 * (-1) ** (k // 3), 0.0])  # under commands it may
+    assert g.remark == ""
+    {HOLD: g.disarm, FAULT: lambda: g.fail("test"), STOPPED: g.estop}[state]()
+    swung(g, 30, 2)
+    assert g.remark == ""  # what was before is no part of it
+    swung(g, 36, 4)
+    assert g.state == state and g.remark == "joint 0 swings, and is held with less"
+    assert g.hold_gain[0] < 1.0 and g.hold_gain[1] == 1.0
+    u = tick(g, 48, None, qd=[0.1, 0.1])
+    if state == STOPPED:
+        assert np.allclose(u, -g.hold_gain * g.limits.damping * 0.1)
+
+
+def test_slow_swings_are_measured_by_the_velocity_limit_not_by_what_is_a_fault():
+    """Limits of 3 rad/s, of which half swings of a twentieth do not count."""
+    g = make_guard(Config(overspeed=2.0))
+    for k in range(60):
+        tick(g, k, None, qd=[0.14 * np.sin(0.2 * k), 0.0])
+    assert g.remark == ""
+    for k in range(60, 160):
+        tick(g, k, None, qd=[0.17 * np.sin(0.2 * k), 0.0])
+    assert g.remark != ""
+
+
+def test_of_several_that_swing_one_is_named():
+    g = make_guard()
+    for k in range(40):
+        tick(g, k, None, qd=[0.8 * (-1) ** (k // 3)] * 2)
+    assert g.remark == "joint 0 swings, and is held with less"
+
+
+def at_rest(g, load, first=0, periods=400):
+    """Joints that a load (m,) pulls at, under what the guard sends."""
+    return moved(g, first, ZERO, ZERO, periods, push=-np.asarray(load))
+
+
+def test_a_guard_that_carries_what_the_robot_was_said_to_finds_it_out_and_moves_nothing():
+    load = np.array([12.0, 1.0])
+    g = make_guard(Config(gravity="robot"), lambda q: load)
+    q, qd = at_rest(g, load, periods=350)
+    assert g.remark == "the guard carries the weight of the robot, by the model"
+    before = q
+    for k in (350, 360):
+        q, qd = moved(g, k, q, qd, 10, push=-load)
+        assert np.allclose(q, before, atol=1e-3)
+    g.effort(400 * H)  # no state any more: the weight is what is left
+    for i in range(1, 10):
+        u = g.effort((400 + i) * H)
+    assert np.allclose(u, load)
+
+
+def test_without_a_state_nothing_is_found_out():
+    g = make_guard(Config(gravity="robot"), lambda q: np.array([12.0, 1.0]))
+    tick(g, 0, None)
+    g._carried = g._ramp.effort = np.array([12.0, 1.0])
+    g._resting = lambda: np.array([12.0, 1.0])
+    for k in range(1, 200):
+        g.effort((5 + k) * H)
+    assert g.remark == ""
+
+
+def test_brakes_are_about_what_rest_took_where_no_model_knows():
+    load = np.array([12.0, 0.0])
+    g = make_guard(Config(gravity="robot"))
+    q, qd = at_rest(g, load)
+    assert g.remark == "the guard carries the weight of the robot, by what rest took"
+    u = tick(g, 400, None, q, qd=[3.0, 0.0])  # at the largest speed the weight alone is carried
+    for k in range(401, 404):
+        u = tick(g, k, None, q, qd=[3.0, 0.0])
+    assert u[0] < 12.1
+    g._target = lambda *_: np.array([40.0, 0.0])
+    for k in range(404, 408):
+        u = tick(g, k, None, q, qd=[3.0, 0.0])
+    assert u[0] == pytest.approx(12.0, abs=0.2)
+    other = make_guard(Config(gravity="model"), lambda q: load)
+    other._target = g._target
+    for k in range(60):
+        u = tick(other, k, None, qd=[3.0, 0.0])
+    assert u[0] == pytest.approx(12.0)
+
+
 def test_it_needs_neither_torch_nor_ros():
     code = "import sys, mbrl_ros.ring.guard; sys.exit(bool({'torch', 'rclpy', 'numba'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -14,11 +14,12 @@ MISSING = ("robot.stiffness, robot.damping: expected one value per joint; `ros2 
 
 
 def probed(plant: MujocoPlant, gravity: str) -> Found:
-    """Push the joints of a plant from home; gravity as guard.gravity. Raises ConfigError where that fails."""
+    """Push the joints of a plant from home; gravity as guard.gravity, but by the model in the end, where the arm falls
+    without. Raises ConfigError where that fails."""
     robot = plant.robot
-    weight = robot.weight if gravity == "model" else None
     for attempt in range(ATTEMPTS):
-        probe = Probe(Bounds.of(robot), robot.period, weight, attempt, robot.joints)
+        by_model = gravity == "model" or attempt == ATTEMPTS - 1
+        probe = Probe(Bounds.of(robot), robot.period, robot.weight if by_model else None, attempt, robot.joints)
         observation = plant.reset(attempt)
         while not probe.done:
             observation = plant.step(probe.act(observation.position, observation.velocity))

@@ -1,8 +1,8 @@
 """What the hold must know of each joint, found by small pushes, and the gains that follow from it.
 
 `Probe` is called once per period with the joint state and gives the effort. Every joint is pushed to and fro at random,
-under a soft hold where it began. Pushes and hold begin with next to nothing and grow together until the joint moves, or
-where it falls, until it is caught. What was seen is then fitted by least squares,
+under a soft hold where it began. Pushes and hold begin with next to nothing and grow together until the joint moves.
+Somebody else carries the weight, or is known to have to. What was seen is then fitted by least squares,
 
     v[k+1] - v[k] = h (P (u[k - delay] - weight) - P_ii friction_i sign(v_i) - b v),
 
@@ -22,11 +22,11 @@ from mbrl_ros.types import Array
 
 # --- the probe
 SMALLEST = 1e-5  # [effort limit] of the first pushes
-GROWTH, CAUGHT, SHRINK = 1.1, 1.5, 0.8  # of pushes per period: of a joint that does not move, that falls, too fast
+GROWTH, SHRINK = 1.1, 0.8  # of pushes per period: of a joint that does not move, and of one that is too fast
 LARGEST = 0.4  # [effort limit] of a push
 SPEED, VISIBLE = 0.06, 8.0  # what the pushes aim at: of the velocity limit, and at least of the noise
 PUSH = 0.06  # [s] and at least three periods: a push to one side
-SOFT, SOFTEST = 0.25, 8.0  # of the hold of the probe: damping [inertia / period] at most, and natural frequency [rad/s]
+SOFT, SOFTEST = 0.15, 8.0  # of the hold of the probe: damping [inertia / period] at most, and natural frequency [rad/s]
 HELD = 0.5  # [push] of the hold of the probe at most, before the motion has told the inertia
 STILL = 0.1  # [s] at first, in which the noise of the velocities is found
 ENOUGH, LONGEST = 2.0, 12.0  # [s] of pushes that move all joints; of all
@@ -103,10 +103,11 @@ class Probe:
         self._weight = weight or (lambda q: np.zeros(m))
         self._carried = np.zeros(m)  # beside that
         self._push = SMALLEST * bounds.effort  # size of the pushes, and through `_aim` what the hold is made for
-        self._side, self._until = np.ones(m), np.zeros(m, int)  # direction of the push of each joint; until which period
+        self._side, self._until = np.ones(m), np.zeros(m, int)  # direction of each push; until which period
         self._peak = np.zeros(m)  # speed of late
         self._moved = np.zeros(m, int)  # periods with pushes that move the joint
         self._known = np.full(m, np.nan)  # inertia, once the motion tells
+        self._fell = False  # whether the arm moved before anybody pushed it
         self._pushed, self._began = np.full(m, True), 0  # which joints are, since which period
         self._q: list[Array] = []
         self._qd: list[Array] = []
@@ -145,18 +146,19 @@ class Probe:
                                (self._moved == 0) & ((k - self._began) * h > LONGEST))):
             if too_far.any():
                 self.done, self.reason = True, f"{self._names[int(np.argmax(too_far))]} {what}"
+                if self._fell:
+                    self.reason += ", because nobody carries its weight; expected guard.gravity: model"
                 return
         if (k - self._began) * h > 2 * LONGEST:
             self.done, self.reason = True, "the joints do not move steadily"
         self._peak = np.maximum(np.abs(qd), self._peak * (1 - 1 / (2 * self._length)))
-        aim, u = self._aim(), self._u[-1] if k > 1 else np.zeros(len(q))
-        before = self._qd[-2] if k > 1 else qd
-        falls = (np.abs(qd) > aim) & (u * qd < 0) & ((qd - before) * qd > 0)
+        aim = self._aim()
         slow, fast = self._peak < aim, (self._peak > 2 * aim) | (np.abs(qd) > HASTY * bounds.speed).any()
-        factor = np.where(falls, CAUGHT, np.where(slow, GROWTH, np.where(fast, SHRINK, 1.0)))
-        if k * h <= STILL:
-            factor = np.where(falls, CAUGHT, 1.0)
-        self._push = np.minimum(self._push * factor, LARGEST * bounds.effort)
+        if k * h > STILL:
+            factor = np.where(fast, SHRINK, np.where(slow, GROWTH, 1.0))
+            self._push = np.minimum(self._push * factor, LARGEST * bounds.effort)
+        elif not slow.all():
+            self._fell = True
         self._moved += self._peak > 0.5 * aim
         if k % self._length == 0 and k > 20 and (self._moved > 0).any():
             own = _regress(np.array(self._qd), np.array(self._u), h, (0.0, 0.5, 1.0, 2.0)).inertia()
@@ -282,7 +284,7 @@ def radius(stiffness: float, damping: float, integral: float, delay: float) -> f
     A[0, 1] = 1.0
     A[0] += part * (1 - part / 2) * late + rest**2 / 2 * now
     A[1] += part * late + rest * now
-    A[2, 0] = -integral * stiffness
+    A[2, 0], A[2, 2] = -integral * stiffness, integral > 0  # without an integral s is none of the states
     A[3] = feedback
     return float(np.abs(np.linalg.eigvals(A)).max())
 

@@ -804,6 +804,16 @@ def test_what_swings_is_calmed_and_said_unless_it_is_armed(state):
         assert np.allclose(u, -g.hold_gain * g.limits.damping * 0.1)
 
 
+def test_a_swing_that_was_interrupted_by_commands_begins_anew():
+    g = make_guard(CALM)
+    swung(g, 0, 3)
+    tick(g, 9)
+    assert g.state == ARMED and g.remark == ""
+    g.disarm()
+    swung(g, 10, 2)
+    assert g.remark == ""
+
+
 def test_slow_swings_are_measured_by_the_velocity_limit_not_by_what_is_a_fault():
     """Limits of 3 rad/s, of which half swings of a twentieth do not count."""
     g = make_guard(Config(overspeed=2.0))
@@ -818,7 +828,7 @@ def test_slow_swings_are_measured_by_the_velocity_limit_not_by_what_is_a_fault()
 def test_of_several_that_swing_one_is_named():
     g = make_guard()
     for k in range(40):
-        tick(g, k, None, qd=[0.8 * (-1) ** (k // 3)] * 2)
+        tick(g, k, None, qd=[1.2 * (-1) ** (k // 3)] * 2)
     assert g.remark == "joint 0 swings, and is held with less"
 
 
@@ -855,7 +865,7 @@ def test_without_a_state_nothing_is_found_out():
 def test_brakes_are_about_what_rest_took_where_no_model_knows():
     load = np.array([12.0, 0.0])
     g = make_guard(Config(gravity="robot"))
-    q, qd = at_rest(g, load)
+    q, _ = at_rest(g, load)
     assert g.remark == "the guard carries the weight of the robot, by what rest took"
     u = tick(g, 400, None, q, qd=[3.0, 0.0])  # at the largest speed the weight alone is carried
     for k in range(401, 404):

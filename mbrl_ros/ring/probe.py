@@ -156,7 +156,8 @@ class Probe:
         slow, fast = self._peak < aim, (self._peak > 2 * aim) | (np.abs(qd) > HASTY * bounds.speed).any()
         if k * h > STILL:
             factor = np.where(fast, SHRINK, np.where(slow, GROWTH, 1.0))
-            self._push = np.minimum(self._push * factor, LARGEST * bounds.effort)
+            least = np.nan_to_num(self._known) * aim / (self._length * h)  # however much its neighbours shake a joint
+            self._push = np.minimum(np.maximum(self._push * factor, least), LARGEST * bounds.effort)
         elif not slow.all():
             self._fell = True
         self._moved += self._peak > 0.5 * aim

@@ -808,9 +808,10 @@ def test_a_swing_that_was_interrupted_by_commands_begins_anew():
     g = make_guard(CALM)
     swung(g, 0, 3)
     tick(g, 9)
+    tick(g, 10)
     assert g.state == ARMED and g.remark == ""
     g.disarm()
-    swung(g, 10, 2)
+    swung(g, 11, 2)
     assert g.remark == ""
 
 

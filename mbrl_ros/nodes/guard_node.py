@@ -250,18 +250,24 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             return
         before, self._said = self._said, said
         self._faults += said[0] == FAULT and said[:2] != before[:2]
-        log = self.get_logger().error if LEVELS[said[0]] == topics.ERROR else self.get_logger().info
-        log(f"{said[0]}: {said[1]}" + (f"; {said[2]}" if said[2] else ""))
+        if LEVELS[said[0]] == topics.ERROR:
+            self.get_logger().error(self._line())
+        else:
+            self.get_logger().info(self._line())
         self._report()
+
+    def _line(self) -> str:
+        of = self.guard
+        return f"{of.state}: {of.reason}" + (f"; {of.remark}" if of.remark else "")
 
     def _report(self) -> None:
         of = self.guard
         state_age, command_age = of.ages(self._now())
         level = topics.WARN if of.remark and LEVELS[of.state] == topics.OK else LEVELS[of.state]
-        self._diagnostics.send(level, "; ".join([f"{of.state}: {of.reason}", *([of.remark] if of.remark else [])]), {
+        self._diagnostics.send(level, self._line(), {
             "state": of.state, "reason": of.reason, "remark": of.remark, "hold_gain": float(of.hold_gain.min()),
-            "state_age_ms": 1e3 * state_age,
-            "command_age_ms": 1e3 * command_age, "commands_in_time": of.in_time, "dropped": of.dropped,
+            "state_age_ms": 1e3 * state_age, "command_age_ms": 1e3 * command_age,
+            "commands_in_time": of.in_time, "dropped": of.dropped,
             "faults": self._faults})
 
     def close(self) -> None:

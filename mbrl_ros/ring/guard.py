@@ -83,7 +83,9 @@ class Limits:
 
     @classmethod
     def of(cls, robot: Robot, config: Config) -> Limits:
-        found, least = np.isfinite(robot.inertia), robot.effort_limit / (LIGHTEST * robot.deceleration)
+        found = np.isfinite(robot.inertia)
+        with np.errstate(divide="ignore"):  # `problem` says it
+            least = robot.effort_limit / (LIGHTEST * robot.deceleration)
         inertia = np.where(found, robot.inertia, least)
         drag = np.where(found, min(BRAKES, FRESH / robot.period), BRAKES) * inertia
         return cls(robot.effort_limit, robot.effort_rate_limit, robot.position_low + robot.position_margin,

@@ -34,8 +34,8 @@ class Observation:
 class Gaussian:
     """N(mean, cov); cov is full and symmetric."""
 
-    mean: Float[Array, "*b n"]
-    cov: Float[Array, "*b n n"]
+    mean: Float[Array, "*#b n"]
+    cov: Float[Array, "*#b n n"]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Shapes of arrays are checked at every call, in tests: jaxtyping's annotations, and nothing but those."""
 import builtins
+import contextlib
 import functools
 import inspect
 import types
 import typing
 
-from jaxtyping import AbstractArray, Bool, Float, Int, install_import_hook
+from jaxtyping import AbstractArray, Bool, Float, Int, config, install_import_hook
 
 # The rooms whose functions are ordinary Python; what is compiled (kernels/) cannot be wrapped.
 ROOMS = [f'mbrl_ros.{room}' for room in ('types', 'gaussian', 'robot', 'models', 'task', 'planners', 'ring')]
@@ -19,6 +20,16 @@ def check_shapes():
     """
     vars(builtins).update(Bool=Bool, Float=Float, Int=Int)
     install_import_hook(ROOMS, 'shapes.check')
+
+
+@contextlib.contextmanager
+def unchecked():
+    """Nothing is checked here: for what comes from outside, of any shape, until the code under test refuses it."""
+    config.update('jaxtyping_disable', True)
+    try:
+        yield
+    finally:
+        config.update('jaxtyping_disable', False)
 
 
 def check(function):

@@ -1,13 +1,17 @@
 """The values that travel round the ring: names, shapes, units.
 
-Notation (docs/design.md): n = dim x, m = dim u, T = horizon, xu = [x; u]. A leading `*b` is a batch of any shape.
-Values are numpy float64 between the parts of the ring; inside planners and models the same records hold torch tensors,
-so that they can be batched, differentiated and put on a GPU. Records are frozen: a part that remembers keeps one field.
+Notation (docs/design.md): n = dim x, m = dim u, T = horizon, xu = [x; u], p = n + m. A leading `*b` is a batch of any
+shape. Shapes are held against these types in tests only (test/shapes.py). Values are numpy float64 between the parts of
+the ring; inside planners and models the same records hold torch tensors, so that they can be batched, differentiated
+and put on a GPU. Records are frozen: a part that remembers keeps one field.
 """
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # at run time its import would take longer than those of all that the guard needs
+    from jaxtyping import Float, Int
 
 Array = Any  # numpy.ndarray on the ring, torch.Tensor inside planners and models
 
@@ -21,17 +25,17 @@ class Observation:
     """One measurement of k joints."""
 
     time: int  # [ns], the instant of measurement
-    position: Array  # (k,) [rad or m]
-    velocity: Array | None  # (k,) [rad/s or m/s]
-    effort: Array  # (k,) [N m or N], the mean of what acted over the period that ended at `time`
+    position: Float[Array, " k"]  # [rad or m]
+    velocity: Float[Array, " k"] | None  # [rad/s or m/s]
+    effort: Float[Array, " k"]  # [N m or N], the mean of what acted over the period that ended at `time`
 
 
 @dataclass(frozen=True)
 class Gaussian:
     """N(mean, cov); cov is full and symmetric."""
 
-    mean: Array  # (*b, n)
-    cov: Array  # (*b, n, n)
+    mean: Float[Array, "*#b n"]
+    cov: Float[Array, "*#b n n"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,15 @@ class StateEstimate:
     episode: int  # counts resets of the estimator
     step: int  # control periods since the episode began
     belief: Gaussian  # over x (n,)
-    effort: Array  # (m,) [N m or N], acted over the period that ended at `time`
+    effort: Float[Array, " m"]  # [N m or N], acted over the period that ended at `time`
 
 
 @dataclass(frozen=True)
 class Moments:
     """Sufficient statistics of vectors z: mean, covariance and their (effective) number."""
 
-    mean: Array  # (*b, d)
-    cov: Array  # (*b, d, d)
+    mean: Float[Array, "*b d"]
+    cov: Float[Array, "*b d d"]
     count: float
 
 
@@ -67,38 +71,38 @@ class NormalInverseWishart(NamedTuple):
 class LinearGaussianDynamics:
     """x' ~ N(F xu + f, (1 + h' leverage h) Sigma) with h = [1; xu]: away from the data F is known less well."""
 
-    F: Array  # (*b, n, n + m)
-    f: Array  # (*b, n)
-    Sigma: Array  # (*b, n, n)
-    leverage: Array | None = None  # (*b, 1 + n + m, 1 + n + m), symmetric; None: zero
+    F: Float[Array, "*#b n p"]
+    f: Float[Array, "*#b n"]
+    Sigma: Float[Array, "*#b n n"]
+    leverage: Float[Array, "*#b 1+p 1+p"] | None = None  # symmetric; None: zero
 
     @property
-    def A(self) -> Array:  # (*b, n, n)
+    def A(self) -> Float[Array, "*b n n"]:
         return self.F[..., : self.F.shape[-2]]
 
     @property
-    def B(self) -> Array:  # (*b, n, m)
+    def B(self) -> Float[Array, "*b n m"]:
         return self.F[..., self.F.shape[-2] :]
 
 
 @dataclass(frozen=True)
 class QuadraticCost:
-    """Step t costs 1/2 xu' C_t xu + c_t' xu + const_t; of the last step only the x part counts."""
+    """Step t costs 1/2 xu' C_t xu + c_t' xu + const_t; of the last of T + 1 steps only the x part counts."""
 
-    C: Array  # (*b, T + 1, n + m, n + m)
-    c: Array  # (*b, T + 1, n + m)
-    const: Array  # (*b, T + 1)
+    C: Float[Array, "*#b steps p p"]
+    c: Float[Array, "*#b steps p"]
+    const: Float[Array, "*#b steps"]
 
 
 @dataclass(frozen=True)
 class LinearGaussianPolicy:
     """u_t ~ N(u_hat_t + K_t (x - x_hat_t) + k_t, Sigma_t); the accepted step length is already inside k."""
 
-    x_hat: Array  # (T, n)
-    u_hat: Array  # (T, m)
-    K: Array  # (T, m, n)
-    k: Array  # (T, m)
-    Sigma: Array  # (T, m, m)
+    x_hat: Float[Array, "T n"]
+    u_hat: Float[Array, "T m"]
+    K: Float[Array, "T m n"]
+    k: Float[Array, "T m"]
+    Sigma: Float[Array, "T m m"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class TimedPolicy:
     period: float  # [s] from a step to the next
     state_names: tuple[str, ...]
     joint_names: tuple[str, ...]
-    spread: Array | None  # (T, n) deviations from x_hat that it was made for; None: not said
+    spread: Float[Array, "T n"] | None  # deviations from x_hat that it was made for; None: not said
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,8 @@ class Plan:
     feedback leaves K and Sigma of the policy zero."""
 
     policy: LinearGaussianPolicy
-    states: Array  # (T + 1, n)
-    efforts: Array  # (T, m)
+    states: Float[Array, "T+1 n"]
+    efforts: Float[Array, "T m"]
     cost: float
     status: str  # one of STATUSES
     iterations: int
@@ -130,18 +134,18 @@ class Plan:
 class Transitions:
     """An unordered set of N transitions: what models are fitted to."""
 
-    x: Array  # (N, n)
-    u: Array  # (N, m)
-    x_next: Array  # (N, n)
+    x: Float[Array, "N n"]
+    u: Float[Array, "N m"]
+    x_next: Float[Array, "N n"]
 
 
 @dataclass(frozen=True)
 class Trial:
     """One recorded run without gaps: x[t + 1] followed from x[t] under u[t]."""
 
-    x: Array  # (T + 1, n)
-    u: Array  # (T, m)
-    time: Array  # (T + 1,) [ns]
+    x: Float[Array, "T+1 n"]
+    u: Float[Array, "T m"]
+    time: Int[Array, " T+1"]  # [ns]
     state_names: tuple[str, ...]
     joint_names: tuple[str, ...]
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from arms import double_integrator, make, settings
+from shapes import unchecked
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
@@ -339,7 +340,8 @@ def test_without_a_covariance_there_is_no_exploration_and_that_is_said(Sigma):
         controller = assembly.make_controller(settings(controller={"exploration": exploration}), make())
         controller.mpc.planner = Says(controller.mpc.planner, Sigma)
         controller.request("reach")
-        efforts.append(controller.act(state(controller.robot), double_integrator(controller.robot)))
+        with unchecked():  # a planner may leave the covariance out
+            efforts.append(controller.act(state(controller.robot), double_integrator(controller.robot)))
     assert np.array_equal(*efforts)
     assert controller.mpc.status.endswith(": without exploration, its covariance is not positive definite")
     assert controller.mpc.failures == 0

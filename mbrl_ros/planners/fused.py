@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mbrl_ros.types import QuadraticCost
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SMALLEST, LARGEST = 16, 64  # tiles: the least side of a product in Triton; beyond the largest, registers run out
 # Warps of a program and products, by tile and bytes of a number: the fewest warps, so the fewest barriers, with which
@@ -47,15 +50,17 @@ def has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def applies(F: Tensor) -> bool:
-    """Whether the kernels take problems with this F (..., n, n + m): on a GPU, with Triton, and not too large."""
+def applies(F: Float[Tensor, "... n p"]) -> bool:
+    """Whether the kernels take problems with this F: on a GPU, with Triton, and not too large."""
     return F.is_cuda and F.dtype in (torch.float32, torch.float64) and 1 + F.shape[-1] <= LARGEST and has_triton()
 
 
-def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None = None,
-             spread: tuple[Tensor, Tensor] | None = None, box: tuple[Tensor, Tensor] | None = None,
+def backward(F: Float[Tensor, "*#t n p"], f: Float[Tensor, "*#t n"] | None, cost: QuadraticCost,
+             mu: Float[Tensor, " *b"] | None = None,
+             spread: tuple[Float[Tensor, "... n n"], Float[Tensor, "... 1+p 1+p"]] | None = None,
+             box: tuple[Float[Tensor, "*c T m"], Float[Tensor, "*c T m"]] | None = None,
              iterations: int = 30, slack: float = 1e-10, values: bool = True) -> Fused:
-    """See lqr.backward; k within `box` (*b, T, m) twice, as ilqr.BoxGain would have it. The values only if asked for.
+    """See lqr.backward; k within `box`, as ilqr.BoxGain would have it. The values only if asked for.
 
     Raises ImportError without Triton, ValueError for problems beyond the largest tile.
     """
@@ -84,8 +89,11 @@ def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None
     return Fused(*shaped)  # type: ignore[arg-type]
 
 
-def forward(F: Tensor, f: Tensor, K: Tensor, k: Tensor, x: Tensor, u: Tensor, box: tuple[Tensor, Tensor], x0: Tensor,
-            lengths: Tensor) -> tuple[Tensor, Tensor]:
+def forward(F: Float[Tensor, "... n p"], f: Float[Tensor, "... n"], K: Float[Tensor, "*b T m n"],
+            k: Float[Tensor, "*b T m"], x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"],
+            box: tuple[Float[Tensor, "... T m"], Float[Tensor, "... T m"]], x0: Float[Tensor, "*b n"],
+            lengths: Float[Tensor, " S"]
+            ) -> tuple[Float[Tensor, "S *b T+1 n"], Float[Tensor, "S *b T m"]]:
     """See lqr.forward, for linear dynamics F (*b, T or 1, n, n + m) or (n, n + m), f alike without the last axis."""
     (*batch, T, m), n, S = u.shape, x.shape[-1], len(lengths)
     shape = torch.Size(batch)

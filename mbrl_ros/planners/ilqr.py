@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +47,9 @@ from mbrl_ros.types import (
     QuadraticCost,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
 BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets
 BOX_SLACK = 1e-10  # a gradient below this part of the largest is zero: its sign does not clamp
@@ -69,14 +72,15 @@ class Solution(NamedTuple):
 class BoxGain:
     """Minimiser of 1/2 k'Q_uu k + q_u'k within bounds on k, one Cholesky factor where none of them acts."""
 
-    def __init__(self, low: Tensor, high: Tensor) -> None:
-        """Bounds on k, (*b, T, m); where one of them is zero, the nominal effort is at its limit."""
+    def __init__(self, low: Float[Tensor, "*b T m"], high: Float[Tensor, "*b T m"]) -> None:
+        """Bounds on k; where one of them is zero, the nominal effort is at its limit."""
         inside = ((low < 0) & (high > 0)).all(-1, keepdim=True)  # (*b, T, 1)
         some_inside = inside.movedim(-2, 0).flatten(1).any(-1).tolist()
         self.bounds = list(zip(low.unbind(-2), high.unbind(-2), inside.unbind(-2), some_inside, strict=True))
         self.clamped: Tensor | None = None  # (*b,) bool: a bound acted at some step; None: nowhere
 
-    def __call__(self, t: int, Quu: Tensor, Qua: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, t: int, Quu: Float[Tensor, "*b m m"], Qua: Float[Tensor, "*b m a"]
+                 ) -> tuple[Float[Tensor, "*b m a"], Float[Tensor, "*b m m"], Int[Tensor, " *b"]]:
         """See lqr.Gain."""
         low, high, inside, some_inside = self.bounds[t]
         # Limits that act at the nominal efforts mostly go on acting: k = 0 begins with their active set.
@@ -96,9 +100,10 @@ class BoxGain:
         return H, L, info
 
 
-def backward_in_box(F: Tensor, cost: QuadraticCost, spread: Spread | None, mu: Tensor | None, low: Tensor,
-                    high: Tensor) -> tuple[Backward, Tensor | None]:
-    """lqr.backward with bounds on k, (*b, T, m), and for which problems a bound acted, (*b,); None: for none."""
+def backward_in_box(F: Float[Tensor, "... n p"], cost: QuadraticCost, spread: Spread | None,
+                    mu: Float[Tensor, " *b"] | None, low: Float[Tensor, "*b T m"], high: Float[Tensor, "*b T m"]
+                    ) -> tuple[Backward, Bool[Tensor, " *b"] | None]:
+    """lqr.backward with bounds on k, and for which problems a bound acted; None: for none."""
     if fused.applies(F):
         found = fused.backward(F, None, cost, mu, spread, (low, high), BOX_ITERATIONS, BOX_SLACK, values=False)
         return from_fused(found), found.clamped
@@ -110,10 +115,12 @@ def backward_in_box(F: Tensor, cost: QuadraticCost, spread: Spread | None, mu: T
     return backward(F, None, cost, mu, box, spread), box.clamped
 
 
-def box_newton(Quu: Tensor, Qua: Tensor, low: Tensor, high: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimiser k (*b, m) of 1/2 k'Q_uu k + q_u'k within low <= k <= high, from a feasible start; Q_ua = [q_u Q_ux].
+def box_newton(Quu: Float[Tensor, "*b m m"], Qua: Float[Tensor, "*b m a"], low: Float[Tensor, "*b m"],
+               high: Float[Tensor, "*b m"], k: Float[Tensor, "*b m"]
+               ) -> tuple[Float[Tensor, "*b m a"], Bool[Tensor, "*b m"]]:
+    """Minimiser k of 1/2 k'Q_uu k + q_u'k within low <= k <= high, from a feasible start; Q_ua = [q_u Q_ux].
 
-    Returns -[k K] (*b, m, 1 + n), K the gains of the free components and zero for the others, and which are free.
+    Returns -[k K], K the gains of the free components and zero for the others, and which are free.
     """
     eye = torch.eye(Quu.shape[-1], dtype=Quu.dtype, device=Quu.device)
     q = Qua[..., 0]
@@ -174,7 +181,7 @@ class _State(NamedTuple):
 
 
 class Ilqr:
-    """Settings only. `plan` serves the ring; `solve` takes problems x0 (*b, n) and decides for each of them apart."""
+    """Settings only. `plan` serves the ring; `solve` takes a batch of problems and decides for each of them apart."""
 
     gives_covariance = counts_spread = True
 
@@ -217,8 +224,8 @@ class Ilqr:
         return as_plan(s.x, s.u, float(s.cost), STATUSES[int(s.status)], int(s.iterations), s.K, s.Sigma)
 
     @torch.no_grad()
-    def solve(self, problem: Problem, u: Tensor) -> Solution:
-        """Problems x0 (*b, n) from warm starts u (*b, T, m) that are finite and within the bounds."""
+    def solve(self, problem: Problem, u: Float[Tensor, "*b T m"]) -> Solution:
+        """Problems of a batch x0 from warm starts u that are finite and within the bounds."""
         state = self._start(problem, u)
         expansion = None
         for _ in range(self.config.iterations):

@@ -15,7 +15,7 @@ F without any batch axis is time-invariant.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ from mbrl_ros.types import (
     QuadraticCost,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
 # gain(t, Q_uu, Q_ua) -> H = -[k K] (*b, m, 1 + n), the Cholesky factor of Q_uu, and 0 where that exists (*b,)
 Gain = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
@@ -42,16 +45,17 @@ class Spread(NamedTuple):
     Sigma: Tensor  # (*b, T or 1, n, n) or (n, n)
     leverage: Tensor  # (*b, T or 1, 1 + n + m, 1 + n + m) or (1 + n + m, 1 + n + m)
 
-    def about(self, z: Tensor) -> Spread:
-        """The same with h = [1; deviations from z], z (*b, T, n + m)."""
+    def about(self, z: Float[Tensor, "*b T p"]) -> Spread:
+        """The same with h = [1; deviations from z]."""
         moved = self.leverage @ torch.cat([torch.ones_like(z[..., :1]), z], -1).unsqueeze(-1)  # (*b, T, 1 + n + m, 1)
         constant = moved[..., :1, :] + z.unsqueeze(-2) @ moved[..., 1:, :]
         first = torch.cat([constant, moved[..., 1:, :].mT], -1)
         L = self.leverage[..., 1:, 1:].expand(*z.shape, z.shape[-1])
         return Spread(self.Sigma, torch.cat([first, torch.cat([moved[..., 1:, :], L], -1)], -2))
 
-    def cost(self, price: Tensor, x: Tensor, u: Tensor) -> Tensor:
-        """sum_t 1/2 price_t h'Lh, price (*b, T), of states x (..., *b, T + 1, n) and efforts u (..., *b, T, m)."""
+    def cost(self, price: Float[Tensor, "*b T"], x: Float[Tensor, "*s T+1 n"], u: Float[Tensor, "*s T m"]
+             ) -> Float[Tensor, " *s"]:
+        """sum_t 1/2 price_t h'Lh of states x and efforts u, *s being (..., *b)."""
         h = torch.cat([torch.ones_like(u[..., :1]), x[..., :-1, :], u], -1)
         return 0.5 * (price * (h * (self.leverage @ h.unsqueeze(-1)).squeeze(-1)).sum(-1)).sum(-1)
 
@@ -70,24 +74,25 @@ class Backward(NamedTuple):
     price: Tensor | None  # (*b, T), tr(V_{t+1} Sigma): twice what a leverage of one costs; None without a spread
 
     @property
-    def V(self) -> Tensor:
-        """Quadratic term of the values, (*b, T + 1, n, n)."""
+    def V(self) -> Float[Tensor, "*b steps n n"]:
+        """Quadratic term of the values, at T + 1 steps."""
         return 0.5 * torch.stack([value[..., 1:, 1:] for value in self.values], -3)
 
     @property
-    def v(self) -> Tensor:
-        """Linear term of the values, (*b, T + 1, n)."""
+    def v(self) -> Float[Tensor, "*b steps n"]:
+        """Linear term of the values, at T + 1 steps."""
         return 0.5 * torch.stack([value[..., 1:, 0] for value in self.values], -2)
 
 
-def newton(t: int, Quu: Tensor, Qua: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def newton(t: int, Quu: Float[Tensor, "*b m m"], Qua: Float[Tensor, "*b m a"]
+           ) -> tuple[Float[Tensor, "*b m a"], Float[Tensor, "*b m m"], Int[Tensor, " *b"]]:
     """The unconstrained minimiser, as a Gain."""
     L, info = torch.linalg.cholesky_ex(Quu)
     return torch.cholesky_solve(Qua, L), L, info
 
 
-def backward(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None = None,
-             gain: Gain = newton, spread: Spread | None = None) -> Backward:
+def backward(F: Float[Tensor, "*#t n p"], f: Float[Tensor, "*#t n"] | None, cost: QuadraticCost,
+             mu: Float[Tensor, " *b"] | None = None, gain: Gain = newton, spread: Spread | None = None) -> Backward:
     """Gains and values for F (*b, T or 1, n, n + m) or (n, n + m), f alike without the last axis, mu (*b,).
 
     f = None is zero. mu / 2 |x'|^2 is added where the gains are computed, not to the values: with mu, x should be a
@@ -180,11 +185,9 @@ def _homogeneous_dynamics(F: Tensor, f: Tensor) -> Tensor:
     return torch.cat([first, G], -2)
 
 
-def forward(problem: Problem, x: Tensor, u: Tensor, step: Backward, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Rollouts of u_t + K_t (. - x_t) + a k_t, clamped, for all step lengths a in `lengths` (S,) as one batch.
-
-    x (*b, T + 1, n), u (*b, T, m) -> states (S, *b, T + 1, n), efforts (S, *b, T, m).
-    """
+def forward(problem: Problem, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"], step: Backward,
+            lengths: Float[Tensor, " S"]) -> tuple[Float[Tensor, "S *b T+1 n"], Float[Tensor, "S *b T m"]]:
+    """Rollouts of u_t + K_t (. - x_t) + a k_t, clamped, for all step lengths a in `lengths` as one batch."""
     model = problem.model
     if isinstance(model, LinearGaussianDynamics):
         if fused.applies(model.F):
@@ -227,8 +230,9 @@ def _forward_linear(problem: Problem, x: Tensor, u: Tensor, step: Backward,
     return states.movedim(-3, 0), torch.stack(efforts, -2).movedim(-3, 0)
 
 
-def expand(model: Any, cost: Cost, x: Tensor, u: Tensor) -> tuple[Tensor, QuadraticCost, Spread | None]:
-    """F, cost and spread in deviations from the rollout x (*b, T + 1, n), u (*b, T, m), where f = 0 and const = 0."""
+def expand(model: Any, cost: Cost, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"]
+           ) -> tuple[Float[Tensor, "*t n p"], QuadraticCost, Spread | None]:
+    """F, cost and spread in deviations from the rollout x, u, where f = 0 and const = 0."""
     with torch.enable_grad():  # models and residuals may differentiate themselves
         F = linearize(model, x[..., :-1, :], u).F.detach()
         quadratic = cost.quadratize(x, u)
@@ -245,8 +249,8 @@ def spread_of(model: Any) -> Spread | None:
     return None if leverage is None else Spread(model.Sigma, leverage)
 
 
-def is_finite(F: Tensor, cost: QuadraticCost, spread: Spread | None) -> Tensor:
-    """Whether an expansion is finite, (*b,) bool."""
+def is_finite(F: Float[Tensor, "*t n p"], cost: QuadraticCost, spread: Spread | None) -> Bool[Tensor, " *b"]:
+    """Whether an expansion is finite."""
     finite = torch.isfinite(cost.C.sum((-2, -1)) + cost.c.sum(-1)).all(-1)
     for part in (F, *(spread or ())):
         each = torch.isfinite(part.sum((-2, -1)))
@@ -254,8 +258,9 @@ def is_finite(F: Tensor, cost: QuadraticCost, spread: Spread | None) -> Tensor:
     return finite
 
 
-def spread_cost(model: Any, step: Backward, x: Tensor, u: Tensor) -> Tensor:
-    """What the spread of the model costs on x (..., *b, T + 1, n), u at the prices of `step`: (..., *b)."""
+def spread_cost(model: Any, step: Backward, x: Float[Tensor, "*s T+1 n"], u: Float[Tensor, "*s T m"]
+                ) -> Float[Tensor, " *s"]:
+    """What the spread of the model costs on x, u at the prices of `step`, *s being (..., *b)."""
     spread = spread_of(model)
     if spread is None or step.price is None:
         return x.new_zeros(x.shape[:-2])
@@ -277,8 +282,9 @@ def marginals(dynamics: LinearGaussianDynamics, policy: LinearGaussianPolicy, st
     return Gaussian(torch.stack(means, -2), torch.stack(covs, -3))
 
 
-def expected_cost(step: Backward, start: Gaussian, Sigma: Tensor, noise: Tensor | None = None) -> Tensor:
-    """E[cost] (*b,) of u = K x + k + N(0, noise_t) from x_0 ~ `start` with process noise Sigma (*b, T or 1, n, n).
+def expected_cost(step: Backward, start: Gaussian, Sigma: Float[Tensor, "... n n"],
+                  noise: Float[Tensor, "... m m"] | None = None) -> Float[Tensor, " *b"]:
+    """E[cost] of u = K x + k + N(0, noise_t) from x_0 ~ `start` with process noise Sigma (*b, T or 1, n, n).
 
     The noises enter by 1/2 tr(V_{t+1} Sigma_t) and 1/2 tr(Q_uu,t noise_t); exact for the LQ problem solved.
     """

@@ -1,7 +1,7 @@
 """What any planner needs: where to begin, what efforts lead to, and a plan made from them."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,9 +11,12 @@ from mbrl_ros.models.rollout import rollout
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.types import CONVERGED, NOT_FINITE, Array, LinearGaussianPolicy, Plan
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def warm_start(problem: Problem, previous: Plan | None) -> Tensor:
-    """Efforts (*b, T, m) of the previous plan, finite and within the bounds; zero efforts without one."""
+
+def warm_start(problem: Problem, previous: Plan | None) -> Float[Tensor, "*b T m"]:
+    """Efforts of the previous plan, finite and within the bounds; zero efforts without one."""
     if previous is None:
         u = problem.x0.new_zeros(*problem.x0.shape[:-1], *problem.lower.shape)
     else:
@@ -21,8 +24,8 @@ def warm_start(problem: Problem, previous: Plan | None) -> Tensor:
     return u.clamp(problem.lower, problem.upper)
 
 
-def begin(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
-    """States (*b, T + 1, n) and cost (*b,) of the efforts u (*b, T, m); cost infinite where anything is not finite.
+def begin(problem: Problem, u: Float[Tensor, "*b T m"]) -> tuple[Float[Tensor, "*b T+1 n"], Float[Tensor, " *b"]]:
+    """States and cost of the efforts u; cost infinite where anything is not finite.
 
     Every state is finite all the same, so that later steps on a batch need no cases. Many candidates u (S, T, m) may
     share one start x0 (n,).
@@ -35,11 +38,12 @@ def begin(problem: Problem, u: Tensor) -> tuple[Tensor, Tensor]:
     return _finite(x), torch.where(finite, cost, torch.inf)
 
 
-def as_plan(x: Array, u: Array, cost: float, status: str, iterations: int, K: Array | None = None,
-            Sigma: Array | None = None, memory: Any = None) -> Plan:
+def as_plan(x: Float[Array, "T+1 n"], u: Float[Array, "T m"], cost: float, status: str, iterations: int,
+            K: Float[Array, "T m n"] | None = None, Sigma: Float[Array, "T m m"] | None = None,
+            memory: Any = None) -> Plan:
     """A plan whose policy is u_t + K_t (. - x_t): k = 0, so along its own states it gives its own efforts.
 
-    x (T + 1, n), u (T, m). Without gains K (T, m, n) or covariances Sigma (T, m, m) these are zero: efforts alone.
+    Without gains K or covariances Sigma these are zero: efforts alone.
     """
     (T, m), n = u.shape, x.shape[-1]
     zeros = u.new_zeros if isinstance(u, Tensor) else np.zeros
@@ -48,8 +52,8 @@ def as_plan(x: Array, u: Array, cost: float, status: str, iterations: int, K: Ar
     return Plan(policy, x, u, cost, status, iterations, memory)
 
 
-def best_of(problem: Problem, u: Tensor) -> Plan:
-    """The cheapest of the efforts u (S, T, m), all within the bounds, as a plan without gains.
+def best_of(problem: Problem, u: Float[Tensor, "S T m"]) -> Plan:
+    """The cheapest of the S efforts u, all within the bounds, as a plan without gains.
 
     With the warm start as the first of them it is never worse than that, and it is that where none is finite.
     """
@@ -63,6 +67,6 @@ def _finite(values: Tensor) -> Tensor:
     return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def rounding(cost: Tensor) -> Tensor:
-    """By how much two equal costs may differ (*b,): a sum over steps loses a few of the last bits."""
+def rounding(cost: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
+    """By how much two equal costs may differ: a sum over steps loses a few of the last bits."""
     return 10 * torch.finfo(cost.dtype).eps * (1 + cost.abs())

@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from mbrl_ros.types import Array, LinearGaussianDynamics, Plan, QuadraticCost
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 class Cost(Protocol):
     """The cost of a trajectory; a Task builds it from residuals."""
 
-    def evaluate(self, x: Array, u: Array) -> Array:
-        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,); of arrays of the kind the cost is made of."""
+    def evaluate(self, x: Float[Array, "*b T+1 n"], u: Float[Array, "*b T m"]) -> Float[Array, " *b"]:
+        """Total cost; of arrays of the kind the cost is made of."""
 
-    def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
+    def quadratize(self, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"]) -> QuadraticCost:
         """Gauss-Newton expansion about x, u in absolute coordinates (not deviations), positive semidefinite."""
 
 
@@ -32,11 +35,11 @@ class Cost(Protocol):
 class Problem:
     """One horizon to plan. Bounds may be infinite; T is their length."""
 
-    x0: Array  # (*b, n)
+    x0: Float[Array, "*b n"]
     model: Any  # DynamicsModel; LinearGaussianDynamics with F (n, n + m) is the common case
     cost: Cost
-    lower: Array  # (T, m) [N m or N]
-    upper: Array  # (T, m)
+    lower: Float[Array, "T m"]  # [N m or N]
+    upper: Float[Array, "T m"]
     seed: int = 0  # of everything that is drawn, 32 bits; another one at every step of the ring
     budget: float = math.inf  # [s] of wall clock after which the plan is not played
     local: LinearGaussianDynamics | None = None  # the dynamics about x0, whatever `model` is; None outside the ring

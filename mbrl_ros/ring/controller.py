@@ -9,6 +9,7 @@ be trusted (trust.py), the more a change of effort costs; without any trust it h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from mbrl_ros.types import (
     LinearGaussianDynamics,
     StateEstimate,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 UNTRUSTED = "the model predicts badly; it learns while the arm holds"
 EXPLORED = 3.0  # [s] for which the excitation under way to the first targets is designed
@@ -100,8 +104,8 @@ class Controller:
         self.mpc.target = target
 
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float = 1.0,
-            model: DynamicsModel | None = None) -> Array | None:
-        """The effort (m,) for the period that begins at the state's time (plus the delay); None in `idle`. `trust` is
+            model: DynamicsModel | None = None) -> Float[Array, " m"] | None:
+        """The effort for the period that begins at the state's time (plus the delay); None in `idle`. `trust` is
         the learner's in this model, from 1 to 0; `model` is the global one, for controller.model: global. Raises
         nothing, whatever the model and the planner are."""
         self._newest, mean = state, state.belief.mean

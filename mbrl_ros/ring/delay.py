@@ -12,10 +12,15 @@ u_before is in x (the state augmented by the previous effort).
 """
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 LONGEST = 3  # [periods] that are looked for, and a fraction more
 KEEP = 0.8  # of the evidence per period: a delay that changes is found within a tenth of a second at 50 Hz
@@ -54,8 +59,8 @@ class Delay:
         faster than its delay, and this price sets how fast that is (its root, for one joint)."""
         return (1.0 + self.periods) ** 2
 
-    def record(self, effort: Array) -> None:
-        """The command (m,) [N m or N] that answers the newest state."""
+    def record(self, effort: Float[Array, " m"]) -> None:
+        """The command [N m or N] that answers the newest state."""
         self._commands = np.concatenate([effort[None], self._commands[:-1]])
 
     def observe(self, state: StateEstimate) -> None:
@@ -92,8 +97,9 @@ class Delay:
             self._whole = best
         self._part = phi[self._whole]
 
-    def compensate(self, x: Array, dynamics: LinearGaussianDynamics) -> tuple[Array, int, LinearGaussianDynamics]:
-        """x (n,) when the next command begins to act, how many periods ahead that is, and the dynamics by commands.
+    def compensate(self, x: Float[Array, " n"], dynamics: LinearGaussianDynamics
+                   ) -> tuple[Float[Array, " n"], int, LinearGaussianDynamics]:
+        """x when the next command begins to act, how many periods ahead that is, and the dynamics by commands.
 
         In the x that is returned, the newest effort is the last command.
         """

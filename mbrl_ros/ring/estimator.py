@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from mbrl_ros.messages.fields import sane
 from mbrl_ros.ring.reading_noise import ReadingNoise
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class JointFilter:
         self._command = np.zeros(robot.m)
         self._waiting: deque[Array] = deque()  # means over a period of what was commanded and does not act yet
 
-    def commanded(self, effort: Array) -> None:
-        """The effort (m,) [N m or N] that is commanded from now on; it counts where commands are the source."""
+    def commanded(self, effort: Float[Array, " m"]) -> None:
+        """The effort [N m or N] that is commanded from now on; it counts where commands are the source."""
         self._command = np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit)
 
     def update(self, observation: Observation) -> StateEstimate | None:
@@ -140,10 +144,11 @@ class _Filter:
     published: int  # [ns] of the last estimate
     episode: int
     step: int
-    mean: Array  # (2, m), position and velocity
-    cov: tuple[Array, Array, Array]  # (m,) each: variance of position, covariance, variance of velocity
-    efforts: Array  # (H, m), newest first, means over a period
-    impulse: Array  # (m,) [N m s or N s] since the last estimate
+    mean: Float[Array, "2 m"]  # position and velocity
+    # Variance of position, covariance, variance of velocity.
+    cov: tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, " m"]]
+    efforts: Float[Array, "H m"]  # newest first, means over a period
+    impulse: Float[Array, " m"]  # [N m s or N s] since the last estimate
 
     def publish(self, waiting: deque[Array]) -> None:
         """Close the period: what acted since the last estimate becomes the newest effort, or the oldest of those that

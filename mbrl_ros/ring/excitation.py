@@ -19,7 +19,7 @@ Nothing else is assumed of the dynamics, and all of it is fixed by the seed befo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import scipy.linalg
@@ -28,6 +28,9 @@ from mbrl_ros.config import ConfigError, param
 from mbrl_ros.kernels.excitation import responses
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SINUSOIDS = 3  # per joint, of `random`; incommensurate frequencies keep the joints from moving in step
 CANDIDATES = 60  # set-points to choose from: four times as many were no better, as M is a guess
@@ -71,8 +74,8 @@ class Config:
 class Excitation(Protocol):
     """What to add in the periods to come, one after the other. Made for a robot and the factor on its gains."""
 
-    def next(self) -> tuple[Array, Array, Array]:
-        """Offset of the set-point from the posture, its speed, and an effort, (m,) each."""
+    def next(self) -> tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, " m"]]:
+        """Offset of the set-point from the posture, its speed, and an effort."""
 
 
 class RandomExcitation:
@@ -85,7 +88,7 @@ class RandomExcitation:
         self._rate = 2 * np.pi * rng.uniform(config.low_frequency, config.high_frequency, (SINUSOIDS, robot.m))
         self._phase = rng.uniform(0, 2 * np.pi, (SINUSOIDS, robot.m))
 
-    def next(self) -> tuple[Array, Array, Array]:
+    def next(self) -> tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, " m"]]:
         """See Excitation."""
         self._elapsed += self.robot.period
         angle = self._rate * self._elapsed + self._phase
@@ -124,7 +127,7 @@ class InformativeExcitation:
         self._block: list[tuple[Array, Array, Array]] = []
         self._elapsed = 0.0
 
-    def next(self) -> tuple[Array, Array, Array]:
+    def next(self) -> tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, " m"]]:
         """See Excitation."""
         if not self._block:
             self._choose_efforts()
@@ -175,17 +178,18 @@ class HoldResponse:
         A[:, 1] = np.stack([-self.K, -self.D, np.ones(robot.m)], -1) / M[:, None]
         self._step = np.ascontiguousarray(scipy.linalg.expm(A * step)[:, :2])  # (m, 2, 3)
 
-    def regressors(self, state: Array, goal: Array, speed: Array, effort: Array) -> tuple[Array, Array]:
-        """w = [q; qd; u; 1] (C, T, 3m + 1) and [q, qd] (C, m, 2) after T steps from `state` (m, 2).
+    def regressors(self, state: Float[Array, "m 2"], goal: Float[Array, "... T m"], speed: Float[Array, "... T m"],
+                   effort: Float[Array, "C T m"]) -> tuple[Float[Array, "C T 3*m+1"], Float[Array, "C m 2"]]:
+        """w = [q; qd; u; 1] and [q, qd] after T steps from `state`.
 
-        goal and speed of the set-point, effort on top: (C, T, m), or without C where all have the same.
+        goal and speed of the set-point, without C where all have the same, and effort on top.
         """
         push = np.ascontiguousarray(self.K * goal + self.D * speed + effort)
         return responses(self._step, self.K, self.D, state, push)
 
 
-def most_informative(P: Array, w: Array) -> tuple[int, Array]:
-    """Which w (C, T, d) leaves the least trace of P (d, d) = A^-1, and what it leaves (d, d), by Woodbury's identity.
+def most_informative(P: Float[Array, "d d"], w: Float[Array, "C T d"]) -> tuple[int, Float[Array, "d d"]]:
+    """Which w leaves the least trace of P = A^-1, and what it leaves, by Woodbury's identity.
 
     (P^-1 + w'w)^-1 = P - V'(I + V w')^-1 V,   V = w P
     """
@@ -196,14 +200,14 @@ def most_informative(P: Array, w: Array) -> tuple[int, Array]:
     return best, 0.5 * (left + left.T)
 
 
-def room(robot: Robot) -> Array:
-    """How far (m,) a joint may go from home to either side; 5 % of its range is kept off its limits."""
+def room(robot: Robot) -> Float[Array, " m"]:
+    """How far a joint may go from home to either side; 5 % of its range is kept off its limits."""
     low, high = margins(robot)
     return np.maximum(0.0, np.minimum(robot.home - low, high - robot.home))
 
 
-def margins(robot: Robot) -> tuple[Array, Array]:
-    """Set-points (m,), (m,) between which a joint is kept off its limits."""
+def margins(robot: Robot) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
+    """Set-points between which a joint is kept off its limits."""
     span = robot.position_high - robot.position_low
     margin = np.where(np.isfinite(span), 0.05 * span, 0.0)
     return robot.position_low + margin, robot.position_high - margin

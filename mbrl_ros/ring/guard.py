@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from mbrl_ros.ring.carrying import CARRIED, CARRIERS, MODEL, WORDS, Carrying
 from mbrl_ros.ring.swing import Calm
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 STATES = UNCONFIGURED, HOLD, ARMED, FAULT, STOPPED = ("unconfigured", "hold", "armed", "fault", "stopped")
 
@@ -67,19 +71,19 @@ class Config:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of every joint (m,), in the order of the commands."""
+    """Of every joint, in the order of the commands."""
 
-    effort: Array  # [N m or N]
-    effort_rate: Array  # [N m/s or N/s], as the motors see it
-    position_low: Array  # [rad or m]; -inf where there is none
-    position_high: Array
-    speed: Array  # [rad/s or m/s] that the brakes leave
-    deceleration: Array  # [rad/s^2 or m/s^2] that braking is reckoned with
-    stiffness: Array  # [N m/rad or N/m] of the hold
-    damping: Array  # [N m s/rad or N s/m] of the hold
-    overspeed: Array  # [rad/s or m/s]
-    inertia: Array  # [kg m^2 or kg] at least, of a joint with the others free
-    drag: Array  # [N m s/rad or N s/m] of the brakes
+    effort: Float[Array, " m"]  # [N m or N]
+    effort_rate: Float[Array, " m"]  # [N m/s or N/s], as the motors see it
+    position_low: Float[Array, " m"]  # [rad or m]; -inf where there is none
+    position_high: Float[Array, " m"]
+    speed: Float[Array, " m"]  # [rad/s or m/s] that the brakes leave
+    deceleration: Float[Array, " m"]  # [rad/s^2 or m/s^2] that braking is reckoned with
+    stiffness: Float[Array, " m"]  # [N m/rad or N/m] of the hold
+    damping: Float[Array, " m"]  # [N m s/rad or N s/m] of the hold
+    overspeed: Float[Array, " m"]  # [rad/s or m/s]
+    inertia: Float[Array, " m"]  # [kg m^2 or kg] at least, of a joint with the others free
+    drag: Float[Array, " m"]  # [N m s/rad or N s/m] of the brakes
 
     @classmethod
     def of(cls, robot: Robot, config: Config) -> Limits:
@@ -111,8 +115,9 @@ def allowed_speed(distance: Array, deceleration: Array) -> Array:
     return deceleration * stopping + np.minimum(distance, 0.0) / REACTION
 
 
-def brakes(limits: Limits, q: Array, qd: Array, weight: Array) -> tuple[Array, Array]:
-    """The efforts (m,), (m,) between which no joint gets too fast, or too close to an end.
+def brakes(limits: Limits, q: Float[Array, " m"], qd: Float[Array, " m"], weight: Float[Array, " m"]
+           ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
+    """The efforts between which no joint gets too fast, or too close to an end.
 
     At the allowed speed only the weight may be carried; beyond it the joint is damped down to it. Below it, by no more
     effort than can be taken away again, at its limited rate, before a joint of the inertia I gets there:
@@ -134,11 +139,11 @@ def _push(limits: Limits, room: Array) -> Array:
 class Ramp:
     """What was sent last, and how far from it the next effort may be: at most `rate` [N m/s], per `interval`."""
 
-    def __init__(self, rate: Array):
+    def __init__(self, rate: Float[Array, " m"]):
         self.rate, self.effort, self._spare = rate, np.zeros(len(rate)), np.zeros(len(rate))  # before the first: none
 
-    def follow(self, target: Array, elapsed: float, interval: float) -> Array:
-        """The effort (m,) nearest to `target`, `elapsed` [s] after the last one."""
+    def follow(self, target: Float[Array, " m"], elapsed: float, interval: float) -> Float[Array, " m"]:
+        """The effort nearest to `target`, `elapsed` [s] after the last one."""
         self._spare = np.minimum(self.rate * interval, self._spare + FORGIVEN * self.rate * elapsed)
         effort = np.clip(target, self.effort - self._spare, self.effort + self._spare)
         self._spare = np.maximum(self._spare - np.abs(effort - self.effort), 0.0)
@@ -153,16 +158,16 @@ class Hold:
         self._limits, self._gain, self._calm = limits, integral, calm
         self.position: Array = None  # it has none: it begins with the next state
 
-    def begin(self, q: Array, effort: Array) -> None:
-        """Here; `effort` (m,) is what rest takes, until the integral knows better."""
+    def begin(self, q: Float[Array, " m"], effort: Float[Array, " m"]) -> None:
+        """Here; `effort` is what rest takes, until the integral knows better."""
         self.position = q
         self._carried = self._within(effort)
 
-    def carry(self, effort: Array) -> None:
-        """So much (m,) more than so far, which somebody else has carried until now."""
+    def carry(self, effort: Float[Array, " m"]) -> None:
+        """So much more than so far, which somebody else has carried until now."""
         self._carried = self._within(self._carried + effort)
 
-    def effort(self, q: Array, qd: Array, elapsed: float) -> Array:
+    def effort(self, q: Float[Array, " m"], qd: Float[Array, " m"], elapsed: float) -> Float[Array, " m"]:
         pull = self._calm.gain * self._limits.stiffness * (self.position - q)
         self._carried = self._within(self._carried + elapsed * self._gain * self._calm.integral * pull)
         return pull - self._calm.gain * self._limits.damping * qd + self._carried
@@ -198,8 +203,8 @@ class Guard:
 
     # --- what comes in
 
-    def measured(self, stamp: int, q: Array, qd: Array, now: float) -> bool:
-        """A joint state: stamp [ns], q, qd (m,). False where it is of no use."""
+    def measured(self, stamp: int, q: Float[Array, " m"], qd: Float[Array, " m"], now: float) -> bool:
+        """A joint state: stamp [ns], q, qd. False where it is of no use."""
         if not (plausible(q) and plausible(qd)):
             return self._unusable("joint states that are not finite")
         if self._stamps:
@@ -368,8 +373,8 @@ class Guard:
         elif command > self._command_age():
             self.fail(f"no command for {command:.3f} s")
 
-    def effort(self, now: float) -> Array | None:
-        """The effort (m,) to send now; None: nothing. To be called only where it is sent."""
+    def effort(self, now: float) -> Float[Array, " m"] | None:
+        """The effort to send now; None: nothing. To be called only where it is sent."""
         if self.state == UNCONFIGURED:
             return None
         self.check(now)
@@ -387,8 +392,8 @@ class Guard:
             self._hold.carry(weight - self._carries())
         return effort
 
-    def release(self, now: float) -> Array:
-        """The effort (m,) to send instead, on the way to none at all."""
+    def release(self, now: float) -> Float[Array, " m"]:
+        """The effort to send instead, on the way to none at all."""
         return self._ramp.follow(np.zeros(len(self.limits.effort)), self._elapsed(now), self.period)
 
     def _elapsed(self, now: float) -> float:

@@ -10,6 +10,7 @@ make the softer hold unstable: it needs 2 D > integral I (Routh), for a joint of
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from mbrl_ros.ring.excitation import KINDS, Config, Excitation, margins
 from mbrl_ros.ring.swing import Calm
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, StateEstimate
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SWINGING = 0.9  # [velocity limit] of a joint under hold: its gains are too large for what it carries
 CALMER, RECOVERY, CALMEST = 0.8, 1.005, 0.1  # factor on the gains per period of swinging, per period without, at least
@@ -34,8 +38,8 @@ class BasePolicy:
         self._low, self._high = margins(robot)
         self.start(robot.home, np.zeros(robot.m))
 
-    def start(self, posture: Array, effort: Array, seconds: float | None = None) -> None:
-        """From now on about `posture` (m,), with `effort` (m,) as what rest takes until the integral knows better.
+    def start(self, posture: Float[Array, " m"], effort: Float[Array, " m"], seconds: float | None = None) -> None:
+        """From now on about `posture`, with `effort` as what rest takes until the integral knows better.
 
         An excitation is designed for so many seconds; None: `excitation.duration`.
         """
@@ -45,7 +49,7 @@ class BasePolicy:
         self._integral = np.array(effort, float)
         self._excitation: Excitation | None = None  # made when it is asked for: the design takes some ms
 
-    def act(self, state: StateEstimate, excite: bool) -> Array:
+    def act(self, state: StateEstimate, excite: bool) -> Float[Array, " m"]:
         """One period of the hold, with excitation on top where asked for."""
         robot, config, h = self.robot, self.config, self.robot.period
         q = state.belief.mean[robot.slice("joint/position")]
@@ -67,14 +71,14 @@ class BasePolicy:
         u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(caution) * added
         return u
 
-    def follow(self, position: Array, velocity: Array) -> None:
-        """Move the posture by one period so that its tool follows a point (3,) [m] with its velocity (3,) [m/s]."""
+    def follow(self, position: Float[Array, " 3"], velocity: Float[Array, " 3"]) -> None:
+        """Move the posture by one period so that its tool follows a point [m] with its velocity [m/s]."""
         robot, q = self.robot, self.posture
         catch_up = (position - robot.tool_position(q)) / CATCH_UP
         self._move(robot.joint_velocity(q, velocity + catch_up))
 
-    def approach(self, posture: Array) -> None:
-        """Move the posture by one period towards another (m,), at most as fast as an excitation."""
+    def approach(self, posture: Float[Array, " m"]) -> None:
+        """Move the posture by one period towards another, at most as fast as an excitation."""
         self._move((posture - self.posture) / CATCH_UP)
 
     def _move(self, speed: Array) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +35,9 @@ from mbrl_ros.types import (
     StateEstimate,
     Transitions,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # In units of the standard deviations of the excitation data; keeps directions no datum has moved finite.
 CONDITION_JITTER = 1e-6
@@ -91,8 +95,8 @@ class OnlineLearner:
         self._stored, self._moving = 0, 0  # ever; of those, in motion
         self._fit_waits = config.fit_after > 0
 
-    def set_prior(self, prior: Prior, scale: Array) -> None:
-        """Use another prior from the next update on; scale (d,) is the spread of [w; y] in its training data.
+    def set_prior(self, prior: Prior, scale: Float[Array, " d"]) -> None:
+        """Use another prior from the next update on; scale is the spread of [w; y] in its training data.
 
         What recent motion says about it is worked out at once, so that a disturbance stays compensated.
         """
@@ -105,7 +109,7 @@ class OnlineLearner:
         self._start_over()
         self._replay(self._latest(self._remembered))
 
-    def prepared(self, prior: Prior, scale: Array) -> OnlineLearner:
+    def prepared(self, prior: Prior, scale: Float[Array, " d"]) -> OnlineLearner:
         """A copy that has taken up another prior as `set_prior` does, for `adopt`. It may be made in another thread
         than `update` runs in, which is neither disturbed nor waited for; what a first use costs is spent here."""
         other = copy.copy(self)
@@ -226,11 +230,11 @@ class OnlineLearner:
         return Transitions(self._x[index], self._u[index], self._x_next[index])
 
 
-def posterior(prior: LocalPrior, moments: Moments, mean: Array, count: float, scale: Array
-              ) -> tuple[Array, Array, Array]:
+def posterior(prior: LocalPrior, moments: Moments, mean: Float[Array, " d"], count: float, scale: Float[Array, " d"]
+              ) -> tuple[Float[Array, "dy dw"], Float[Array, " dy"], Float[Array, "dy dy"]]:
     """Maximum a posteriori F and f of y ~ N(F w + f, Sigma), given moments over [w; y - g] of `moments.count` vectors.
 
-    `mean` (d,) of `count` transitions stands behind f; `scale` (d,) holds the units in which S_ww is inverted. Sigma is
+    `mean` of `count` transitions stands behind f; `scale` holds the units in which S_ww is inverted. Sigma is
     that of a prediction at prior.w: the noise, and what is not known of F and f. Raises numpy.linalg.LinAlgError where
     S_ww is not positive definite; what is not a number arrives.
     """
@@ -241,8 +245,9 @@ def posterior(prior: LocalPrior, moments: Moments, mean: Array, count: float, sc
     return F, f, Sigma
 
 
-def spread(prior: LocalPrior, moments: Moments, mean: Array, count: float, scale: Array) -> Array:
-    """By which part the Sigma of `posterior` is larger at another w (dw,): G (1 + dw, 1 + dw) in [1; w]' G [1; w]."""
+def spread(prior: LocalPrior, moments: Moments, mean: Float[Array, " d"], count: float, scale: Float[Array, " d"]
+           ) -> Float[Array, "h h"]:
+    """By which part the Sigma of `posterior` is larger at another w: G in h' G h, h = [1; w]."""
     known, niw = len(prior.w), prior.residual
     joint, s = _joint(niw, moments, mean, count, scale), np.concatenate([[1.0], scale[:known]])
     at, total = prior.w / scale[:known], moments.count + niw.n0
@@ -263,8 +268,8 @@ def features_of(robot: Robot) -> Features:
     return Features(tuple(range(n)) if robot.history > 1 else motion, motion, n, robot.m)
 
 
-def initial_scale(robot: Robot, features: Features) -> Array:
-    """A spread of z (d,) before there are data: fractions of the robot's limits."""
+def initial_scale(robot: Robot, features: Features) -> Float[Array, " d"]:
+    """A spread of z before there are data: fractions of the robot's limits."""
     x = np.ones(robot.n)
     span = robot.position_high - robot.position_low
     x[robot.slice("joint/position")] = np.where(np.isfinite(span), 0.1 * span, 0.3)

@@ -5,7 +5,7 @@ The nodes contain no step that is not here; one test shows that both give the sa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,12 +13,15 @@ from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.ring.estimator import JointFilter
 from mbrl_ros.types import Array, LinearGaussianDynamics, Observation, StateEstimate
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 class Plant(Protocol):
     """What moves: MujocoPlant, and the linear plants of the tests."""
 
     def reset(self, seed: int) -> Observation: ...
-    def step(self, effort: Array) -> Observation: ...
+    def step(self, effort: Float[Array, " m"]) -> Observation: ...
 
 
 class Learner(Protocol):
@@ -36,7 +39,7 @@ class Actor(Protocol):
     """What turns a state and a model into an effort: Controller."""
 
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float,
-            model: DynamicsModel | None) -> Array | None: ...
+            model: DynamicsModel | None) -> Float[Array, " m"] | None: ...
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Ring:
     controller: Actor
     observation: Observation
 
-    def tick(self) -> tuple[StateEstimate, Array]:
+    def tick(self) -> tuple[StateEstimate, Float[Array, " m"]]:
         """One control period; returns the state acted on and the effort: none (zero) where nothing is asked for, since
         there is no guard here that would hold."""
         state = self.estimator.update(self.observation)

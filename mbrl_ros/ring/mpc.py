@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from mbrl_ros.types import (
     Plan,
     StateEstimate,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 MODELS = LOCAL, GLOBAL = ("local", "global")  # of controller.model
 NO_MODEL = "controller.model is global, and there is no global model yet: call controller/excite and learner/fit first"
@@ -91,15 +94,15 @@ class ModelPredictiveController:
         if self.target is None:
             self.target = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy()
 
-    def record(self, effort: Array) -> None:
+    def record(self, effort: Float[Array, " m"]) -> None:
         """What was commanded in the end, whichever mode asked for it."""
         gain = min(1.0, self.robot.period / self.config.effort_mean_time)
         self.effort_mean += gain * (effort - self.effort_mean)
         self.delay.record(effort)
 
-    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Array,
-            model: DynamicsModel | None = None) -> Array:
-        """The effort (m,) to command now, planned with `model` where controller.model is global. Raises nothing; see
+    def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, last_effort: Float[Array, " m"],
+            model: DynamicsModel | None = None) -> Float[Array, " m"]:
+        """The effort to command now, planned with `model` where controller.model is global. Raises nothing; see
         `failures` and `status`."""
         began = time.perf_counter()
         x, (lower, upper) = state.belief.mean, self._bounds(last_effort)
@@ -129,8 +132,8 @@ class ModelPredictiveController:
         self._previous = self.plan = plan
         return effort
 
-    def path_point(self, state: StateEstimate) -> tuple[Array, Array]:
-        """Where the tool should be now, and how it should move (3,) [m], [m/s]."""
+    def path_point(self, state: StateEstimate) -> tuple[Float[Array, " 3"], Float[Array, " 3"]]:
+        """Where the tool should be now [m], and how it should move [m/s]."""
         tool = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
         position, velocity = self._path_from(tool, state.time).at(state.time, self.robot.period, 1)
         self.reference = position[0]
@@ -194,7 +197,7 @@ class ModelPredictiveController:
         return np.zeros(self.robot.m)
 
 
-def margin_left(robot: Robot, x: Array, effort: Array) -> float:
+def margin_left(robot: Robot, x: Float[Array, " n"], effort: Float[Array, " m"]) -> float:
     """From 1, where no joint is near any of its limits (the soft ends that the guard keeps, speed, effort), down to 0,
     where one is there: joints are coupled, so the one with the least counts for all."""
     q, qd = x[robot.slice("joint/position")], x[robot.slice("joint/velocity")]

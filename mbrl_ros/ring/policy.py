@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from mbrl_ros.messages.fields import as_array, expect, same, sane
 from mbrl_ros.models.prior import read_arrays, write_arrays
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, LinearGaussianPolicy, Plan, StateEstimate, TimedPolicy
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 FORMAT = 1  # of policy files
 NO_POLICY = "there is no policy to play: publish one on the topic policy, or name a file in controller.policy"
@@ -40,11 +43,11 @@ class Policy(Protocol):
     @property
     def horizon(self) -> int | None: ...  # how many steps; None: without end
 
-    def act(self, x: Array, step: int) -> tuple[Array, Array | None]:
-        """Mean (m,) [N m or N] and covariance (m, m) of the effort at x (n,); None where it has no noise."""
+    def act(self, x: Float[Array, " n"], step: int) -> tuple[Float[Array, " m"], Float[Array, "m m"] | None]:
+        """Mean [N m or N] and covariance of the effort at x; None where it has no noise."""
 
-    def distance(self, x: Array, step: int) -> float:
-        """How far x (n,) is from the states it was made for, in deviations; 0 where it does not know."""
+    def distance(self, x: Float[Array, " n"], step: int) -> float:
+        """How far x is from the states it was made for, in deviations; 0 where it does not know."""
 
 
 class LinearPolicy:
@@ -69,12 +72,12 @@ class LinearPolicy:
         spread = sane("policy: spread", expect("policy: spread", spread, (T, n)))
         self._per_deviation = np.divide(1.0, spread, out=np.zeros((T, n)), where=spread > 0)  # what has none is free
 
-    def act(self, x: Array, step: int) -> tuple[Array, Array | None]:
+    def act(self, x: Float[Array, " n"], step: int) -> tuple[Float[Array, " m"], Float[Array, "m m"] | None]:
         """See Policy."""
         p = self.policy
         return p.u_hat[step] + p.K[step] @ (x - p.x_hat[step]) + p.k[step], p.Sigma[step]
 
-    def distance(self, x: Array, step: int) -> float:
+    def distance(self, x: Float[Array, " n"], step: int) -> float:
         """See Policy; of the coordinate that is furthest."""
         return float((np.abs(x - self.policy.x_hat[step]) * self._per_deviation[step]).max())
 
@@ -106,8 +109,8 @@ class PolicyPlayer:
         except Exception as error:
             return _failed(error)
 
-    def act(self, state: StateEstimate, config: Config) -> tuple[Array | None, str]:
-        """The effort (m,), not yet clamped; or None, and why the policy is over. Raises nothing."""
+    def act(self, state: StateEstimate, config: Config) -> tuple[Float[Array, " m"] | None, str]:
+        """The effort, not yet clamped; or None, and why the policy is over. Raises nothing."""
         policy, x = self._playing, state.belief.mean
         step = round((state.time - self._began) * 1e-9 / self.robot.period)
         try:
@@ -136,8 +139,8 @@ def _failed(error: Exception) -> str:
     return f"the policy failed: {' '.join(str(error).split()) or type(error).__name__}"
 
 
-def policy_of(plan: Plan, robot: Robot, spread: Array | None = None) -> TimedPolicy:
-    """The feedback of a plan about its own states, with deviations from them (T, n) that it may be played at."""
+def policy_of(plan: Plan, robot: Robot, spread: Float[Array, "T n"] | None = None) -> TimedPolicy:
+    """The feedback of a plan about its own states, with deviations from them that it may be played at."""
     p, states, efforts = plan.policy, as_array(plan.states), as_array(plan.efforts)
     policy = LinearGaussianPolicy(states[:-1], efforts, as_array(p.K), np.zeros(efforts.shape), as_array(p.Sigma))
     return TimedPolicy(policy, robot.period, robot.state_names, robot.joints, spread)

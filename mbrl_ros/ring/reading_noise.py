@@ -12,9 +12,14 @@ filter).
 """
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mbrl_ros.types import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 MOST = 100.0  # times the least standard deviations; nothing beyond is believed
 OUTLIER = 5.0  # standard deviations of e that one reading counts for at most
@@ -38,8 +43,8 @@ class ReadingNoise:
         self._readings: list[Array] = []
         self._last: tuple[Array, Array] | None = None  # d, b
 
-    def update(self, reading: Array, h: float) -> None:
-        """Take a reading (2, m), h [s] after the last; one that is not finite is a restart."""
+    def update(self, reading: Float[Array, "2 m"], h: float) -> None:
+        """Take a reading, h [s] after the last; one that is not finite is a restart."""
         if not np.isfinite(reading).all():
             return self.restart()
         self._readings = [*self._readings[-2:], reading]

@@ -5,7 +5,7 @@ The compiled kernel takes the fields of a ResidualCost as numpy arrays.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from mbrl_ros.task.quadratic import joined
 from mbrl_ros.task.residuals import Curved, Window
 from mbrl_ros.types import Array, QuadraticCost
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
 
 @dataclass(frozen=True)
 class ResidualCost:
@@ -25,19 +28,19 @@ class ResidualCost:
     is not positive: from -width_j up; the others are smooth absolute values.
     """
 
-    R: Array  # (k, n + m)
-    reference: Array  # (T + 1, k)
-    scale: Array  # (T + 1, k)
-    width: Array  # (k,)
-    dead: Array  # (k,) bool
+    R: Float[Array, "k p"]
+    reference: Float[Array, "steps k"]  # at T + 1 steps
+    scale: Float[Array, "steps k"]
+    width: Float[Array, " k"]
+    dead: Bool[Array, " k"]
 
-    def evaluate(self, x: Array, u: Array) -> Array:
-        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,), in torch or numpy."""
+    def evaluate(self, x: Float[Array, "*b T+1 n"], u: Float[Array, "*b T m"]) -> Float[Array, " *b"]:
+        """Total cost, in torch or numpy."""
         r = joined(x, u) @ self.R.T - self.reference
         return (self.scale * norms.values(r, self.width, self.dead)).sum((-2, -1))
 
-    def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
-        """Expansion about x, u: C (*b, T + 1, n + m, n + m), c and const in absolute coordinates."""
+    def quadratize(self, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"]) -> QuadraticCost:
+        """Expansion about x, u, in absolute coordinates."""
         r = joined(x, u) @ self.R.T - self.reference
         slope, curvature = norms.slopes(r, self.width, self.dead)
         return _expansion(self.R, r + self.reference, norms.values(r, self.width, self.dead), slope, curvature,
@@ -66,16 +69,16 @@ class MixedCost:
         """The names of the terms for which the compiled kernel does not apply."""
         return ", ".join(term.name for term in self.terms)
 
-    def evaluate(self, x: Tensor, u: Tensor) -> Tensor:
-        """x (*b, T + 1, n), u (*b, T, m) -> total cost (*b,)."""
+    def evaluate(self, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"]) -> Float[Tensor, " *b"]:
+        """Total cost."""
         total, (_, window, last) = self.rows.evaluate(x, u), self._with(x, u)
         for term in self.terms:
             r = term.residual.value(x, last, window)
             total = total + (torch.as_tensor(term.scale, device=x.device) * term.norm.value(r)).sum((-2, -1))
         return total
 
-    def quadratize(self, x: Tensor, u: Tensor) -> QuadraticCost:
-        """Expansion about x, u, residuals to first order: C (*b, T + 1, n + m, n + m), c and const absolute."""
+    def quadratize(self, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"]) -> QuadraticCost:
+        """Expansion about x, u, residuals to first order, in absolute coordinates."""
         total, (xu, window, last) = self.rows.quadratize(x, u), self._with(x, u)
         for term in self.terms:
             r, J = term.residual.value(x, last, window).detach(), term.residual.jacobian(x, last, window)

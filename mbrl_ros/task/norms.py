@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,21 +16,24 @@ from torch import Tensor
 from mbrl_ros.config import param
 from mbrl_ros.types import Array
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
 
 class Norm(Protocol):
-    """Parameters of one norm, and the norm itself: r of any shape -> the same shape.
+    """Parameters of one norm, and the norm itself, entry by entry.
 
     `code` is (width, dead) as in cost.ResidualCost where the compiled kernel has the norm; missing: it has not.
     """
 
-    def value(self, r: Tensor) -> Tensor: ...
+    def value(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]: ...
 
-    def slope(self, r: Tensor) -> Tensor: ...
+    def slope(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]: ...
 
-    def curvature(self, r: Tensor) -> Tensor: ...
+    def curvature(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]: ...
 
 
-def values(r: Array, width: Array, dead: Array) -> Array:
+def values(r: Float[Array, " *r"], width: Float[Array, "..."], dead: Bool[Array, "..."]) -> Float[Array, " *r"]:
     """Of the norms that have a code, width and dead being those of the last axis of r, or of all of it; in torch or
     numpy."""
     of: Any = torch if isinstance(r, Tensor) else np
@@ -40,7 +43,8 @@ def values(r: Array, width: Array, dead: Array) -> Array:
     return of.where(smooth, of.sqrt(r * r + edge * edge) - edge, 0.5 * beyond * beyond)
 
 
-def slopes(r: Tensor, width: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
+def slopes(r: Float[Tensor, " *r"], width: Float[Tensor, "..."], dead: Bool[Tensor, "..."]
+           ) -> tuple[Float[Tensor, " *r"], Float[Tensor, " *r"]]:
     """Slope and curvature of the norms that have a code."""
     quadratic, smooth, edge, beyond = _parts(r, width, dead)
     if bool(quadratic.all()):
@@ -71,13 +75,13 @@ class Coded(Protocol):
         width, dead = self.code
         return torch.tensor(width, dtype=r.dtype, device=r.device), torch.tensor(dead, device=r.device)
 
-    def value(self, r: Tensor) -> Tensor:
+    def value(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]:
         return values(r, *self._code(r))
 
-    def slope(self, r: Tensor) -> Tensor:
+    def slope(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]:
         return slopes(r, *self._code(r))[0]
 
-    def curvature(self, r: Tensor) -> Tensor:
+    def curvature(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]:
         return slopes(r, *self._code(r))[1]
 
 

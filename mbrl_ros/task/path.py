@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 FADE = 1.0  # [s] from the start of a figure-eight until it is one
 
@@ -25,8 +28,9 @@ class Path(Protocol):
     def cycle(self) -> float | None:
         """[s] of a path that goes round and round; None: it ends at the goal."""
 
-    def at(self, t: Array, start: Array, goal: Array) -> tuple[Array, Array]:
-        """Position [m] and velocity [m/s] (count, 3) at times t (count, 1) [s] since it began at `start` (3,) [m]."""
+    def at(self, t: Float[Array, "count 1"], start: Float[Array, " 3"], goal: Float[Array, " 3"]
+           ) -> tuple[Float[Array, "count 3"], Float[Array, "count 3"]]:
+        """Position [m] and velocity [m/s] at times t [s] since it began at `start` [m]."""
 
 
 class Motion(NamedTuple):
@@ -37,8 +41,8 @@ class Motion(NamedTuple):
     goal: Array
     begin: int
 
-    def at(self, time: int, period: float, count: int) -> tuple[Array, Array]:
-        """Position [m] and velocity [m/s] (count, 3) at time [ns], time + period [s], ..."""
+    def at(self, time: int, period: float, count: int) -> tuple[Float[Array, "{count} 3"], Float[Array, "{count} 3"]]:
+        """Position [m] and velocity [m/s] at time [ns], time + period [s], ..."""
         t = ((time - self.begin) * 1e-9 + period * np.arange(count))[:, None]
         return self.path.at(t, self.start, self.goal)
 
@@ -56,7 +60,8 @@ class MinimumJerk:
         if self.shortest > self.longest:
             raise ConfigError(f"shortest: expected at most longest, {self.longest} s, got {self.shortest}")
 
-    def at(self, t: Array, start: Array, goal: Array) -> tuple[Array, Array]:
+    def at(self, t: Float[Array, "count 1"], start: Float[Array, " 3"], goal: Float[Array, " 3"]
+           ) -> tuple[Float[Array, "count 3"], Float[Array, "count 3"]]:
         """See Path."""
         delta = goal - start
         duration = min(max(math.sqrt(delta @ delta) / self.speed, self.shortest), self.longest)
@@ -82,7 +87,8 @@ class FigureEight:
         """See Path."""
         return 1 / self.frequency
 
-    def at(self, t: Array, start: Array, goal: Array) -> tuple[Array, Array]:
+    def at(self, t: Float[Array, "count 1"], start: Float[Array, " 3"], goal: Float[Array, " 3"]
+           ) -> tuple[Float[Array, "count 3"], Float[Array, "count 3"]]:
         """See Path."""
         across = self.width * (np.array(self.across) / np.linalg.norm(self.across))
         up, rate = np.array([0.0, 0.0, self.height]), 2 * np.pi * self.frequency

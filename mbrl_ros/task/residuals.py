@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Window(NamedTuple):
@@ -41,7 +44,7 @@ class Residual(Protocol):
 class Affine:
     """r_t = R [x; u]_t - reference(window)_t."""
 
-    R: Array  # (k, n + m)
+    R: Float[Array, "k p"]
     reference: Callable[[Window], Array]  # -> (T + 1, k) or (k,)
     uses_effort: bool = False  # then it does not count at the end of the horizon
     is_change: bool = False  # from one effort to the next: what a delay or a bad model makes dearer
@@ -66,12 +69,14 @@ class Curved:
     uses_effort: bool = False
     is_change: bool = False
 
-    def value(self, x: Tensor, u: Tensor, window: Window) -> Tensor:
-        """(*b, T + 1, k)."""
+    def value(self, x: Float[Tensor, "*b steps n"], u: Float[Tensor, "*b steps m"], window: Window
+              ) -> Float[Tensor, "*b steps k"]:
+        """Residuals at T + 1 steps."""
         return torch.as_tensor(self.function(x, u, window), dtype=x.dtype, device=x.device)
 
-    def jacobian(self, x: Tensor, u: Tensor, window: Window) -> Tensor:
-        """(*b, T + 1, k, n + m)."""
+    def jacobian(self, x: Float[Tensor, "*b steps n"], u: Float[Tensor, "*b steps m"], window: Window
+                 ) -> Float[Tensor, "... k p"]:
+        """Their derivatives by [x; u], (*b, T + 1, k, n + m), or (k, n + m) where all are the same."""
         if self.derivative is not None:
             return torch.as_tensor(self.derivative(x, u, window), dtype=x.dtype, device=x.device)
         n = x.shape[-1]
@@ -81,8 +86,8 @@ class Curved:
             return torch.stack([torch.autograd.grad(row.sum(), xu, retain_graph=True)[0] for row in r.unbind(-1)], -2)
 
 
-def selector(robot: Robot, block: str) -> Array:
-    """The rows (k, n + m) that take a block of x out of [x; u]."""
+def selector(robot: Robot, block: str) -> Float[Array, "k p"]:
+    """The rows that take a block of x out of [x; u]."""
     where = robot.slice(block)
     rows: Array = np.eye(robot.n, robot.n + robot.m)[where]
     return rows

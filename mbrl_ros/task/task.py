@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from mbrl_ros.task.norms import Norm
 from mbrl_ros.task.path import Motion, Path
 from mbrl_ros.task.residuals import Affine, Curved, Residual, Window
 from mbrl_ros.types import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 def _described(kinds: Mapping[str, type[Any]]) -> str:
@@ -88,12 +91,13 @@ class Task:
         self._width, self._dead = np.array([w for w, _ in codes], float), np.array([d for _, d in codes], bool)
         self._change = np.array([residual.is_change for _, residual in terms], bool)
 
-    def path_to(self, goal: Array, start: Array, time: int) -> Motion:
-        """The motion from `start` to or about `goal` (3,) [m] that begins at `time` [ns]."""
+    def path_to(self, goal: Float[Array, " 3"], start: Float[Array, " 3"], time: int) -> Motion:
+        """The motion from `start` to or about `goal` [m] that begins at `time` [ns]."""
         return Motion(self.path, np.array(start, float), np.array(goal, float), time)
 
-    def window(self, path: Motion, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
-        """What the cost refers to from `time` [ns] on, with the tool and its Jacobian as they are at q (m,)."""
+    def window(self, path: Motion, time: int, q: Float[Array, " m"], horizon: int,
+               effort_mean: Float[Array, " m"]) -> Window:
+        """What the cost refers to from `time` [ns] on, with the tool and its Jacobian as they are at q."""
         position, velocity = path.at(time, self.robot.period, horizon + 1)
         tool, rotation, J = self.robot.tool(q)
         return Window(position, velocity, least_velocity(J, velocity), effort_mean, tool, rotation)

@@ -1,0 +1,88 @@
+"""What the robot's effort readings are, beside what was commanded and acted, joint by joint.
+
+    reading = acted + offset + (gain - 1) acted + weight g(q) + friction sign(qd) + noise,
+
+least squares over the last MEMORY seconds, with g(q) the weight of the arm at q by the masses of its model file (zero
+where it has none). A drive that reports a measured torque has an offset and a gain, one that compensates gravity may
+report the weight it carries, one that compensates friction reports that. The learner reads none of this: it takes what
+was commanded. It is for whoever has to mend a drive, and for whoever sets `estimator.effort_source` to `joint_states`,
+where each of these is an error of the model. What is named is larger than FAULTY and than SURE standard errors, and
+the ridge keeps what motion has not told apart at none.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array
+
+MEMORY = 20.0  # [s]
+EVERY = 0.1  # [s] between readings that are compared: what there is to find is slow
+FAULTY = 0.01  # [effort limit] that a part of the reading must have at most, root mean square over the memory
+GAIN_FAULTY = 0.04  # from 1
+SURE = 6.0  # standard errors; those of regression with errors that last for a while are too small
+RIDGE = 1e-4  # [effort limit^2] of the squares of each part: what is not excited is not found
+MOVING = 0.02  # [velocity limit] beyond which friction has its full size
+PARTS = OFFSET, GAIN, WEIGHT, FRICTION = ("offset", "gain", "weight", "friction")
+
+
+class EffortReading:
+    """`update` it once a period; `faults` says what is wrong with the readings, in words."""
+
+    def __init__(self, robot: Robot):
+        self.robot = robot
+        k = len(PARTS)
+        self._every = max(1, round(EVERY / robot.period))
+        self._keep = 1 - self._every * robot.period / MEMORY
+        self._skipped = 0
+        self._sums = np.zeros((robot.m, k + 1, k + 1))  # of [parts; error] squared, forgotten
+        self._count = 0.0
+
+    def update(self, reported: Array, acted: Array, q: Array, qd: Array) -> None:
+        """One period: the mean efforts that were reported and that acted, and where the joints are, (m,) each."""
+        self._skipped += 1
+        if self._skipped < self._every:
+            return
+        self._skipped = 0
+        limit, robot = self.robot.effort_limit, self.robot
+        z = np.empty((len(PARTS) + 1, robot.m))
+        z[0] = 1.0
+        z[1] = acted / limit
+        z[2] = robot.weight(q) / limit
+        z[3] = np.clip(qd / (MOVING * robot.velocity_limit), -1.0, 1.0)
+        z[4] = (reported - acted) / limit
+        self._sums = self._keep * self._sums + np.einsum("im,jm->mij", z, z)
+        self._count = self._keep * self._count + 1.0
+
+    def parts(self) -> tuple[Array, Array, Array]:
+        """Coefficients (m, 4) of PARTS (that of the gain is its difference from 1), their standard errors, and the
+        standard deviation (m,) of the noise; in units of the effort limit, but for gain and weight."""
+        k, count = len(PARTS), max(self._count, 1.0)
+        A = self._sums[:, :k, :k] + RIDGE * np.eye(k)
+        b, yy = self._sums[:, :k, k], self._sums[:, k, k]
+        inverse = np.linalg.inv(A)
+        found = np.einsum("mij,mj->mi", inverse, b)
+        left = np.maximum(yy - np.einsum("mi,mi->m", found, b), 0.0) / count
+        error = np.sqrt(left[:, None] * np.diagonal(inverse, axis1=1, axis2=2))
+        return found, error, np.sqrt(left)
+
+    def faults(self) -> list[str]:
+        """One line for each joint whose readings are not what acted; none before there are a few seconds of them."""
+        if self._count < 5.0 / EVERY:
+            return []
+        found, error, noise = self.parts()
+        size = np.abs(found) * np.sqrt(np.diagonal(self._sums, axis1=1, axis2=2)[:, : len(PARTS)] / self._count)
+        named = (size > FAULTY) & (np.abs(found) > SURE * error)
+        named[:, 1] = (np.abs(found[:, 1]) > GAIN_FAULTY) & (np.abs(found[:, 1]) > SURE * error[:, 1])
+        lines = []
+        for j, name in enumerate(self.robot.joints):
+            offset, gain, weight, friction = found[j]
+            said = [text for text, is_there in zip((
+                f"offset {100 * offset:.1f} % of the limit", f"gain {1 + gain:.2f}",
+                f"{weight:.2f} of the weight of the links", f"friction {100 * friction:.1f} % of the limit"),
+                named[j], strict=True) if is_there]
+            if noise[j] > FAULTY:
+                said.append(f"noise {100 * noise[j]:.1f} % of the limit")
+            if said:
+                lines.append(f"{name}: {', '.join(said)}")
+        return lines

@@ -17,10 +17,11 @@ from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
 MEMORY = 20.0  # [s]
-EVERY = 0.1  # [s] between readings that are compared: what there is to find is slow
+WEIGHED = 0.1  # [s] after which the weight is worked out again
+FEW = 5.0  # [s] of readings before anything is said about them
 FAULTY = 0.01  # [effort limit] that a part of the reading must have at most, root mean square over the memory
 GAIN_FAULTY = 0.04  # from 1
-SURE = 6.0  # standard errors; those of regression with errors that last for a while are too small
+SURE = 5.0  # standard errors; those of regression with errors that last for a while are too small
 RIDGE = 1e-4  # [effort limit^2] of the squares of each part: what is not excited is not found
 MOVING = 0.02  # [velocity limit] beyond which friction has its full size
 PARTS = OFFSET, GAIN, WEIGHT, FRICTION = ("offset", "gain", "weight", "friction")
@@ -32,26 +33,22 @@ class EffortReading:
     def __init__(self, robot: Robot):
         self.robot = robot
         k = len(PARTS)
-        self._every = max(1, round(EVERY / robot.period))
-        self._keep = 1 - self._every * robot.period / MEMORY
-        self._skipped = 0
-        self._sums = np.zeros((robot.m, k + 1, k + 1))  # of [parts; error] squared, forgotten
-        self._count = 0.0
+        self._keep = 1 - robot.period / MEMORY
+        self._periods, self._every = 0, max(1, round(WEIGHED / robot.period))
+        self._z = np.ones((robot.m, k + 1))  # [regressors of PARTS; error of the reading], in units of the limits
+        self._sums = np.zeros((robot.m, k + 1, k + 1))  # of zz', forgotten
+        self._count = 0.0  # periods, forgotten likewise
 
     def update(self, reported: Array, acted: Array, q: Array, qd: Array) -> None:
         """One period: the mean efforts that were reported and that acted, and where the joints are, (m,) each."""
-        self._skipped += 1
-        if self._skipped < self._every:
-            return
-        self._skipped = 0
-        limit, robot = self.robot.effort_limit, self.robot
-        z = np.empty((len(PARTS) + 1, robot.m))
-        z[0] = 1.0
-        z[1] = acted / limit
-        z[2] = robot.weight(q) / limit
-        z[3] = np.clip(qd / (MOVING * robot.velocity_limit), -1.0, 1.0)
-        z[4] = (reported - acted) / limit
-        self._sums = self._keep * self._sums + np.einsum("im,jm->mij", z, z)
+        robot, limit, z = self.robot, self.robot.effort_limit, self._z
+        if self._periods % self._every == 0:
+            z[:, 2] = robot.weight(q) / limit
+        self._periods += 1
+        z[:, 1] = acted / limit
+        z[:, 3] = np.minimum(np.maximum(qd / (MOVING * robot.velocity_limit), -1.0), 1.0)
+        z[:, 4] = (reported - acted) / limit
+        self._sums = self._keep * self._sums + z[:, :, None] * z[:, None, :]
         self._count = self._keep * self._count + 1.0
 
     def parts(self) -> tuple[Array, Array, Array]:
@@ -68,7 +65,7 @@ class EffortReading:
 
     def faults(self) -> list[str]:
         """One line for each joint whose readings are not what acted; none before there are a few seconds of them."""
-        if self._count < 5.0 / EVERY:
+        if self._periods * self.robot.period < FEW:
             return []
         found, error, noise = self.parts()
         size = np.abs(found) * np.sqrt(np.diagonal(self._sums, axis1=1, axis2=2)[:, : len(PARTS)] / self._count)

@@ -73,6 +73,7 @@ class MujocoPlant:
     def reset(self, seed: int) -> Observation:
         """At rest at home, two periods later than the last stamp."""
         self._rng = np.random.default_rng(seed)
+        self._drive_rng = np.random.default_rng([seed, 1])  # so that other readings do not change other noise
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._qpos] = self.robot.home
         mujoco.mj_forward(self.model, self.data)
@@ -112,7 +113,7 @@ class MujocoPlant:
             self._disturb()
         self._sense(positions)
         self._time += round(robot.period * 1e9)
-        reported = worlds.reading(robot, self.world, acted / self.substeps, positions[-1], self._rng)
+        reported = worlds.reading(robot, self.world, acted / self.substeps, positions[-1], self._drive_rng)
         return Observation(self._time, self._encoder.copy(), self._velocity.copy(), reported)
 
     def true_state(self) -> tuple[Array, Array]:

@@ -40,7 +40,7 @@ def heard(made, capfd, words):
 @pytest.fixture
 def estimator(rig):
     """An estimator alone, and what it says."""
-    made = rig(EstimatorNode)
+    made = rig(EstimatorNode, estimator__effort_source="joint_states")
     return made, made.listen(StateEstimate, "state_estimate")
 
 

@@ -8,7 +8,8 @@ from mbrl_ros import robot
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, section
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.problem import Planner
-from mbrl_ros.ring import controller, estimator, excitation, learner, mpc
+from mbrl_ros.ring import controller, estimator, excitation, guard, learner, mpc
+from mbrl_ros.ring.holding import with_gains
 from mbrl_ros.ring.loop import Ring
 from mbrl_ros.simulation import plant
 from mbrl_ros.task.task import Task
@@ -17,12 +18,17 @@ Settings = Mapping[str, Any]
 
 
 def settings(names: Names, overrides: Settings | None = None) -> dict[str, Any]:
-    """All parameters of a robot, task, planner and prior, with `overrides` on top."""
-    return merge(names.settings(), overrides or {})
+    """All parameters of a robot, which is simulated, task, planner and prior, with `overrides` on top."""
+    return merge(merge(names.settings(), {"robot": {"simulated": True}}), overrides or {})
 
 
 def make_robot(s: Settings) -> robot.Robot:
-    return robot.Robot(from_mapping(robot.Config, section(s, "robot"), "robot"))
+    """With gains of its hold, by pushes in the simulation where the settings have none."""
+    made = robot.Robot(from_mapping(robot.Config, section(s, "robot"), "robot"))
+    if made.has_gains:
+        return made
+    of = from_mapping(guard.Config, section(s, "guard"), "guard")
+    return with_gains(made, from_mapping(plant.Config, section(s, "plant"), "plant"), of.gravity, of.integral)
 
 
 def make_plant(s: Settings, r: robot.Robot) -> plant.MujocoPlant:

@@ -38,11 +38,16 @@ class Config:
                                                  0.0)
     velocity_limit: tuple[float, ...] = param((), "Largest joint speed [rad/s or m/s]", 0.0)
     deceleration: tuple[float, ...] = param((), "Every joint can brake at least like this, whatever it carries "
-                                            "[rad/s^2 or m/s^2]; without it, the guard sends nothing", 0.0)
+                                            "[rad/s^2 or m/s^2]", 0.0)
     position_margin: tuple[float, ...] = param((), "Distance that the guard keeps from the ends of the joints "
                                                f"[rad or m]; empty: {MARGIN}", 0.0)
-    stiffness: tuple[float, ...] = param((), "Of the hold [N m/rad or N/m]", 0.0)
+    stiffness: tuple[float, ...] = param((), "Of the hold [N m/rad or N/m]; it, damping and deceleration are found by "
+                                         "pushes where they are missing: of a simulated robot at its start, of a real "
+                                         "one by setup", 0.0)
     damping: tuple[float, ...] = param((), "Of the hold [N m s/rad or N s/m]", 0.0)
+    inertia: tuple[float, ...] = param((), "Of every joint with the others free, for the brakes of the guard [kg m^2 "
+                                       "or kg]; empty: by effort_limit and deceleration", 0.0)
+    simulated: bool = param(False, "Whether this is the simulated robot, which may be pushed by whoever starts it")
     effort_history: int = param(1, "Past efforts in x; where more than 1, they are regressors: 2 where commands arrive "
                                 "in mid-period, which bringup sets in real time, more for slow motors", 1, 5)
     variation: float = param(0.0, "Scale lengths, masses and damping at random by up to this fraction", 0.0, 0.9)
@@ -72,7 +77,8 @@ class Robot:
         self.position_margin = self._per_joint("position_margin", MARGIN)
         self.velocity_limit = self._per_joint("velocity_limit")
         self.home = self._per_joint("home")
-        self.stiffness, self.damping = self._per_joint("stiffness"), self._per_joint("damping")
+        self.stiffness, self.damping = (self._per_joint(name, np.nan) for name in ("stiffness", "damping"))
+        self.inertia = self._per_joint("inertia", np.nan)
         self._site_ids = [_id(self.model, "site", name) for name in config.sites]
         self._data = mujoco.MjData(self.model)
         self.history = config.effort_history
@@ -87,6 +93,11 @@ class Robot:
         if len(values) != self.m:
             raise ConfigError(f"{name}: expected {self.m} values, one per joint, got {len(values)}")
         return np.array(values, dtype=float)
+
+    @property
+    def has_gains(self) -> bool:
+        """Whether stiffness and damping of the hold are known."""
+        return bool(np.isfinite(self.stiffness).all() and np.isfinite(self.damping).all())
 
     def _position_limits(self, joint_ids: list[int]) -> tuple[Array, Array]:
         limited = self.model.jnt_limited[joint_ids].astype(bool)

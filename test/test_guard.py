@@ -11,6 +11,7 @@ from truths import violated
 
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, WARM, Config, Guard, Limits
+from mbrl_ros.ring.swing import Calm
 
 H = 0.02  # [s] control period
 NS = 20_000_000  # [ns] the same
@@ -22,7 +23,8 @@ def limits(**other):
     """Two joints, the second without ends."""
     values = {"effort": [40.0, 15.0], "effort_rate": [990.0, 500.0], "position_low": [-2.0, -np.inf],
               "position_high": [1.5, np.inf], "speed": [3.0, 4.0], "deceleration": [20.0, 30.0],
-              "stiffness": [80.0, 30.0], "damping": [8.0, 2.5], "overspeed": [6.0, 8.0]}
+              "stiffness": [80.0, 30.0], "damping": [8.0, 2.5], "overspeed": [6.0, 8.0],
+              "inertia": [0.2, 0.05], "drag": [16.0, 5.0]}
     return Limits(**{name: np.array(value) for name, value in {**values, **other}.items()})
 
 
@@ -102,7 +104,7 @@ def test_at_the_allowed_speed_only_the_weight_is_carried_and_beyond_it_joints_ar
     for over in (0.0, 0.5):
         low, high = guard.brakes(of, ZERO, sign * (of.speed + over), weight)
         bound = high if sign > 0 else low
-        assert np.allclose(bound, weight - sign * guard.BRAKES * of.damping * over)
+        assert np.allclose(bound, weight - sign * of.drag * over)
     low, high = guard.brakes(of, ZERO, sign * (of.speed + 100.0), weight)
     assert np.array_equal(low, -sign * of.effort) or np.array_equal(high, -sign * of.effort)
     assert (low <= high).all()
@@ -110,19 +112,18 @@ def test_at_the_allowed_speed_only_the_weight_is_carried_and_beyond_it_joints_ar
 
 def test_below_the_allowed_speed_the_push_can_be_taken_away_in_time():
     """Ramped down at its rate, the effort speeds the joint of critical damping up to the allowed speed, not beyond."""
-    of = limits(effort=[1e3, 1e3], damping=[80.0, 25.0])  # so that neither of the other two bounds is the smaller one
-    inertia = of.damping**2 / (4 * of.stiffness)
+    of = limits(effort=[1e3, 1e3], drag=[160.0, 50.0])  # so that neither of the other two bounds is the smaller one
     for room in (0.01, 0.1):
         for sign in (1, -1):
             low, high = guard.brakes(of, ZERO, sign * (of.speed - room), ZERO)
             u = (high if sign > 0 else -low)[1]
-            assert u <= guard.BRAKES * of.damping[1] * room + 1e-9
-            assert u**2 / (2 * of.effort_rate[1] * inertia[1]) <= room + 1e-9
+            assert u <= of.drag[1] * room + 1e-9
+            assert u**2 / (2 * of.effort_rate[1] * of.inertia[1]) <= room + 1e-9
     of = limits(effort=[1e3, 1e3])
     for sign in (1, -1):
         low, high = guard.brakes(of, ZERO, sign * (of.speed - 3.9), ZERO)
         u = high if sign > 0 else -low
-        assert np.allclose(u**2 / (2 * of.effort_rate * of.damping**2 / (4 * of.stiffness)), 3.9)
+        assert np.allclose(u**2 / (2 * of.effort_rate * of.inertia), 3.9)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -159,9 +160,10 @@ def test_the_ramp_gives_its_rate_and_no_more_whatever_the_times():
 
 
 def test_numbers_that_are_judgements_stay_what_they_were_measured_with():
-    assert (guard.PERIODS, guard.QUICK, guard.WARM, guard.REACTION, guard.BRAKES, guard.JUMP, guard.NOISE) == (
-        2, 0.02, 10, 0.1, 2.0, 2.0, 0.02)
-    assert (guard.CARRIED, guard.ABSURD, guard.FORGIVEN, guard.OFTEN, guard.REMEMBERED) == (0.5, 1e6, 1.001, 0.6, 50)
+    assert (guard.PERIODS, guard.QUICK, guard.WARM, guard.REACTION, guard.JUMP, guard.NOISE) == (
+        2, 0.02, 10, 0.1, 2.0, 0.02)
+    assert (guard.BRAKES, guard.FRESH, guard.LIGHTEST) == (100.0, 0.5, 20.0)
+    assert (guard.SLOW, guard.ABSURD, guard.FORGIVEN, guard.OFTEN, guard.REMEMBERED) == (0.5, 1e6, 1.001, 0.6, 50)
     assert Config() == Config(False, 0.0, 0.0, 0.1, 1.0, 2.0, "robot", 1.0)
 
 
@@ -223,7 +225,7 @@ def test_a_joint_pushed_with_all_it_has_is_at_most_a_tenth_too_fast_and_off_its_
     robot = make(name)
     g = Guard(Limits.of(robot, CALM), CALM, H)
     of, q, qd = g.limits, robot.home.copy(), np.zeros(robot.m)
-    moving = inertia * guard.BRAKES * of.damping * H
+    moving = inertia * of.drag * H
     rng = np.random.default_rng(1)
     for k in range(600):
         if k % 50 == 0:
@@ -654,7 +656,7 @@ def test_the_integral_carries_what_else_pulls_and_no_more_than_half_of_the_effor
     none = make_guard(Config(integral=0.0))
     q, _ = moved(none, 0, ZERO, ZERO, 500, push=np.array([-10.0, 3.0]))
     assert np.allclose(q, [-10 / 80, 3 / 30], atol=1e-3)
-    hold = guard.Hold(limits(), 1.0)
+    hold = guard.Hold(limits(), 1.0, Calm(np.full(2, 3.0)))
     hold.begin(ZERO, np.array([99.0, -99.0]))
     assert np.allclose(hold.effort(ZERO, ZERO, H), [20.0, -7.5])
     for _ in range(1000):
@@ -759,6 +761,126 @@ def test_long_pauses_do_not_wind_the_integral_up():
     g.measured(1 + NS, np.array([0.1, 0.0]), ZERO, 100.0)
     g.effort(100.0)
     assert np.abs(g._hold._carried).max() <= H * 80 * 0.1 + 1e-9
+
+
+# --- who carries, and what swings
+
+
+def test_brakes_reckon_with_the_inertia_that_was_found_or_with_what_the_limits_say():
+    robot = make()
+    of = Limits.of(robot, CALM)
+    assert np.allclose(of.inertia, robot.effort_limit / (20 * robot.deceleration))
+    assert np.allclose(of.drag, 100 * of.inertia)
+    robot.inertia = np.array([1.0, np.nan])
+    found = Limits.of(robot, CALM)
+    assert np.allclose(found.inertia, [1.0, of.inertia[1]]) and np.allclose(found.drag, [25.0, of.drag[1]])
+    robot.period = 0.001
+    assert np.allclose(Limits.of(robot, CALM).drag, [100.0, of.drag[1]])
+
+
+def swung(g, k, halves):
+    """A joint 0 that swings at 0.9 rad/s: half a swing of three periods each."""
+    for i in range(halves):
+        for j in range(3):
+            tick(g, k + 3 * i + j, None, qd=[0.9 * (-1) ** i, 0.0])
+    return k + 3 * halves
+
+
+@pytest.mark.parametrize("state", [HOLD, FAULT, STOPPED])
+def test_what_swings_is_calmed_and_said_unless_it_is_armed(state):
+    g = armed()
+    assert g.remark == "" and np.array_equal(g.hold_gain, [1.0, 1.0])
+    for k in range(1, 30):
+        tick(g, k, qd=[0.9 * (-1) ** (k // 3), 0.0])  # under commands it may
+    assert g.remark == ""
+    {HOLD: g.disarm, FAULT: lambda: g.fail("test"), STOPPED: g.estop}[state]()
+    swung(g, 30, 2)
+    assert g.remark == ""  # what was before is no part of it
+    swung(g, 36, 4)
+    assert g.state == state and g.remark == "joint 0 swings, and is held with less"
+    assert g.hold_gain[0] < 1.0 and g.hold_gain[1] == 1.0
+    u = tick(g, 48, None, qd=[0.1, 0.1])
+    if state == STOPPED:
+        assert np.allclose(u, -g.hold_gain * g.limits.damping * 0.1)
+
+
+def test_a_swing_that_was_interrupted_by_commands_begins_anew():
+    g = make_guard(CALM)
+    swung(g, 0, 3)
+    tick(g, 9)
+    tick(g, 10)
+    assert g.state == ARMED and g.remark == ""
+    g.disarm()
+    swung(g, 11, 2)
+    assert g.remark == ""
+
+
+def test_slow_swings_are_measured_by_the_velocity_limit_not_by_what_is_a_fault():
+    """Limits of 3 rad/s, of which half swings of a twentieth do not count."""
+    g = make_guard(Config(overspeed=2.0))
+    for k in range(60):
+        tick(g, k, None, qd=[0.14 * np.sin(0.2 * k), 0.0])
+    assert g.remark == ""
+    for k in range(60, 160):
+        tick(g, k, None, qd=[0.17 * np.sin(0.2 * k), 0.0])
+    assert g.remark != ""
+
+
+def test_of_several_that_swing_one_is_named():
+    g = make_guard()
+    for k in range(40):
+        tick(g, k, None, qd=[1.2 * (-1) ** (k // 3)] * 2)
+    assert g.remark == "joint 0 swings, and is held with less"
+
+
+def at_rest(g, load, first=0, periods=400):
+    """Joints that a load (m,) pulls at, under what the guard sends."""
+    return moved(g, first, ZERO, ZERO, periods, push=-np.asarray(load))
+
+
+def test_a_guard_that_carries_what_the_robot_was_said_to_finds_it_out_and_moves_nothing():
+    load = np.array([12.0, 1.0])
+    g = make_guard(Config(gravity="robot"), lambda q: load)
+    q, qd = at_rest(g, load, periods=350)
+    assert g.remark == "the guard carries the weight of the robot, by the model"
+    before = q
+    for k in (350, 360):
+        q, qd = moved(g, k, q, qd, 10, push=-load)
+        assert np.allclose(q, before, atol=1e-3)
+    g.effort(400 * H)  # no state any more: the weight is what is left
+    for i in range(1, 10):
+        u = g.effort((400 + i) * H)
+    assert np.allclose(u, load)
+
+
+def test_without_a_state_nothing_is_found_out():
+    g = make_guard(Config(gravity="robot"), lambda q: np.array([12.0, 1.0]))
+    tick(g, 0, None)
+    g._carried = g._ramp.effort = np.array([12.0, 1.0])
+    g._resting = lambda: np.array([12.0, 1.0])
+    for k in range(1, 200):
+        g.effort((5 + k) * H)
+    assert g.remark == ""
+
+
+def test_brakes_are_about_what_rest_took_where_no_model_knows():
+    load = np.array([12.0, 0.0])
+    g = make_guard(Config(gravity="robot"))
+    q, _ = at_rest(g, load)
+    assert g.remark == "the guard carries the weight of the robot, by what rest took"
+    u = tick(g, 400, None, q, qd=[3.0, 0.0])  # at the largest speed the weight alone is carried
+    for k in range(401, 404):
+        u = tick(g, k, None, q, qd=[3.0, 0.0])
+    assert u[0] < 12.1
+    g._target = lambda *_: np.array([40.0, 0.0])
+    for k in range(404, 408):
+        u = tick(g, k, None, q, qd=[3.0, 0.0])
+    assert u[0] == pytest.approx(12.0, abs=0.2)
+    other = make_guard(Config(gravity="model"), lambda q: load)
+    other._target = g._target
+    for k in range(60):
+        u = tick(other, k, None, qd=[3.0, 0.0])
+    assert u[0] == pytest.approx(12.0)
 
 
 def test_it_needs_neither_torch_nor_ros():

@@ -81,6 +81,7 @@ def suited(pace: str) -> dict[str, int]:
 def parameters(values: dict[str, str]) -> dict[str, str | int]:
     """The parameters that every node gets; they win over a file given as `params_file`."""
     given: dict[str, str | int] = {name: values[name] for name in ("robot", "task", "planner", "prior")}
+    given["robot.simulated"] = values["plant"]
     given["plant.pace"], given["process.priority"] = values["pace"], int(values["priority"])
     if values["log"]:
         given["logger.folder"] = values["log"]

@@ -28,6 +28,7 @@ from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, Guard, Limits
+from mbrl_ros.ring.holding import with_gains
 from mbrl_ros.simulation import plant
 
 PARTS = {"robot": robot.Config, "plant": plant.Config, "guard": guard.Config}
@@ -54,9 +55,10 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         if self.process.executor == "auto":
             self.process = dataclasses.replace(self.process, executor="single")  # the one that rclpy supports
         LifecycleNodeMixin.__init__(self)
-        self.robot = robot.Robot(self.component(robot.Config, "robot"))
-        config = self.component(guard.Config, "guard")
-        self._lockstep = self.declare("plant", self.component(plant.Config, "plant"), only="pace").pace == "lockstep"
+        config, simulation = self.component(guard.Config, "guard"), self.component(plant.Config, "plant")
+        self.robot = with_gains(robot.Robot(self.component(robot.Config, "robot")), simulation, config.gravity,
+                                config.integral)
+        self._lockstep = self.declare("plant", simulation, only="pace").pace == "lockstep"
         if config.arm_at_start and not self._lockstep:
             raise ConfigError("guard.arm_at_start: only where plant.pace is lockstep; expected guard/arm to be called")
         self.declare("robot", self.robot.config)
@@ -66,7 +68,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._newest, self._periods = -1, 0  # stamp [ns] of the newest state; how many there were
         self._unanswered = 0  # lock-step: how often a state was repeated since the last command
         self._last, self._last_time = Float64MultiArray(), 0.0  # sent; when
-        self._said, self._faults = ("", ""), 0
+        self._said, self._faults = ("", "", ""), 0
         self._active = False  # the state of the lifecycle
         self._in_fault = False  # the controller, whose efforts do not count then
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
@@ -239,27 +241,33 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
 
     def _announce(self) -> None:
         """Say state and reason where they have changed, and let the lifecycle follow."""
-        said = (self.guard.state, self.guard.reason)
+        said = (self.guard.state, self.guard.reason, self.guard.remark)
         if said[0] == ARMED and not self._active:
             self.trigger_activate()
         elif said[0] != ARMED and self._active:
             self.trigger_deactivate()
         if said == self._said:
             return
-        self._said = said
-        self._faults += said[0] == FAULT
+        before, self._said = self._said, said
+        self._faults += said[0] == FAULT and said[:2] != before[:2]
         if LEVELS[said[0]] == topics.ERROR:
-            self.get_logger().error(f"{said[0]}: {said[1]}")
+            self.get_logger().error(self._line())
         else:
-            self.get_logger().info(f"{said[0]}: {said[1]}")
+            self.get_logger().info(self._line())
         self._report()
+
+    def _line(self) -> str:
+        of = self.guard
+        return f"{of.state}: {of.reason}" + (f"; {of.remark}" if of.remark else "")
 
     def _report(self) -> None:
         of = self.guard
         state_age, command_age = of.ages(self._now())
-        self._diagnostics.send(LEVELS[of.state], f"{of.state}: {of.reason}", {
-            "state": of.state, "reason": of.reason, "state_age_ms": 1e3 * state_age,
-            "command_age_ms": 1e3 * command_age, "commands_in_time": of.in_time, "dropped": of.dropped,
+        level = topics.WARN if of.remark and LEVELS[of.state] == topics.OK else LEVELS[of.state]
+        self._diagnostics.send(level, self._line(), {
+            "state": of.state, "reason": of.reason, "remark": of.remark, "hold_gain": float(of.hold_gain.min()),
+            "state_age_ms": 1e3 * state_age, "command_age_ms": 1e3 * command_age,
+            "commands_in_time": of.in_time, "dropped": of.dropped,
             "faults": self._faults})
 
     def close(self) -> None:

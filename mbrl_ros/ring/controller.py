@@ -58,6 +58,8 @@ class Controller:
         self._newest: StateEstimate | None = None
         self._excite_until = 0
         self._last_effort = np.zeros(robot.m)
+        self.acts = True  # whether what it commands reaches the robot; whoever knows sets it
+        self._acted = np.zeros(robot.m)  # slow mean of what did
 
     def request(self, mode: str) -> None:
         """Change to a mode at the next `act`. Raises ConfigError for one that is not there, or has nothing to play."""
@@ -106,6 +108,8 @@ class Controller:
         self.mpc.delay.observe(state)
         self.mpc.trust = trust
         self.base.caution = self.mpc.delay.hold_gain
+        gain = min(1.0, self.robot.period / self.config.effort_mean_time)
+        self._acted = self._acted + gain * (np.nan_to_num(state.effort) - self._acted)
         fault = self._fault(mean)
         if fault and self.mode not in (IDLE, FAULT):
             self._enter(FAULT, fault, state)
@@ -136,6 +140,8 @@ class Controller:
             if effort is not None:
                 return effort
             self._enter(HOLD, over, state)
+        if self.mode == HOLD and not self.acts:  # somebody else holds, and it is to go on from there
+            self._start_hold(state)
         if self.mode == HOME:
             self.base.approach(self.robot.home)
         if self.mode in (HOLD, HOME, EXCITE):
@@ -156,19 +162,24 @@ class Controller:
         return effort
 
     def _enter(self, mode: str, reason: str, state: StateEstimate) -> None:
-        q = state.belief.mean[self.robot.slice("joint/position")]
+        if self.mode == FAULT:  # which commands nothing, while whoever guards the robot holds it
+            self._last_effort = np.nan_to_num(state.effort)
         if mode == EXCITE:
-            self.base.start(self.robot.home, self.mpc.effort_mean)
+            self.base.start(self.robot.home, self._acted)
             self._excite_until = state.time + round(self.excitation.duration * 1e9)
         elif mode in (HOLD, HOME) and self.mode != mode:
-            self.base.start(q, self.mpc.effort_mean)
+            self._start_hold(state)
         elif mode == REACH and self.mode != REACH:
             self.mpc.start(state)
             if not self.has_model:
-                self.base.start(q, self.mpc.effort_mean, EXPLORED)
+                self._start_hold(state, EXPLORED)
         elif mode == POLICY:
             self.player.start(state)
         self.mode, self.reason = mode, reason
+
+    def _start_hold(self, state: StateEstimate, seconds: float | None = None) -> None:
+        """Where the joints are, with what acted of late, whoever sent it."""
+        self.base.start(state.belief.mean[self.robot.slice("joint/position")], self._acted, seconds)
 
     def _fault(self, x: Array) -> str:
         """Why this state must not be acted on; empty where it may."""

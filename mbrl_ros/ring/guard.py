@@ -23,6 +23,8 @@ import numpy as np
 
 from mbrl_ros.config import param
 from mbrl_ros.messages.fields import ABSURD
+from mbrl_ros.ring.carrying import CARRIED, CARRIERS, MODEL, WORDS, Carrying
+from mbrl_ros.ring.swing import Calm
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
@@ -32,10 +34,12 @@ PERIODS = 2  # control periods that a state or a command may be old
 QUICK = 0.02  # [s] likewise for states that come at least twice a period
 WARM = 10  # commands in time, one after the other, before the controller counts as warmed up
 REACTION = 0.1  # [s] from seeing that a joint must brake until it does: ramp, and the lag of the brakes
-BRAKES = 2.0  # gain of the brakes, in units of the damping of the hold
+BRAKES = 100.0  # [1/s] that a joint of the least inertia is braked with
+FRESH = 0.5  # periods that brakes take at least where the inertia was found
+LIGHTEST = 20.0  # times robot.deceleration that the effort limit gives a joint of the least inertia, else
 JUMP = 2.0  # times what a joint may move between two states; more is an encoder that jumped
 NOISE = 0.02  # [rad or m] that a position may be off besides
-CARRIED = 0.5  # [s] time constant of the effort that counts as weight where nobody knows better
+SLOW = 0.5  # [s] time constant of the effort that counts as weight where nobody knows better
 FORGIVEN = 1.001  # of a step of the ramp: clocks round
 OFTEN = 0.6  # control periods between joint states, twice in a row, up to which "at least twice a period" holds
 REMEMBERED = 50  # joint states that a command may answer
@@ -56,8 +60,8 @@ class Config:
                          10.0)
     overspeed: float = param(2.0, "A joint beyond this multiple of robot.velocity_limit is a fault", 0.1, 20.0)
     gravity: str = param("robot", "Who carries the weight in the hold; robot: it compensates it; model: the guard, "
-                         "by the masses of the model file; carried: the guard, by the mean of what was sent last",
-                         choices=("robot", "model", "carried"))
+                         "by the masses of the model file; carried: the guard, by the mean of what was sent last. "
+                         "A guard that holds finds out, and says, where it is otherwise", choices=CARRIERS)
     integral: float = param(1.0, "Of the hold, in units of its stiffness [1/s]", 0.0, 10.0)
 
 
@@ -72,14 +76,22 @@ class Limits:
     speed: Array  # [rad/s or m/s] that the brakes leave
     deceleration: Array  # [rad/s^2 or m/s^2] that braking is reckoned with
     stiffness: Array  # [N m/rad or N/m] of the hold
-    damping: Array  # [N m s/rad or N s/m] of the hold, and of the brakes
+    damping: Array  # [N m s/rad or N s/m] of the hold
     overspeed: Array  # [rad/s or m/s]
+    inertia: Array  # [kg m^2 or kg] at least, of a joint with the others free
+    drag: Array  # [N m s/rad or N s/m] of the brakes
 
     @classmethod
     def of(cls, robot: Robot, config: Config) -> Limits:
+        found = np.isfinite(robot.inertia)
+        with np.errstate(divide="ignore"):  # `problem` says it
+            least = robot.effort_limit / (LIGHTEST * robot.deceleration)
+        inertia = np.where(found, robot.inertia, least)
+        drag = np.where(found, min(BRAKES, FRESH / robot.period), BRAKES) * inertia
         return cls(robot.effort_limit, robot.effort_rate_limit, robot.position_low + robot.position_margin,
                    robot.position_high - robot.position_margin, config.speed * robot.velocity_limit,
-                   robot.deceleration, robot.stiffness, robot.damping, config.overspeed * robot.velocity_limit)
+                   robot.deceleration, robot.stiffness, robot.damping, config.overspeed * robot.velocity_limit,
+                   inertia, drag)
 
     def problem(self) -> str:
         """Why these limits do not protect; empty where they do."""
@@ -103,8 +115,8 @@ def brakes(limits: Limits, q: Array, qd: Array, weight: Array) -> tuple[Array, A
     """The efforts (m,), (m,) between which no joint gets too fast, or too close to an end.
 
     At the allowed speed only the weight may be carried; beyond it the joint is damped down to it. Below it, by no more
-    effort than can be taken away again, at its limited rate, before a joint of the inertia I for which the hold is
-    critically damped gets there: u^2 / (2 rate I) = v.
+    effort than can be taken away again, at its limited rate, before a joint of the inertia I gets there:
+    u^2 / (2 rate I) = v.
     """
     up = np.clip(allowed_speed(limits.position_high - q, limits.deceleration), -limits.speed, limits.speed)
     down = -np.clip(allowed_speed(q - limits.position_low, limits.deceleration), -limits.speed, limits.speed)
@@ -115,8 +127,8 @@ def brakes(limits: Limits, q: Array, qd: Array, weight: Array) -> tuple[Array, A
 
 def _push(limits: Limits, room: Array) -> Array:
     """The largest effort towards a speed that is `room` [rad/s] away."""
-    inertia = limits.damping**2 / (4 * limits.stiffness)
-    return np.minimum(BRAKES * limits.damping * room, np.sqrt(2 * limits.effort_rate * inertia * np.maximum(room, 0.0)))
+    in_time = np.sqrt(2 * limits.effort_rate * limits.inertia * np.maximum(room, 0.0))
+    return np.minimum(limits.drag * room, in_time)
 
 
 class Ramp:
@@ -135,10 +147,10 @@ class Ramp:
 
 
 class Hold:
-    """Damped PD about a position, with a slow integral for what else pulls at the joints."""
+    """Damped PD about a position, with a slow integral for what else pulls at the joints. It calms where they swing."""
 
-    def __init__(self, limits: Limits, integral: float):
-        self._limits, self._gain = limits, integral
+    def __init__(self, limits: Limits, integral: float, calm: Calm):
+        self._limits, self._gain, self._calm = limits, integral, calm
         self.position: Array = None  # it has none: it begins with the next state
 
     def begin(self, q: Array, effort: Array) -> None:
@@ -146,10 +158,14 @@ class Hold:
         self.position = q
         self._carried = self._within(effort)
 
+    def carry(self, effort: Array) -> None:
+        """So much (m,) more than so far, which somebody else has carried until now."""
+        self._carried = self._within(self._carried + effort)
+
     def effort(self, q: Array, qd: Array, elapsed: float) -> Array:
-        pull = self._limits.stiffness * (self.position - q)
-        self._carried = self._within(self._carried + elapsed * self._gain * pull)
-        return pull - self._limits.damping * qd + self._carried
+        pull = self._calm.gain * self._limits.stiffness * (self.position - q)
+        self._carried = self._within(self._carried + elapsed * self._gain * self._calm.integral * pull)
+        return pull - self._calm.gain * self._limits.damping * qd + self._carried
 
     def _within(self, effort: Array) -> Array:
         return np.clip(effort, -0.5 * self._limits.effort, 0.5 * self._limits.effort)
@@ -164,8 +180,10 @@ class Guard:
         self.answered = 0  # [ns] stamp of the state that the command in use answers; 0: it does not say
         self.in_time = 0  # commands, one after the other
         self.dropped = 0  # late, repeated or unusable joint states and commands
-        self._weight = weight if config.gravity == "model" else None
-        self._ramp, self._hold = Ramp(limits.effort_rate), Hold(limits, config.integral)
+        self._weight = weight
+        self._calm = Calm(limits.overspeed / config.overspeed)
+        self._carrying = Carrying(config.gravity, limits.effort, limits.overspeed / config.overspeed)
+        self._ramp, self._hold = Ramp(limits.effort_rate), Hold(limits, config.integral, self._calm)
         self._sent: float | None = None  # when
         self._carried = np.zeros(len(limits.effort))
         self._stamps: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)  # of joint states [ns], when they came
@@ -194,6 +212,7 @@ class Guard:
         self._stamps.append((stamp, now))
         self._q, self._qd = np.array(q), np.array(qd)
         self._begin(now)
+        self._watch()
         if self._early is not None and self._early[1] == stamp:
             effort, self._early = self._early[0], None
             self.commanded(effort, stamp, now)
@@ -217,6 +236,25 @@ class Guard:
             self._enter(self._first, "configured" if self._first == HOLD else "emergency stop")
         if self._hold.position is None:
             self._hold.begin(self._q, self._resting())
+
+    def _watch(self) -> None:
+        """Whether joints swing under the hold, which calms then."""
+        if self.state == ARMED:
+            self._calm.rest()
+        else:
+            self._calm.observe(self._qd, self._interval)
+
+    @property
+    def remark(self) -> str:
+        """What else is to be said, in every state; empty where nothing is."""
+        swinging, by = np.flatnonzero(self._calm.swinging), self._carrying.by
+        said = [f"joint {i} swings, and is held with less" for i in swinging[:1]]
+        return "; ".join(said + ([WORDS[by]] if by != self.config.gravity else []))
+
+    @property
+    def hold_gain(self) -> Array:
+        """What is left of the gains of the hold, where joints swing or did (m,)."""
+        return self._calm.gain
 
     def commanded(self, effort: Array, answers: int | None, now: float) -> bool:
         """A command (m,) that answers the state with that stamp [ns], if it says so. False where it is of no use."""
@@ -299,7 +337,7 @@ class Guard:
 
     def _resting(self) -> Array:
         """What rest takes, beside what the robot or the model carries."""
-        return self._carried if self.config.gravity == "carried" else np.zeros(len(self._carried))
+        return self._carried if self._carrying.by == CARRIED else np.zeros(len(self._carried))
 
     # --- what goes out
 
@@ -336,14 +374,17 @@ class Guard:
             return None
         self.check(now)
         elapsed = self._elapsed(now)
-        limit, weight = self.limits.effort, self._carries()
-        if self.fresh(now):
-            low, high = brakes(self.limits, self._q, self._qd, weight)
+        limit, weight, fresh = self.limits.effort, self._carries(), self.fresh(now)
+        if fresh:
+            centre = self._carrying.rest if self._carrying.by == CARRIED else weight
+            low, high = brakes(self.limits, self._q, self._qd, centre)
             target = np.clip(np.nan_to_num(self._target(now, min(elapsed, self.period), weight)), low, high)
         else:
             self._hold.position, target = None, weight + self._resting()  # nothing to damp by
         effort = self._ramp.follow(np.clip(target, -limit, limit), elapsed, self._interval)
-        self._carried = self._carried + min(1.0, elapsed / CARRIED) * (effort - self._carried)
+        self._carried = self._carried + min(1.0, elapsed / SLOW) * (effort - self._carried)
+        if fresh and self._carrying.observe(self._qd, effort, self._modelled(), elapsed):
+            self._hold.carry(weight - self._carries())
         return effort
 
     def release(self, now: float) -> Array:
@@ -358,11 +399,15 @@ class Guard:
 
     def _carries(self) -> Array:
         """The weight (m,), where the guard carries it."""
+        return self._modelled() if self._carrying.by == MODEL else np.zeros(len(self._q))
+
+    def _modelled(self) -> Array:
+        """The weight (m,) by the model, where there is one."""
         return np.zeros(len(self._q)) if self._weight is None else np.nan_to_num(self._weight(self._q))
 
     def _target(self, now: float, elapsed: float, weight: Array) -> Array:
         if self.state == STOPPED:
-            return weight + self._resting() - self.limits.damping * self._qd
+            return weight + self._resting() - self._calm.gain * self.limits.damping * self._qd
         held = weight + self._hold.effort(self._q, self._qd, elapsed)
         if self.state != ARMED:
             return held

@@ -4,7 +4,8 @@ Hold: u = P (q_ref - q) - D qd + I, with a slow integral that carries what gravi
 moves and an effort is added (excitation.py), so that the data contain motion of every joint and efforts that are not a
 function of the state. Whatever is added stays within `excitation.range`, `speed` and `effort`. While there is no model
 yet, the posture can follow a path of the tool: kinematics are known. Where joints swing, because an arm is lighter than
-the gains of its file are made for, the gains shrink until they do not.
+the gains of its file are made for, the gains shrink until they do not, and the integral with their square, or it would
+make the softer hold unstable: it needs 2 D > integral I (Routh), for a joint of inertia I.
 """
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from mbrl_ros.ring.excitation import KINDS, Config, Excitation, margins
+from mbrl_ros.ring.swing import Calm
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, StateEstimate
 
@@ -28,6 +30,7 @@ class BasePolicy:
         self.robot, self.config = robot, config
         self.caution = 1.0  # factor on the gains, from whoever knows how late they act
         self._calm = 1.0  # another, by how fast the joints are
+        self.calm = Calm(robot.velocity_limit)  # and one for each joint, by whether it swings
         self._low, self._high = margins(robot)
         self.start(robot.home, np.zeros(robot.m))
 
@@ -51,11 +54,16 @@ class BasePolicy:
         goal = np.clip(self.posture + offset, self._low, self._high)
         swings = (np.abs(qd) > SWINGING * robot.velocity_limit).any()
         self._calm = max(CALMEST, CALMER * self._calm) if swings else min(1.0, RECOVERY * self._calm)
-        caution = self.caution * self._calm
+        caution = self.caution * self._calm * self.calm.gain
         gain = config.gain * caution
         bound, pull = 0.5 * robot.effort_limit, gain * robot.stiffness * (goal - q)
-        self._integral = np.clip(self._integral + h * config.integral * pull, -bound, bound)
+        integral = config.integral * self._calm * self.calm.integral
+        self._integral = np.clip(self._integral + h * integral * pull, -bound, bound)
         speed = speed + self.posture_speed
+        if excite:
+            self.calm.rest()  # it is to swing
+        else:
+            self.calm.observe(qd - speed, h)
         u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(caution) * added
         return u
 

@@ -19,6 +19,8 @@ from mbrl_ros.simulation import world as worlds
 from mbrl_ros.simulation.world import World
 from mbrl_ros.types import Array, Observation
 
+LIVELY = 400.0  # [rad/s^2 or m/s^2] that a drive gives its joint at most: a lighter one has no such drive, or a rotor
+
 
 @dataclass(frozen=True)
 class Config:
@@ -32,7 +34,8 @@ class Config:
     gravity_compensation: bool = param(True, "Keep the gravity compensation of the model file")
     encoder_noise: float = param(1e-4, "Standard deviation of one encoder sample [rad or m]", 0.0, 0.1)
     velocity_bandwidth: float = param(30.0, "Of the velocity filter of the robot [Hz]", 0.1, 1000.0)
-    disturbance: float = param(0.005, "Standard deviation of the disturbance, relative to the effort limit", 0.0, 1.0)
+    disturbance: float = param(0.005, "Standard deviation of the disturbance, relative to the effort limit, or to what "
+                               f"moves the joint alone at {LIVELY:g} rad/s^2 where that is less", 0.0, 1.0)
     disturbance_bandwidth: float = param(2.0, "[Hz]", 0.01, 100.0)
     payload: float = param(0.0, "Mass in the hand [kg]", 0.0, 20.0, live=True)
 
@@ -42,6 +45,7 @@ class MujocoPlant:
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
+        self._disturbed = config.disturbance * np.minimum(robot.effort_limit, LIVELY * _own_inertia(robot))
         self._commands: deque[Array] = deque(maxlen=worlds.LONGEST_DELAY + 2)  # one per period, newest last
         self._enter(World(payload=config.payload, gravity_compensation=config.gravity_compensation))
         timestep = self.model.opt.timestep
@@ -137,9 +141,18 @@ class MujocoPlant:
         self._encoder = readings[-1]
 
     def _stationary_disturbance(self) -> Array:
-        return self.config.disturbance * self.robot.effort_limit * self._rng.standard_normal(self.robot.m)
+        return self._disturbed * self._rng.standard_normal(self.robot.m)
 
     def _disturb(self) -> None:
         """First-order low-pass noise with the stated standard deviation."""
         keep = np.exp(-2 * np.pi * self.config.disturbance_bandwidth * self.model.opt.timestep)
         self._disturbance = keep * self._disturbance + np.sqrt(1 - keep**2) * self._stationary_disturbance()
+
+
+def _own_inertia(robot: Robot) -> Array:
+    """Of every joint at home (m,) [kg m^2 or kg], the others at rest."""
+    data, M = mujoco.MjData(robot.model), np.empty((robot.model.nv, robot.model.nv))
+    data.qpos[robot.qpos] = robot.home
+    mujoco.mj_forward(robot.model, data)
+    mujoco.mj_fullM(robot.model, data, M)
+    return np.diag(M)[robot.dofs]

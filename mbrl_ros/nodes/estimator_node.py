@@ -70,7 +70,8 @@ class EstimatorNode(PartNode):
             return
         self._stages.received(time.time_ns() - observation.time)
         self._stages.done("convert")
-        early = self._lockstep and self._newest not in (0, self._answers) and observation.time > self._newest
+        waits = self._lockstep and self._by_command and self._newest > 0
+        early = waits and self._newest != self._answers and observation.time > self._newest
         if early and (self._waiting is None or self._waiting.time != observation.time):  # repeated: there was none
             self._waiting = observation
             return

@@ -6,8 +6,7 @@ least squares over the last MEMORY seconds, with g(q) the weight of the arm at q
 where it has none). A drive that reports a measured torque has an offset and a gain, one that compensates gravity may
 report the weight it carries, one that compensates friction reports that. The learner reads none of this: it takes what
 was commanded. It is for whoever has to mend a drive, and for whoever sets `estimator.effort_source` to `joint_states`,
-where each of these is an error of the model. What is named is larger than FAULTY and than SURE standard errors, and
-the ridge keeps what motion has not told apart at none.
+where each of these is an error of the model. What is named is larger than FAULTY and than SURE standard errors.
 """
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ FEW = 5.0  # [s] of readings before anything is said about them
 FAULTY = 0.01  # [effort limit] that a part of the reading must have at most, root mean square over the memory
 GAIN_FAULTY = 0.04  # from 1
 SURE = 5.0  # standard errors; those of regression with errors that last for a while are too small
-RIDGE = 1e-4  # [effort limit^2] of the squares of each part: what is not excited is not found
+RIDGE = np.diag([0.0, 1e-4, 1e-4, 1e-4])  # of the sums: what motion has not told apart from an offset is one
 MOVING = 0.02  # [velocity limit] beyond which friction has its full size
 PARTS = OFFSET, GAIN, WEIGHT, FRICTION = ("offset", "gain", "weight", "friction")
 
@@ -55,7 +54,7 @@ class EffortReading:
         """Coefficients (m, 4) of PARTS (that of the gain is its difference from 1), their standard errors, and the
         standard deviation (m,) of the noise; in units of the effort limit, but for gain and weight."""
         k, count = len(PARTS), max(self._count, 1.0)
-        A = self._sums[:, :k, :k] + RIDGE * np.eye(k)
+        A = self._sums[:, :k, :k] + RIDGE
         b, yy = self._sums[:, :k, k], self._sums[:, k, k]
         inverse = np.linalg.inv(A)
         found = np.einsum("mij,mj->mi", inverse, b)

@@ -41,6 +41,7 @@ class EstimatorNode(PartNode):
         self._diagnostics = topics.Diagnostics(self)
         self._waiting: Observation | None = None  # lock-step: for the command that led to it
         self._answers = 0  # [ns] the state that the newest command answers
+        self._commands = 0  # heard
         # Before the states: where both wait, the command is the older one.
         self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
         self.create_subscription(JointState, "joint_states", self._measured,
@@ -55,6 +56,7 @@ class EstimatorNode(PartNode):
             return
         self.estimator.commanded(command.effort)
         self._answers = command.answers or 0
+        self._commands += 1
         if self._waiting is not None and self._answers >= self._newest:
             self._take(self._waiting)
 
@@ -141,7 +143,10 @@ class EstimatorNode(PartNode):
         """Whether what the robot reports as effort is what was commanded, and if not, in what it differs."""
         faults, own = self.estimator.reading.faults(), self._by_command
         said = "; ".join(f"effort reading of {line}" for line in faults) or "efforts are reported as commanded"
-        self._diagnostics.send(topics.OK if own or not faults else topics.WARN, said, {
+        silent = own and not self._commands and self._newest > 0
+        if silent:
+            said = f"nobody commands on {topics.COMMANDS}, so no effort counts as acting (estimator.effort_source)"
+        self._diagnostics.send(topics.WARN if silent or (faults and not own) else topics.OK, said, {
             "delay": self.estimator.delay.periods, "effort_faults": len(faults)})
 
 

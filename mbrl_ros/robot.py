@@ -251,6 +251,16 @@ class Robot:
         mujoco.mj_rne(self.model, data, 0, carried)
         return carried[self.dofs]
 
+    def free_inertia(self, q: Array) -> Array:
+        """What an effort at each joint sees at q (m,) [kg m^2 or kg] while the others are free, by the masses of the
+        model file."""
+        data, M = self._data, np.empty((self.model.nv, self.model.nv))
+        data.qpos[self.qpos] = q
+        mujoco.mj_forward(self.model, data)
+        mujoco.mj_fullM(self.model, data, M)
+        inertia: Array = 1.0 / np.diag(np.linalg.inv(M))[self.dofs]
+        return inertia
+
     def tool_position(self, q: Array) -> Array:
         """Position (3,) [m] of the first site in the base frame."""
         return self.kinematics(q, np.zeros(self.m))[0][:3]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ READABLE = (".stl", ".obj", ".msh")  # meshes that MuJoCo reads
 MOST_FACES = 200000  # of an STL file, likewise
 HOME = "home"  # the keyframe that is preferred
 WEIGHTLESS = 1e-4  # [kg] that links beyond a joint weigh at least, or it has no inertia
+LIGHT = 500.0  # [rad/s^2 or m/s^2] at most, of a joint of which the file gives no inertia
+KINEMATICS = "they move links without mass; that is enough for kinematics, not for a simulation"
 LEAST_MASS, LEAST_INERTIA = 1e-6, 1e-9  # [kg], [kg m^2] of links that move and have none
 FREE, BALL = mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_BALL
 
@@ -426,30 +428,44 @@ def touching(model: mujoco.MjModel, q: Array, at: Array) -> tuple[tuple[str, str
     return tuple(sorted((a, b) for a, b in pairs))
 
 
-def compiled(made: Model, masses: bool, payload: str) -> mujoco.MjModel:
-    """The compiled model. Links that move and have no mass get a trace of it; where `masses` are asked for, joints that
-    move nothing else are refused."""
+def compiled(made: Model) -> mujoco.MjModel:
+    """The compiled model. Links that move and have no mass get a trace of it."""
     spec = made.spec
     try:
-        model = spec.compile()
+        return spec.compile()
     except (ValueError, RuntimeError) as error:
         if "mass and inertia" not in str(error):
             raise made.refuse(error) from error
-        spec.compiler.boundmass, spec.compiler.boundinertia = LEAST_MASS, LEAST_INERTIA
-        try:
-            model = spec.compile()
-        except (ValueError, RuntimeError) as again:
-            raise made.refuse(again) from again
-    beyond = np.array(model.body_subtreemass)
-    carried = model.body(payload).id
-    mass = model.body_mass[carried]
-    while carried:
-        beyond[carried] -= mass
-        carried = int(model.body_parentid[carried])
-    bare = [model.joint(i).name for i in range(model.njnt)
-            if beyond[model.jnt_bodyid[i]] < WEIGHTLESS and model.dof_armature[model.jnt_dofadr[i]] <= 0]
-    if bare and masses:
-        raise made.refuse(f"joint {bare[0]} moves links without mass; expected inertials, without which no arm can be "
-                          "simulated")
-    made.note("joints", bare, "they move links without mass; that is enough for kinematics, not for a simulation")
-    return model
+    spec.compiler.boundmass, spec.compiler.boundinertia = LEAST_MASS, LEAST_INERTIA
+    try:
+        return spec.compile()
+    except (ValueError, RuntimeError) as error:
+        raise made.refuse(error) from error
+
+
+def bare_joints(model: mujoco.MjModel) -> list[int]:
+    """The joints that move nothing that weighs, and have no rotor."""
+    return [i for i in range(model.njnt) if mujoco.mjtJoint(model.jnt_type[i]) not in (FREE, BALL)
+            and model.body_subtreemass[model.jnt_bodyid[i]] < WEIGHTLESS
+            and model.dof_armature[model.jnt_dofadr[i]] <= 0]
+
+
+def assume_rotors(made: Model, model: mujoco.MjModel, efforts: Mapping[str, float], masses: bool) -> None:
+    """Give a joint that moves nothing that weighs the rotor that its effort limit, by its name, moves at LIGHT.
+
+    Where that is so of all joints, only kinematics is known of the arm: refused where `masses` are asked for.
+    """
+    bare = bare_joints(model)
+    names = [model.joint(i).name for i in bare]
+    if len(bare) < model.njnt:
+        for i, name in zip(bare, names, strict=True):
+            model.dof_armature[model.jnt_dofadr[i]] = efforts.get(name, 1.0) / LIGHT
+        if bare:
+            mujoco.mj_setConst(model, mujoco.MjData(model))
+        made.note("joints", names, f"they move links without mass; assumed is a rotor that the effort limit "
+                  f"accelerates by {LIGHT:g} rad/s^2")
+    elif masses:
+        raise made.refuse(f"joint {names[0]} moves links without mass; expected inertials, without which an arm "
+                          "cannot be simulated")
+    else:
+        made.note("joints", names, KINEMATICS)

@@ -278,8 +278,8 @@ def load_model(config: Config, furnish: Callable[[mujoco.MjSpec], None] | None =
     """The MuJoCo model of the settings: the controlled joints, a site for every name in `robot.sites`, and at the first
     a weightless body for what may be put into the hand.
 
-    Lengths, masses and damping are varied where asked for, and `furnish` may add to it. `masses`: refuse joints that
-    move nothing that weighs. What was left out or assumed is added to `notes`.
+    Lengths, masses and damping are varied where asked for, and `furnish` may add to it. `masses`: refuse an
+    arm without any. What was left out or assumed is added to `notes`.
     """
     made = _prepared(config)
     spec = made.spec
@@ -287,7 +287,10 @@ def load_model(config: Config, furnish: Callable[[mujoco.MjSpec], None] | None =
         model_file.separate(spec, _at_home(config))
         if furnish is not None:
             furnish(spec)
-        return model_file.compiled(made, masses, PAYLOAD)
+        model = model_file.compiled(made)
+        efforts = dict(zip(config.joints, config.effort_limit, strict=False))
+        model_file.assume_rotors(made, model, efforts, masses)
+        return model
     finally:
         if notes is not None:
             notes += made.notes
@@ -320,7 +323,7 @@ def _at_home(config: Config) -> tuple[tuple[str, str], ...]:
     made = _prepared(config)
     if len(config.home) != len(config.joints) or not any(g.contype or g.conaffinity for g in made.spec.geoms):
         return ()
-    model = model_file.compiled(made, False, PAYLOAD)
+    model = model_file.compiled(made)
     return model_file.touching(model, np.array(config.home), addresses(model, config.joints)[0])
 
 

@@ -9,6 +9,7 @@ proposals. `ros2 run mbrl_ros setup` does the same, and listens to robot_descrip
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -65,16 +66,16 @@ def ask_user(name: str, unit: str, proposal: float) -> float:
 
 
 def set_up(model: str, ask: Ask = take_proposal, joints: Sequence[str] = (), tool: str = "", home: Sequence[float] = (),
-           rate: float = 0.0, gains: bool = True) -> Setup:
+           rate: float = 0.0, slowest: float = 0.0) -> Setup:
     """The settings of an arm by its model, a path or XML; what is given is taken as it is.
 
-    Without a `rate` [Hz], the first of RATES at which a stable hold is good enough. `gains`: find those of the hold by
-    pushes in simulation. Raises ConfigError for what is no arm, and for an arm that no rate is fast enough for.
+    Without a `rate` [Hz], the first of RATES at which a stable hold is good enough; `slowest` is the time between joint
+    states [s], below which no period can be. Gains of the hold are found by pushes in simulation, where it has masses. Raises ConfigError for what is no arm, and for an arm that no rate is fast enough for.
     """
     made = model_file.read(model)
     tree, said = model_file.skeleton(made), list(made.notes)
     if not joints:
-        joints, tool = _chain(made, tree, tool)
+        joints, tool = chain(made, tree, tool)
         said.append(f"joints {', '.join(joints)}: those that move {tool}")
     if not tool:
         tool = _tool(made, tree, joints)
@@ -82,8 +83,7 @@ def set_up(model: str, ask: Ask = take_proposal, joints: Sequence[str] = (), too
     given = {"model": model, "joints": list(joints), "sites": [tool], "home": _middle(made, tree, joints),
              "effort_limit": [1.0] * len(joints), "velocity_limit": [1.0] * len(joints)}
     bare = Robot(from_mapping(Config, given, "robot"))
-    said += [note for note in bare.notes if note not in said]
-    heavy = not any("enough for kinematics" in note for note in bare.notes)
+    heavy = not any(model_file.KINEMATICS in note for note in bare.notes)
     given["effort_limit"], given["velocity_limit"] = _limits(made, bare, heavy, ask, said)
     effort = np.array(given["effort_limit"])
     given["effort_rate_limit"] = [_round(x) for x in np.clip(990.0, 11 * effort, 80 * effort)]
@@ -98,8 +98,9 @@ def set_up(model: str, ask: Ask = take_proposal, joints: Sequence[str] = (), too
         said.append("home: far from the ends, from singular postures and from contacts, where little effort carries "
                     f"the arm: {given['home']}")
     settings: dict[str, Any] = {"robot": given}
+    robot = Robot(from_mapping(Config, given, "robot"))
+    said += [note for note in robot.notes if note not in said]
     if heavy:
-        robot = Robot(from_mapping(Config, given, "robot"))
         by_itself = _carries_itself(robot)
         settings["guard"] = {"gravity": "robot" if by_itself else "model"}
         said.append(f"its weight is carried by {'the robot itself' if by_itself else 'the efforts'}, as the model says")
@@ -107,15 +108,15 @@ def set_up(model: str, ask: Ask = take_proposal, joints: Sequence[str] = (), too
         if load < 1.0:
             settings["scenario"] = {"payload": load}
             said.append(f"it carries {load:g} kg, where {CARRY:.0%} of the efforts are for that")
-    return Setup(_with_rate(settings, rate, gains and heavy, said), said)
+    tried = [rate] if rate else [r for r in RATES if r * slowest < 1.01] or [1 / slowest]
+    return Setup(_with_rate(settings, tried, heavy, said), said)
 
 
-def _with_rate(settings: dict[str, Any], rate: float, gains: bool, said: list[str]) -> dict[str, Any]:
+def _with_rate(settings: dict[str, Any], tried: Sequence[float], gains: bool, said: list[str]) -> dict[str, Any]:
     """The settings with a period, and where asked for with gains. Raises ConfigError where no rate will do."""
     if not gains:
         said.append("gains of the hold are not known; --probe finds them on the robot")
-        return merge(settings, {"robot": {"period": 1.0 / (rate or RATES[0])}})
-    tried = [rate] if rate else list(RATES)
+        return merge(settings, {"robot": {"period": 1.0 / tried[0]}})
     for i, hertz in enumerate(tried):
         now = merge(settings, {"robot": {"period": 1.0 / hertz}})
         try:
@@ -125,18 +126,22 @@ def _with_rate(settings: dict[str, Any], rate: float, gains: bool, said: list[st
             if i + 1 == len(tried) or "too slow" not in str(error):
                 raise
             continue
-        found = {name: [_round(x) for x in getattr(robot, name)]
-                 for name in ("deceleration", "stiffness", "damping", "inertia")}
         said.append("gains, inertia and brakes are found by pushes in the simulation of this file; --probe finds those "
                     "of the robot")
-        return merge(now, {"robot": found})
+        return merge(now, {"robot": gains_of(robot)})
     raise AssertionError("at least one rate is tried")
+
+
+def gains_of(robot: Robot) -> dict[str, list[float]]:
+    """What pushes have found of a robot, as its settings."""
+    return {name: [_round(x) for x in getattr(robot, name)]
+            for name in ("deceleration", "stiffness", "damping", "inertia")}
 
 
 # --- which joints, which tool
 
-def _chain(made: Model, tree: mujoco.MjModel, tool: str) -> tuple[list[str], str]:
-    """The joints that move the tool, and the tool: where it is not given, the end of the longest chain without grippers."""
+def chain(made: Model, tree: mujoco.MjModel, tool: str) -> tuple[list[str], str]:
+    """The joints that move the tool, and the tool; where it is not given, the end of the longest chain of an arm."""
     if tool:
         body = _body_of(made, tree, tool)
         return _movers(tree, body), tool
@@ -172,8 +177,8 @@ def _best_tool(tree: mujoco.MjModel, able: Sequence[str], ends: Mapping[str, int
         for name in able:
             if name.lower() == wanted or name.lower().endswith(f"_{wanted}"):
                 return name
-    depth = {name: len(_ancestors(tree, ends[name])) for name in able if not GRIPPER.search(name)} or dict.fromkeys(able, 0)
-    return max(depth, key=lambda name: depth[name])
+    arms = [name for name in able if not GRIPPER.search(name)] or able
+    return max(arms, key=lambda name: len(_ancestors(tree, ends[name])))
 
 
 def _ancestors(tree: mujoco.MjModel, body: int) -> list[int]:
@@ -213,7 +218,8 @@ def _limits(made: Model, robot: Robot, heavy: bool, ask: Ask, said: list[str]) -
     kinds = [mujoco.mjtJoint(robot.model.joint(name).type[0]) for name in robot.joints]
     metres = [kind == mujoco.mjtJoint.mjJNT_SLIDE for kind in kinds]
     proposals = _efforts(robot) if heavy else np.full(robot.m, WITHOUT_MASS)
-    effort, speed = [], []
+    effort: list[float] = []
+    speed: list[float] = []
     for i, name in enumerate(robot.joints):
         for limits, known, unit, proposal, what in (
                 (effort, made.effort, "N" if metres[i] else "N m", _round(proposals[i]), "effort_limit"),
@@ -229,15 +235,13 @@ def _limits(made: Model, robot: Robot, heavy: bool, ask: Ask, said: list[str]) -
 
 def _efforts(robot: Robot) -> Array:
     """Twice the largest weight, and 10 rad/s^2 on top (m,), over postures."""
-    rng, weights, inertia = np.random.default_rng(0), [], []
-    data, M = mujoco.MjData(robot.model), np.empty((robot.model.nv, robot.model.nv))
+    rng = np.random.default_rng(0)
+    weights: list[Array] = []
+    inertia: list[Array] = []
     for q in _postures(robot, rng, 100):
         weights.append(np.abs(robot.weight(q)))
-        data.qpos[robot.qpos] = q
-        mujoco.mj_forward(robot.model, data)
-        mujoco.mj_fullM(robot.model, data, M)
-        inertia.append(np.diag(M)[robot.dofs])
-    efforts: Array = 2 * np.max(weights, 0) + 10 * np.max(inertia, 0)
+        inertia.append(robot.free_inertia(q))
+    efforts: Array = 2 * np.max(weights, axis=0) + 10 * np.max(inertia, axis=0)
     return np.maximum(efforts, 1e-3)
 
 
@@ -248,12 +252,12 @@ def _round(value: float) -> float:
 # --- home
 
 def _postures(robot: Robot, rng: np.random.Generator, count: int, room: float = 0.0) -> Array:
-    """Postures at random (count, m), `room` from the ends where there is so much, and not beyond half a turn."""
-    low, high = np.maximum(robot.position_low, -0.75 * np.pi), np.minimum(robot.position_high, 0.75 * np.pi)
-    swapped = low > high  # a range beyond half a turn
-    low, high = np.where(swapped, robot.position_low, low), np.where(swapped, robot.position_high, high)
-    room = np.minimum(room, 0.45 * (high - low))
-    return rng.uniform(low + room, high - room, (count, robot.m))
+    """Postures at random (count, m), `room` from the ends where there is so much, and not beyond 3/4 of half a turn."""
+    most = 0.75 * np.pi
+    low, high = np.maximum(robot.position_low, -most), np.minimum(robot.position_high, most)
+    low, high = np.where(low > high, robot.position_low, low), np.where(low > high, robot.position_high, high)
+    within = np.minimum(room, 0.45 * (high - low))
+    return rng.uniform(low + within, high - within, (count, robot.m))
 
 
 def _around(robot: Robot, q: Array, rng: np.random.Generator, count: int) -> Array:
@@ -274,7 +278,8 @@ def propose_home(robot: Robot, heavy: bool) -> Array:
     free = load_model(replace(robot.config, home=()))  # in which home excuses no contact
     best = np.argsort(-scores)[:40]
     for i in best:
-        touching = [bool(model_file.touching(free, q, robot.qpos)) for q in (drawn[i], *_around(robot, drawn[i], rng, 24))]
+        about = (drawn[i], *_around(robot, drawn[i], rng, 24))
+        touching = [bool(model_file.touching(free, q, robot.qpos)) for q in about]
         scores[i] -= 3.0 * float(np.mean(touching)) + 3.0 * touching[0]
     return drawn[best[np.argmax(scores[best])]]
 
@@ -311,16 +316,8 @@ def text_of(setup: Setup, source: str) -> str:
     """The robot file, with what was assumed as comments."""
     lines = [f"# By setup, from {source}", *(f"# - {line}" for line in setup.assumed), "/**:", "  ros__parameters:"]
     for group, values in setup.settings.items():
-        lines.append(f"    {group}:")
-        for key, value in values.items():
-            shown = [f"{x:.6g}" if isinstance(x, float) else str(x) for x in value] if isinstance(value, list) else None
-            shown = [f"{x}.0" if re.fullmatch(r"-?\d+", x) else x for x in shown] if shown and key != "joints" else shown
-            lines.append(f"      {key}: {_quoted(value) if shown is None else '[' + ', '.join(shown) + ']'}")
+        lines += [f"    {group}:", *(f"      {key}: {json.dumps(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
-
-
-def _quoted(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value) else f"{value}"
 
 
 def write(setup: Setup, path: Path, source: str) -> None:
@@ -379,11 +376,12 @@ def done(setup: Setup, path: Path) -> str:
             f"Look over it, then try it in simulation:\n  ros2 run mbrl_ros demo --robot {path}")
 
 
-def run(a: argparse.Namespace, model: str, **more: Any) -> int:
-    """Set up, write and say; `more` for set_up."""
+def run(a: argparse.Namespace, model: str, then: Callable[[Setup], Setup] | None = None, **more: Any) -> int:
+    """Set up, write and say; `then` is done before it is written, `more` is for set_up."""
     ask = take_proposal if a.yes else ask_user
     given = {"joints": [name for name in a.joints.split(",") if name], **more}
     setup = set_up(model, ask, tool=a.tool, rate=a.rate, **given)
+    setup = setup if then is None else then(setup)
     path = a.output or Path(f"{name_of(model)}.yaml")
     write(setup, path, "robot_description" if model_file.is_text(model) else model)
     print(done(setup, path))

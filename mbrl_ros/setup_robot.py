@@ -23,6 +23,8 @@ import numpy as np
 from mbrl_ros import assembly, model_file
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge
 from mbrl_ros.model_file import Model
+from mbrl_ros.ring import excitation
+from mbrl_ros.ring.hold import BasePolicy
 from mbrl_ros.robot import Config, Robot, load_model
 from mbrl_ros.types import Array
 
@@ -33,6 +35,9 @@ SPREAD, MARGIN = 0.6, 0.08  # [rad] targets are about home, and [rad or m] from 
 SPEED = {"rad": 2.0, "m": 0.5}  # proposals [rad/s], [m/s]
 WITHOUT_MASS = 20.0  # [N m or N] proposal for the effort of a joint of which nothing is known
 CARRY = 0.7  # [effort limit] that weight and load may take
+EXCITED = (0.6, 0.45, 0.3, 0.2, 0.1)  # [velocity limit] speeds of the excitation that are tried, the first first
+RESTING, TRIED, CALM = 0.5, 10.0, 1.7  # [s] of hold, and of that; velocity limit that no joint goes beyond
+SEED = 100  # of the simulation in which that is tried
 GRAVITY = 9.81  # [m/s^2]
 Ask = Callable[[str, str, float], float]  # name, unit, proposal -> value
 
@@ -65,12 +70,13 @@ def ask_user(name: str, unit: str, proposal: float) -> float:
         print(f"expected a number above 0, got {answer!r}")
 
 
-def set_up(model: str, ask: Ask = take_proposal, joints: Sequence[str] = (), tool: str = "", home: Sequence[float] = (),
-           rate: float = 0.0, slowest: float = 0.0) -> Setup:
+def set_up(model: str, ask: Ask = take_proposal, joints: Sequence[str] = (), tool: str = "",
+           home: Sequence[float] = (), rate: float = 0.0, slowest: float = 0.0) -> Setup:
     """The settings of an arm by its model, a path or XML; what is given is taken as it is.
 
-    Without a `rate` [Hz], the first of RATES at which a stable hold is good enough; `slowest` is the time between joint
-    states [s], below which no period can be. Gains of the hold are found by pushes in simulation, where it has masses. Raises ConfigError for what is no arm, and for an arm that no rate is fast enough for.
+    Without a `rate` [Hz], the first of RATES at which a stable hold is good enough; no period is below `slowest`,
+    the time between joint states [s]. Gains of the hold are found by pushes in simulation, where the file has masses.
+    Raises ConfigError for what is no arm, and for an arm that no rate is fast enough for.
     """
     made = model_file.read(model)
     tree, said = model_file.skeleton(made), list(made.notes)
@@ -128,8 +134,40 @@ def _with_rate(settings: dict[str, Any], tried: Sequence[float], gains: bool, sa
             continue
         said.append("gains, inertia and brakes are found by pushes in the simulation of this file; --probe finds those "
                     "of the robot")
-        return merge(now, {"robot": gains_of(robot)})
+        return _with_excitation(merge(now, {"robot": gains_of(robot)}), said)
     raise AssertionError("at least one rate is tried")
+
+
+def _with_excitation(settings: dict[str, Any], said: list[str]) -> dict[str, Any]:
+    """The settings with the speed of an excitation in which no joint is shaken too fast by others, in simulation."""
+    for speed in EXCITED:
+        now = merge(settings, {"excitation": {"speed": speed}})
+        if _fastest(now) < CALM:
+            break
+    if speed == EXCITED[0]:
+        return settings
+    said.append(f"excited at {speed:g} of the speeds that are allowed: faster, the joints shake each other")
+    return now
+
+
+def _fastest(settings: dict[str, Any]) -> float:
+    """The largest speed of any joint [velocity limit] in an excitation."""
+    robot = assembly.make_robot(settings)
+    plant, estimator = assembly.make_plant(settings, robot), assembly.make_estimator(settings, robot)
+    given = {**settings["excitation"], "duration": TRIED, "seed": SEED}
+    base = BasePolicy(robot, from_mapping(excitation.Config, given, "excitation"))
+    seen, fastest = plant.reset(SEED), 0.0
+    base.start(robot.home, seen.effort)
+    for k in range(round((RESTING + TRIED) / robot.period)):
+        state = estimator.update(seen)
+        assert state is not None  # the plant's clock runs
+        effort = base.act(state, k * robot.period > RESTING)
+        estimator.commanded(effort)
+        seen = plant.step(effort)
+        fastest = max(fastest, float((np.abs(plant.true_state()[1]) / robot.velocity_limit).max()))
+        if fastest > CALM:
+            break
+    return fastest
 
 
 def gains_of(robot: Robot) -> dict[str, list[float]]:
@@ -141,7 +179,7 @@ def gains_of(robot: Robot) -> dict[str, list[float]]:
 # --- which joints, which tool
 
 def chain(made: Model, tree: mujoco.MjModel, tool: str) -> tuple[list[str], str]:
-    """The joints that move the tool, and the tool; where it is not given, the end of the longest chain of an arm."""
+    """The joints that move the tool, and the tool; where it is not given, the end of the longest chain."""
     if tool:
         body = _body_of(made, tree, tool)
         return _movers(tree, body), tool
@@ -254,8 +292,9 @@ def _round(value: float) -> float:
 def _postures(robot: Robot, rng: np.random.Generator, count: int, room: float = 0.0) -> Array:
     """Postures at random (count, m), `room` from the ends where there is so much, and not beyond 3/4 of half a turn."""
     most = 0.75 * np.pi
-    low, high = np.maximum(robot.position_low, -most), np.minimum(robot.position_high, most)
-    low, high = np.where(low > high, robot.position_low, low), np.where(low > high, robot.position_high, high)
+    beyond = (robot.position_low > most) | (robot.position_high < -most)
+    low: Array = np.where(beyond, robot.position_low, np.maximum(robot.position_low, -most))
+    high: Array = np.where(beyond, robot.position_high, np.minimum(robot.position_high, most))
     within = np.minimum(room, 0.45 * (high - low))
     return rng.uniform(low + within, high - within, (count, robot.m))
 

@@ -4,7 +4,7 @@
     ros2 run mbrl_ros setup my_arm.urdf --joint-states  # order and home by what the robot says
     ros2 run mbrl_ros setup my_arm.urdf --probe         # small pushes of every joint, behind a guard of its own
 
-Nothing else may command the robot while it is probed. It moves each joint by hundredths of a radian, half of one at most.
+Nothing else may command the robot while it is probed. Joints move by hundredths of a radian, by half of one at most.
 """
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
-from mbrl_ros import assembly, model_file, robot, setup_robot
+from mbrl_ros import model_file, robot, setup_robot
 from mbrl_ros.config import ConfigError, from_mapping, merge, section
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import MessageError
 from mbrl_ros.nodes import spin, topics
 from mbrl_ros.ring import guard
-from mbrl_ros.ring.guard import ARMED, FAULT, Guard, Limits
+from mbrl_ros.ring.guard import FAULT, Guard, Limits
 from mbrl_ros.ring.holding import settle_gains
 from mbrl_ros.ring.probe import Bounds, Probe
 from mbrl_ros.setup_robot import Setup
@@ -176,8 +176,9 @@ def probe(listener: Listener, setup: Setup) -> Setup:
     assert pushes.probe.found is not None
     of = from_mapping(guard.Config, section(setup.settings, "guard"), "guard")
     settle_gains(arm, pushes.probe.found, of.gravity, of.integral)
-    said = [line for line in setup.assumed if "gains" not in line] + ["gains, inertia and brakes: by pushes of the robot"]
-    return Setup(merge(setup.settings, {"robot": setup_robot.gains_of(arm)}), said)
+    said = [line for line in setup.assumed if "gains" not in line]
+    return Setup(merge(setup.settings, {"robot": setup_robot.gains_of(arm)}),
+                 [*said, "gains, inertia and brakes: by pushes of the robot"])
 
 
 def _main(a: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full faults soak mutants figures bench test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full arms faults soak mutants figures bench test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -16,6 +16,7 @@ suite_flags = $(if $(ONLY),--only $(ONLY)) $(if $(ROBOTS),--robots $(ROBOTS)) $(
 takes.demo = SEED ROBOT TASK PLANNER PRIOR TARGETS DATA_SECONDS
 takes.scenarios = ONLY ROBOTS PRIORS SEEDS JOBS
 takes.scenarios-full = $(takes.scenarios)
+takes.arms = ONLY SEEDS TARGETS DATA_SECONDS JOBS
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
 takes.bench = ONLY
@@ -38,6 +39,11 @@ scenarios: bootstrap ## what it does when robot, load and surroundings change: t
 
 scenarios-full: bootstrap ## all scenarios on four robots with ten seeds: many hours
 	@$(use) && python3 -m mbrl_ros.evaluation.suite --full $(suite_flags)
+
+arms: bootstrap ## public arms from their model files alone: a table, 20 minutes; ONLY= SEEDS= TARGETS= DATA_SECONDS= JOBS=
+	@$(use) && python3 -m mbrl_ros.evaluation.arms $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS)) \
+		$(if $(JOBS),--jobs $(JOBS))
 
 faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \
@@ -65,4 +71,4 @@ lint: bootstrap ## ruff and mypy
 
 clean: ## delete environments, builds and caches, not recordings
 	rm -rf .venv .venv-jazzy build build-jazzy install install-jazzy log log-jazzy
-	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .cache

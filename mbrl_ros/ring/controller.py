@@ -108,6 +108,8 @@ class Controller:
         """The effort for the period that begins at the state's time (plus the delay); None in `idle`. `trust` is
         the learner's in this model, from 1 to 0; `model` is the global one, for controller.model: global. Raises
         nothing, whatever the model and the planner are."""
+        if self._newest is None or state.episode != self._newest.episode:  # as it has been held until now
+            self._acted = self._last_effort = np.nan_to_num(state.effort)
         self._newest, mean = state, state.belief.mean
         self.mpc.delay.observe(state)
         self.mpc.trust = trust

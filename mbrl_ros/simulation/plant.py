@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 import mujoco
 import numpy as np
 
-from mbrl_ros.config import ConfigError, param
+from mbrl_ros.config import param
 from mbrl_ros.robot import Robot, addresses, set_payload
 from mbrl_ros.simulation import world as worlds
 from mbrl_ros.simulation.world import World
 from mbrl_ros.types import Array, Observation
 
 LIVELY = 400.0  # [rad/s^2 or m/s^2] that a drive gives its joint at most: a lighter one has no such drive, or a rotor
+ROUNDING = 1e-9  # [effort limit] of a weight that is carried
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,14 @@ class Config:
 
 
 class MujocoPlant:
-    """MuJoCo behind `reset` and `step`. Raises ConfigError where the period is not a whole number of timesteps."""
+    """MuJoCo behind `reset` and `step`."""
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
         self._disturbed = config.disturbance * np.minimum(robot.effort_limit, LIVELY * _own_inertia(robot))
         self._commands: deque[Array] = deque(maxlen=worlds.LONGEST_DELAY + 2)  # one per period, newest last
         self._enter(World(payload=config.payload, gravity_compensation=config.gravity_compensation))
-        timestep = self.model.opt.timestep
-        self.substeps = round(robot.period / timestep)
-        if self.substeps < 1 or abs(self.substeps * timestep - robot.period) > 1e-9:
-            raise ConfigError(f"robot.period: expected a multiple of the model's timestep {timestep} s, "
-                              f"got {robot.period} s")
+        self.substeps = round(robot.period / self.model.opt.timestep)
         self._time = 0
         self.reset(config.seed)
 
@@ -75,20 +72,23 @@ class MujocoPlant:
         set_payload(self.model, mass)
 
     def reset(self, seed: int) -> Observation:
-        """At rest at home, two periods later than the last stamp."""
+        """At rest at home, two periods later than the last stamp, as if the effort that takes had acted."""
         self._rng = np.random.default_rng(seed)
         self._drive_rng = np.random.default_rng([seed, 1])  # so that other readings do not change other noise
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._qpos] = self.robot.home
         mujoco.mj_forward(self.model, self.data)
         worlds.hang(self.model, self.data)
-        self._commands.extend([np.zeros(self.robot.m)] * (worlds.LONGEST_DELAY + 2))
         m = self.robot.m
+        carried = (self.data.qfrc_bias - self.data.qfrc_passive)[self._dofs]
+        carried = np.where(np.abs(carried) > ROUNDING * self.robot.effort_limit, carried, 0.0)
+        held = np.clip(carried, -self.robot.effort_limit, self.robot.effort_limit)
+        self._commands.extend([held] * (worlds.LONGEST_DELAY + 2))
         self._disturbance = self._stationary_disturbance()
         self._encoder = self._measure(self.robot.home[None])[0]
         self._velocity = np.zeros(m)
         self._time += 2 * round(self.robot.period * 1e9)
-        return Observation(self._time, self._encoder.copy(), np.zeros(m), np.zeros(m))
+        return Observation(self._time, self._encoder.copy(), np.zeros(m), held)
 
     def step(self, effort: Array, fraction: float = 0.0, previous: Array | None = None) -> Observation:
         """Hold `effort` (m,) [N m or N], clamped to the limits, for one control period.

@@ -156,7 +156,8 @@ def test_noise_has_the_covariance_of_the_policy_and_is_off_unless_asked_for():
                         ROBOT.period, ROBOT.state_names, ROBOT.joints, None)
     made = controller(LinearPolicy(still, ROBOT), policy_noise=0.5)
     made.request(POLICY)
-    player, config, state = made.player, made.config, StateEstimate(0, 0, 0, Gaussian(x_of(), np.eye(ROBOT.n)), np.zeros(2))
+    player, config = made.player, made.config
+    state = StateEstimate(0, 0, 0, Gaussian(x_of(), np.eye(ROBOT.n)), np.zeros(2))
     player.start(state)
     drawn = np.array([player.act(replace(state, time=k * PERIOD), config)[0] for k in range(N)])
     assert np.allclose(drawn.T @ drawn / N, 0.25 * Sigma, atol=4 * 0.25 * 2.0 * np.sqrt(2 / N))

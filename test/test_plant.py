@@ -97,3 +97,14 @@ def test_a_period_of_no_whole_number_of_timesteps_picks_the_next_shorter_one():
     timestep, of_file = plant.model.opt.timestep, make().model.opt.timestep
     assert plant.substeps * timestep == pytest.approx(0.0155, rel=1e-12)
     assert timestep <= of_file < 0.0155 / (plant.substeps - 1)
+
+
+def test_an_arm_that_rests_at_home_was_held_by_the_effort_that_takes():
+    for name, carried in (("planar2", True), ("arm", False)):  # the latter carries itself
+        robot = make(name)
+        plant = MujocoPlant(robot, Config(**QUIET))
+        held = plant.reset(0).effort
+        assert held == pytest.approx(robot.weight(robot.home) if carried else np.zeros(robot.m), abs=1e-9)
+        for _ in range(10):
+            plant.step(held)
+        assert plant.true_state()[0] == pytest.approx(robot.home, abs=1e-6)

@@ -37,6 +37,8 @@ WAITING = 10.0  # [s] for a topic
 HEARD = 20  # joint states that their rate is found by
 LONGEST = 60.0  # [s] of a probe
 GENTLE, DAMPED = 0.2, 0.05  # [effort limit per rad], [per rad/s]: a hold where nothing of the masses is known
+STILL, RESTING = 0.05, 1.0  # [velocity limit], and for how long [s], before the first push
+LATE = 0.2  # [s] that states and commands may be old: pushes are small
 LEAVING = 0.3  # [s] in which the efforts go down to zero
 
 
@@ -113,12 +115,14 @@ class Pushes:
     """A probe behind a guard: what the guard lets pass is sent, for every joint state that is a period later."""
 
     def __init__(self, listener: Listener, arm: robot.Robot, settings: dict[str, Any]):
-        of = from_mapping(guard.Config, section(settings, "guard"), "guard")
+        of = from_mapping(guard.Config, {"state_age": LATE, "command_age": LATE, **section(settings, "guard")}, "guard")
         self._listener, self._arm = listener, arm
         self.guard = Guard(Limits.of(arm, of), of, arm.period, arm.weight)
         weight = arm.weight if of.gravity == "model" else None
         self.probe = Probe(Bounds.of(arm), arm.period, weight, names=arm.joints)
-        self.problem, self._last, self._sent = "", 0, None
+        self.problem, self._last = "", 0
+        self._sent: Array | None = None
+        self._rest = 0.0  # [s] for which all joints have been at rest under the hold of the guard
         listener.measured = self._measured
 
     def _measured(self, message: JointState) -> None:
@@ -131,9 +135,12 @@ class Pushes:
             return
         self._last = state.time
         self.guard.measured(state.time, state.position, state.velocity, now)
-        self.guard.commanded(self.probe.act(state.position, state.velocity, self._sent), state.time, now)
-        if self.guard.state == guard.HOLD:
-            self.guard.arm(now)  # refuses until there were commands in time
+        slow = (np.abs(state.velocity) < STILL * self._arm.velocity_limit).all()
+        self._rest = self._rest + self._arm.period if slow or self._rest > RESTING else 0.0
+        if self._rest > RESTING:
+            self.guard.commanded(self.probe.act(state.position, state.velocity, self._sent), state.time, now)
+            if self.guard.state == guard.HOLD:
+                self.guard.arm(now)  # refuses until there were commands in time
         if self.guard.state == FAULT:
             self.problem = f"the guard stopped it: {self.guard.reason}"
         self._send(self.guard.effort(now))

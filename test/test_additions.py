@@ -1,4 +1,4 @@
-"""One file and one line each: a planner and a model are added from test/added.py, and everything takes them.
+"""One file and one registry entry each: a planner and a model are added from test/added.py, and all take them.
 
 What was needed, beside the class itself, for a planner:
 

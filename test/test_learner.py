@@ -204,6 +204,20 @@ def test_taking_a_prior_up_from_a_copy_is_taking_it_up():
     assert np.allclose(one.F, two.F, atol=1e-9) and np.allclose(one.f, two.f, atol=1e-9)
 
 
+def test_a_prior_is_taken_up_where_nothing_has_come_since_it_was_prepared():
+    """In lock-step no period passes during a fit; global models are not made for a batch of none."""
+    class Never(KnownPrior):
+        def mean(self, w):
+            assert w.ndim == 1 or len(w) > 0
+            return super().mean(w)
+
+    robot = make()
+    of, learner = linear_prior(robot), OnlineLearner(robot, Config())
+    prior = Never(of.J, of.g)
+    learner.adopt(learner.prepared(prior, np.ones(len(of.J) + len(of.J.T))))
+    assert learner.prior is prior
+
+
 def test_what_is_heavy_about_a_prior_is_not_done_where_it_is_taken_up():
     """A prior that counts: all that remains is one value of g for each state that came meanwhile."""
     asked = []

@@ -19,5 +19,7 @@ def start(name: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        raise SystemExit((__doc__ or "").strip() + "\n\nNAME: demo, bringup, fit, or estimator_node and so on")
     sys.argv[:2] = sys.argv[1:2]
     raise SystemExit(start(sys.argv[0]))

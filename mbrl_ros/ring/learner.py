@@ -134,6 +134,8 @@ class OnlineLearner:
         return round(REMEMBERED / self.config.forgetting)
 
     def _replay(self, past: Transitions) -> None:
+        if len(past.x) == 0:  # in lock-step none comes while a model is fitted
+            return
         w = self.features.w(past.x, past.u)
         for z in np.hstack([w, self.features.y(past.x, past.x_next) - self.prior.mean(w)]):
             self._add(z)

@@ -64,7 +64,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.exploration > 0 and not getattr(PLANNERS[self.planner], "gives_covariance", False):
             able = [name for name, kind in PLANNERS.items() if getattr(kind, "gives_covariance", False)]
-            raise ConfigError(f"controller.exploration: expected 0 with {self.planner}, whose plans have no Q_uu^-1; "
+            raise ConfigError(f"exploration: expected 0 with {self.planner}, whose plans have no Q_uu^-1; "
                               f"it is for {', '.join(able)}")
 
 

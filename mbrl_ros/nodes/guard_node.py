@@ -58,6 +58,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         config, simulation = self.component(guard.Config, "guard"), self.component(plant.Config, "plant")
         self.robot = with_gains(robot.Robot(self.component(robot.Config, "robot")), simulation, config.gravity,
                                 config.integral)
+        for note in self.robot.notes:  # here alone, for a guard is in every ring
+            self.get_logger().info(f"robot.model: {note}")
         self._lockstep = self.declare("plant", simulation, only="pace").pace == "lockstep"
         if config.arm_at_start and not self._lockstep:
             raise ConfigError("guard.arm_at_start: only where plant.pace is lockstep; expected guard/arm to be called")
@@ -108,6 +110,10 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             state = messages.from_joint_state(message, self.robot.joints, need_effort=False)
             if state is None:
                 topics.foreign(self, message.name, self.robot.joints)
+                if self.guard.state == UNCONFIGURED and not self.guard.limits.problem():  # say what is waited for
+                    self.guard.reason = (f"joint_states: expected {', '.join(self.robot.joints)}, got "
+                                         f"{', '.join(message.name) or 'no joint'}")
+                    self._announce()
                 return
             if state.velocity is None:
                 raise MessageError("JointState.velocity: expected one per name, got none")

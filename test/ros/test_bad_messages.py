@@ -80,6 +80,14 @@ def test_states_of_other_joints_only_are_ignored(estimator, capfd, names):
     assert output.count("ignored") == 1 and "[ERROR]" not in output
 
 
+def test_a_guard_that_waits_for_joints_says_for_which(rig):
+    made = rig(GuardNode)
+    made.say("joint_states", state(PERIOD, ("left", "right"), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)))
+    expected = "unconfigured: joint_states: expected shoulder, elbow, got left, right"
+    assert made.spin(lambda: made[GuardNode].guard.reason != "no joint state yet")
+    assert made.call("guard/arm", True) == (False, expected)
+
+
 @pytest.mark.parametrize("reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT])
 def test_drivers_of_either_reliability_are_heard_in_real_time(rig, reliability):
     made = rig(EstimatorNode, plant__pace="realtime")

@@ -18,6 +18,7 @@ import numpy as np
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array, LinearGaussianDynamics
 
+STEP = 0.02  # [s]; shorter ones drown in the noise and the lag of velocities (docs/design.md)
 EFFORT_RATE = 990.0  # [N m/s]; the drives of a Panda stop at 1000
 MARGIN = 0.05  # [rad]
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
@@ -32,6 +33,8 @@ class Config:
     joints: tuple[str, ...] = param((), "Names of the controlled joints (one degree of freedom each)")
     sites: tuple[str, ...] = param(("tool",), "Names of the sites (or bodies) whose motion is part of x; first: tool")
     period: float = param(0.02, "Control period [s]", 1e-4, 1.0)
+    step: float = param(STEP, "What learned dynamics and plans step over, as the whole number of periods that is nearest"
+                        ", at least one [s]", 1e-4, 1.0)
     home: tuple[float, ...] = param((), "Joint positions of the base policy [rad or m]")
     effort_limit: tuple[float, ...] = param((), "Largest effort [N m or N]", 0.0)
     effort_rate_limit: tuple[float, ...] = param((), f"Largest change of effort [N m/s or N/s]; empty: {EFFORT_RATE:g}",
@@ -65,6 +68,7 @@ class Robot:
         self.config = config
         self.model = load_model(config)
         self.joints, self.sites, self.period = config.joints, config.sites, config.period
+        self.stride = max(1, round(config.step / config.period))  # periods in a step
         self.m = m = len(config.joints)
         if m == 0:
             raise ConfigError(f"robot.joints: name at least one of {', '.join(_names(self.model, 'joint'))}")
@@ -93,6 +97,11 @@ class Robot:
         if len(values) != self.m:
             raise ConfigError(f"{name}: expected {self.m} values, one per joint, got {len(values)}")
         return np.array(values, dtype=float)
+
+    @property
+    def step(self) -> float:
+        """What learned dynamics and plans step over [s]."""
+        return self.stride * self.period
 
     @property
     def has_gains(self) -> bool:

@@ -88,7 +88,7 @@ class JointFilter:
         cov = self.variance[0], np.zeros(self.robot.m), self.variance[1]
         if self.noise is not None:
             self.noise.restart()
-        efforts = np.tile(observation.effort, (self.robot.history, 1))
+        efforts = np.tile(observation.effort, (self.robot.history * self.robot.stride, 1))
         self._waiting = deque([observation.effort] * (self._by_command * self.config.command_delay))
         return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts, np.zeros(self.robot.m))
 
@@ -123,7 +123,8 @@ class JointFilter:
     def _estimate(self, s: _Filter) -> StateEstimate:
         m, n = self.robot.m, self.robot.n
         sites, tangent = self.robot.kinematics(*s.mean)
-        mean = np.concatenate([s.mean.ravel(), sites, s.efforts.ravel()])
+        past = s.efforts if self.robot.stride == 1 else s.efforts.reshape(-1, self.robot.stride, m).mean(1)
+        mean = np.concatenate([s.mean.ravel(), sites, past.ravel()])
         cov, q, tools = np.zeros((n, n)), np.arange(m), slice(2 * m, 2 * m + len(sites))
         v = q + m
         cov[q, q], cov[q, v], cov[v, v] = s.cov
@@ -142,7 +143,7 @@ class _Filter:
     step: int
     mean: Array  # (2, m), position and velocity
     cov: tuple[Array, Array, Array]  # (m,) each: variance of position, covariance, variance of velocity
-    efforts: Array  # (H, m), newest first, means over a period
+    efforts: Array  # (H stride, m), newest first, means over a period
     impulse: Array  # (m,) [N m s or N s] since the last estimate
 
     def publish(self, waiting: deque[Array]) -> None:

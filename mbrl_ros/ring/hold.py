@@ -19,7 +19,8 @@ from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, StateEstimate
 
 SWINGING = 0.9  # [velocity limit] of a joint under hold: its gains are too large for what it carries
-CALMER, RECOVERY, CALMEST = 0.8, 1.005, 0.1  # factor on the gains per period of swinging, per period without, at least
+CALMER, RECOVERY, CALMEST = 0.8, 1.005, 0.1  # factor on the gains per UNIT of swinging, per UNIT without, at least
+UNIT = 0.02  # [s]
 CATCH_UP = 0.2  # [s] in which a posture that follows a point makes up for most of an error
 
 
@@ -53,7 +54,7 @@ class BasePolicy:
         offset, speed, added = self._excite(q, qd) if excite else np.zeros((3, robot.m))
         goal = np.clip(self.posture + offset, self._low, self._high)
         swings = (np.abs(qd) > SWINGING * robot.velocity_limit).any()
-        self._calm = max(CALMEST, CALMER * self._calm) if swings else min(1.0, RECOVERY * self._calm)
+        self._calm = min(1.0, max(CALMEST, (CALMER if swings else RECOVERY) ** (h / UNIT) * self._calm))
         caution = self.caution * self._calm * self.calm.gain
         gain = config.gain * caution
         bound, pull = 0.5 * robot.effort_limit, gain * robot.stiffness * (goal - q)

@@ -94,7 +94,7 @@ class Task:
 
     def window(self, path: Motion, time: int, q: Array, horizon: int, effort_mean: Array) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool and its Jacobian as they are at q (m,)."""
-        position, velocity = path.at(time, self.robot.period, horizon + 1)
+        position, velocity = path.at(time, self.robot.step, horizon + 1)
         tool, rotation, J = self.robot.tool(q)
         return Window(position, velocity, least_velocity(J, velocity), effort_mean, tool, rotation)
 

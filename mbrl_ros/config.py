@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ def check(cls: type[Any], key: str, value: Any, prefix: str) -> Any:
 
 def _check_one(name: str, value: Any, expected: type[Any], metadata: Mapping[str, Any], where: str = "") -> Any:
     """A value, or one of a list."""
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+    if expected is float and ((isinstance(value, int) and not isinstance(value, bool)) or _is_number(value)):
         value = float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         kind = f"a list of {expected.__name__}" if where else expected.__name__
@@ -73,6 +74,11 @@ def _check_one(name: str, value: Any, expected: type[Any], metadata: Mapping[str
     if (low is not None and value < low) or (high is not None and value > high):
         raise ConfigError(f"{name}: expected a value from {low} to {high}, got {value!r}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a text is a number all the same: YAML 1.1 takes 2e-2 for text, and ROS for a number."""
+    return isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value) is not None
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
@@ -261,6 +267,6 @@ class Names:
             if key in section(chosen, group):
                 settings = merge(settings, {group: {key: chosen[group][key]}})
         model = section(settings, "robot").get("model")
-        if isinstance(model, str):
+        if isinstance(model, str) and not model.lstrip().startswith("<"):  # XML itself has no path
             settings["robot"] = {**settings["robot"], "model": str((robot.parent / model).resolve())}
         return settings

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, lru_cache
 
 import mujoco
 import numpy as np
 
+from mbrl_ros import model_file
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array, LinearGaussianDynamics
 
@@ -22,6 +22,7 @@ STEP = 0.02  # [s]; shorter ones drown in the noise and the lag of velocities (d
 EFFORT_RATE = 990.0  # [N m/s]; the drives of a Panda stop at 1000
 MARGIN = 0.05  # [rad]
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
+PAYLOAD = "mbrl_ros/payload"  # the body that what is put into the hand is; a name that no file has
 Block = slice  # of x; Robot.slice has that name too
 
 
@@ -29,9 +30,11 @@ Block = slice  # of x; Robot.slice has that name too
 class Config:
     """Parameters `robot.*`; lists have one entry per joint, in the order of `joints`."""
 
-    model: str = param("", "Path of the MJCF or URDF file")
+    model: str = param("", "Path of the MJCF or URDF file, or the XML itself (robot_description)")
     joints: tuple[str, ...] = param((), "Names of the controlled joints (one degree of freedom each)")
     sites: tuple[str, ...] = param(("tool",), "Names of the sites (or bodies) whose motion is part of x; first: tool")
+    tool_offset: tuple[float, ...] = param((), "Where the tool is in the axes of the first site: x, y, z [m], or with "
+                                           "roll, pitch, yaw [rad]")
     period: float = param(0.02, "Control period [s]", 1e-4, 1.0)
     step: float = param(STEP, "What learned dynamics and plans step over, as the whole number of periods that is nearest"
                         ", at least one [s]", 1e-4, 1.0)
@@ -56,6 +59,21 @@ class Config:
     variation: float = param(0.0, "Scale lengths, masses and damping at random by up to this fraction", 0.0, 0.9)
     variation_seed: int = param(0, "Seed of the variation", 0)
 
+    def __post_init__(self) -> None:
+        for key, what in (("joints", "joint"), ("sites", "site")):
+            names = getattr(self, key)
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ConfigError(f"{key}: expected every {what} once, got {twice!r} {names.count(twice)} times")
+        if not self.sites:
+            raise ConfigError("sites: expected at least one name of a site or body, that of the tool, got none")
+        if len(self.tool_offset) not in (0, 3, 6):
+            raise ConfigError("tool_offset: expected x, y, z [m], or x, y, z, roll, pitch, yaw [m, rad], got "
+                              f"{len(self.tool_offset)} values")
+        for key in ("effort_limit", "effort_rate_limit", "velocity_limit", "deceleration"):
+            if any(value <= 0 for value in getattr(self, key)):
+                raise ConfigError(f"{key}: expected values above 0, got {list(getattr(self, key))}")
+
 
 class Robot:
     """A robot from its settings.
@@ -66,12 +84,13 @@ class Robot:
 
     def __init__(self, config: Config):
         self.config = config
-        self.model = load_model(config)
+        self.notes: list[str] = []  # what was left out or assumed of the model file, a line each
+        self.model = load_model(config, notes=self.notes)
         self.joints, self.sites, self.period = config.joints, config.sites, config.period
         self.stride = max(1, round(config.step / config.period))  # periods in a step
         self.m = m = len(config.joints)
         if m == 0:
-            raise ConfigError(f"robot.joints: name at least one of {', '.join(_names(self.model, 'joint'))}")
+            raise ConfigError(f"robot.joints: name at least one of {', '.join(model_file.joint_names(self.model))}")
         joint_ids = [_id(self.model, "joint", name) for name in config.joints]
         self.qpos, self.dofs = addresses(self.model, config.joints)
         self.position_low, self.position_high = self._position_limits(joint_ids)
@@ -81,6 +100,9 @@ class Robot:
         self.position_margin = self._per_joint("position_margin", MARGIN)
         self.velocity_limit = self._per_joint("velocity_limit")
         self.home = self._per_joint("home")
+        for name, low, high, at in zip(self.joints, self.position_low, self.position_high, self.home, strict=True):
+            if not low <= at <= high:
+                raise ConfigError(f"robot.home: expected {name} within its range, {low:g} to {high:g}, got {at:g}")
         self.stiffness, self.damping = (self._per_joint(name, np.nan) for name in ("stiffness", "damping"))
         self.inertia = self._per_joint("inertia", np.nan)
         self._site_ids = [_id(self.model, "site", name) for name in config.sites]
@@ -238,6 +260,16 @@ class Robot:
         mujoco.mj_rne(self.model, data, 0, carried)
         return carried[self.dofs]
 
+    def free_inertia(self, q: Array) -> Array:
+        """What an effort at each joint sees at q (m,) [kg m^2 or kg] while the others are free, by the masses of the
+        model file."""
+        data, M = self._data, np.empty((self.model.nv, self.model.nv))
+        data.qpos[self.qpos] = q
+        mujoco.mj_forward(self.model, data)
+        mujoco.mj_fullM(self.model, data, M)
+        inertia: Array = 1.0 / np.diag(np.linalg.inv(M))[self.dofs]
+        return inertia
+
     def tool_position(self, q: Array) -> Array:
         """Position (3,) [m] of the first site in the base frame."""
         return self.kinematics(q, np.zeros(self.m))[0][:3]
@@ -250,27 +282,58 @@ def least_velocity(J: Array, velocity: Array) -> Array:
     return least
 
 
-def load_model(config: Config, furnish: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:
-    """The MuJoCo model of the settings: named sites that are bodies become sites, a weightless body `payload` is put
-    at the first site, and lengths, masses and damping are varied where asked for; `furnish` may add to it."""
-    path = Path(config.model).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"robot.model: no file {config.model!r}; expected an MJCF or URDF file")
+def load_model(config: Config, furnish: Callable[[mujoco.MjSpec], None] | None = None, masses: bool = False,
+                notes: list[str] | None = None) -> mujoco.MjModel:
+    """The MuJoCo model of the settings: the controlled joints, a site for every name in `robot.sites`, and at the first
+    a weightless body for what may be put into the hand.
+
+    Lengths, masses and damping are varied where asked for, and `furnish` may add to it. `masses`: refuse an
+    arm without any. What was left out or assumed is added to `notes`.
+    """
+    made = _prepared(config)
+    spec = made.spec
     try:
-        spec = mujoco.MjSpec.from_file(str(path))
-        if config.variation > 0:
-            vary(spec, config.variation, config.variation_seed)
-        for name in config.sites:
-            _as_site(spec, name)
-        _add_payload(spec, config.sites[0])
+        model_file.separate(spec, _at_home(config))
         if furnish is not None:
             furnish(spec)
-        return spec.compile()
-    except ConfigError:
-        raise
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"robot.model: {path}: {reason}") from error
+        model = model_file.compiled(made)
+        efforts = dict(zip(config.joints, config.effort_limit, strict=False))
+        model_file.assume_rotors(made, model, efforts, masses)
+        return model
+    finally:
+        if notes is not None:
+            notes += made.notes
+
+
+def _prepared(config: Config) -> model_file.Model:
+    """The model of the settings, not yet compiled."""
+    made = model_file.read(config.model)
+    spec = made.spec
+    if config.variation > 0:
+        vary(spec, config.variation, config.variation_seed)
+    for name in config.sites:
+        _as_site(spec, name)
+    if config.tool_offset:
+        model_file.shift(spec.site(config.sites[0]), config.tool_offset)
+    known = {joint.name for joint in spec.joints}
+    if config.joints and known.issuperset(config.joints):  # else whoever asks for them says so
+        model_file.hold_others(made, config.joints, [spec.site(name).parent.name for name in config.sites])
+    _add_payload(spec, config.sites[0])
+    model_file.part_neighbours(spec)
+    steps = np.ceil(config.period / spec.option.timestep - 1e-6)
+    if abs(steps * spec.option.timestep - config.period) > 1e-9:
+        spec.option.timestep = config.period / steps
+    return made
+
+
+@lru_cache(maxsize=32)
+def _at_home(config: Config) -> tuple[tuple[str, str], ...]:
+    """The pairs of bodies that are within each other at home: the shapes of a file are wrong where that is so."""
+    made = _prepared(config)
+    if len(config.home) != len(config.joints) or not any(g.contype or g.conaffinity for g in made.spec.geoms):
+        return ()
+    model = model_file.compiled(made)
+    return model_file.touching(model, np.array(config.home), addresses(model, config.joints)[0])
 
 
 def addresses(model: mujoco.MjModel, joints: Sequence[str]) -> tuple[Array, Array]:
@@ -297,7 +360,7 @@ def vary(spec: mujoco.MjSpec, fraction: float, seed: int) -> None:
 
 def set_payload(model: mujoco.MjModel, mass: float) -> None:
     """Put a point-like mass [kg] into the hand, or take it out (0)."""
-    body = model.body("payload").id
+    body = model.body(PAYLOAD).id
     model.body_mass[body] = max(mass, 1e-9)
     model.body_inertia[body] = max(mass, 1e-9) * 0.4 * 0.03**2  # a ball of 3 cm radius
     mujoco.mj_setConst(model, mujoco.MjData(model))
@@ -315,7 +378,7 @@ def _as_site(spec: mujoco.MjSpec, name: str) -> None:
 
 def _add_payload(spec: mujoco.MjSpec, site_name: str) -> None:
     site = spec.site(site_name)
-    site.parent.add_body(name="payload", pos=site.pos, mass=1e-9, inertia=[1e-12] * 3, explicitinertial=True)
+    site.parent.add_body(name=PAYLOAD, pos=site.pos, mass=1e-9, inertia=[1e-12] * 3, explicitinertial=True)
 
 
 def _names(model: mujoco.MjModel, kind: str) -> list[str]:

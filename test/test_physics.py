@@ -134,9 +134,10 @@ def test_predict_has_the_noise_it_was_given():
 
 
 def test_a_broken_period_and_a_delay_beyond_the_history_are_refused():
-    robot = make("pendulum", period=0.0205)
+    robot = make("pendulum")
+    model = make("pendulum", period=0.0205).model
     with pytest.raises(ConfigError, match="multiple of the timestep"):
-        PhysicsModel(robot, robot.model)
+        PhysicsModel(robot, model)
     with pytest.raises(ConfigError, match="delay: expected 0 to 1"):
         robot = make("pendulum")
         PhysicsModel(robot, robot.model, delay=2)

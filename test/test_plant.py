@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from arms import make
 
-from mbrl_ros.config import ConfigError
 from mbrl_ros.simulation.plant import Config, MujocoPlant
 
 QUIET = {"encoder_noise": 0.0, "disturbance": 0.0}
@@ -93,6 +92,8 @@ def test_velocity_reading_lags_but_converges():
     assert 0.9 < readings[0] < 0.99 and readings[-1] == pytest.approx(1.0, abs=1e-6)
 
 
-def test_period_must_be_whole_timesteps():
-    with pytest.raises(ConfigError, match="multiple of the model's timestep"):
-        MujocoPlant(make(period=0.0155), Config())
+def test_a_period_of_no_whole_number_of_timesteps_picks_the_next_shorter_one():
+    plant = MujocoPlant(make(period=0.0155), Config())
+    timestep, of_file = plant.model.opt.timestep, make().model.opt.timestep
+    assert plant.substeps * timestep == pytest.approx(0.0155, rel=1e-12)
+    assert timestep <= of_file < 0.0155 / (plant.substeps - 1)

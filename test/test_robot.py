@@ -5,6 +5,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+import yaml
 from arms import make
 from checks import check_jacobian
 
@@ -90,10 +91,28 @@ def test_payload_is_weightless_until_set_and_then_weighs_what_it_should():
     ({"model": "nowhere.xml"}, "no file 'nowhere.xml'; expected an MJCF or URDF"),
     ({"home": [0.0]}, "robot.home: expected 2 values, one per joint, got 1"),
     ({"joints": []}, "name at least one of shoulder, elbow"),
+    ({"joints": ["elbow", "elbow"]}, r"robot\.joints: expected every joint once, got 'elbow' 2 times"),
+    ({"sites": []}, r"robot\.sites: expected at least one name"),
+    ({"home": [0.0, 3.0]}, r"robot\.home: expected elbow within its range, -?[\d.]+ to [\d.]+, got 3"),
+    ({"effort_limit": [40.0, 0.0]}, r"robot\.effort_limit: expected values above 0, got \[40\.0, 0\.0\]"),
+    ({"velocity_limit": [0.0, 4.0]}, r"robot\.velocity_limit: expected values above 0"),
+    ({"tool_offset": [0.1]}, r"robot\.tool_offset: expected x, y, z \[m\], or .* got 1 values"),
+    ({"home": 0.6}, r"robot\.home: expected a list, got 0\.6"),
+    ({"home": [[0.6, 0.9]]}, r"robot\.home: expected a list of float, got list"),
+    ({"home": ["a", "b"]}, r"robot\.home: expected a list of float, got str 'a'"),
+    ({"joints": "elbow"}, r"robot\.joints: expected a list, got 'elbow'"),
+    ({"period": "fast"}, r"robot\.period: expected float, got str 'fast'"),
 ])
 def test_errors_name_what_was_expected(settings, expected):
     with pytest.raises(ConfigError, match=expected):
         make("planar2", **settings)
+
+
+def test_a_number_that_yaml_takes_for_text_is_a_number():
+    given = yaml.safe_load("{period: 2e-2, home: [6e-1, -1.e-1]}")
+    assert given["period"] == "2e-2"  # else there is nothing to see to
+    robot = make("planar2", **given)
+    assert robot.period == 0.02 and robot.home.tolist() == [0.6, -0.1]
 
 
 def test_malformed_model_file_is_one_line(tmp_path):

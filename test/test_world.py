@@ -10,6 +10,7 @@ from arms import make
 
 from mbrl_ros.config import ConfigError, from_mapping
 from mbrl_ros.models.physics import PhysicsModel, full_state
+from mbrl_ros.robot import PAYLOAD
 from mbrl_ros.simulation.plant import Config, MujocoPlant
 from mbrl_ros.simulation.world import World, before_wall, wall_plane
 
@@ -195,7 +196,7 @@ def test_wrong_masses_weigh_what_the_compensation_does_not_know():
         forces.append(plant.data.qfrc_gravcomp[plant._dofs].copy())
     assert np.allclose(forces[0], forces[1])
     assert np.array_equal(still("arm", World(mass_error=0.3, mass_seed=2)).model.body_mass, wrong.model.body_mass)
-    assert wrong.model.body("payload").mass == plain.model.body("payload").mass
+    assert wrong.model.body(PAYLOAD).mass == plain.model.body(PAYLOAD).mass
 
 
 def test_noise_is_that_of_the_encoder_times_its_factor():
@@ -211,11 +212,11 @@ def test_noise_is_that_of_the_encoder_times_its_factor():
 def test_payload_and_gravity_compensation_of_the_plant_are_its_world():
     plant = MujocoPlant(make("arm"), Config(payload=2.0, gravity_compensation=False))
     assert plant.world == World(payload=2.0, gravity_compensation=False)
-    assert plant.model.body("payload").mass == 2.0 and not plant.model.body_gravcomp.any()
+    assert plant.model.body(PAYLOAD).mass == 2.0 and not plant.model.body_gravcomp.any()
     plant.set_payload(1.0)
     assert plant.world.payload == 1.0
     plant.change(replace(plant.world, damping=2.0))
-    assert plant.model.body("payload").mass == 1.0
+    assert plant.model.body(PAYLOAD).mass == 1.0
 
 
 def test_a_wrong_world_is_refused():

@@ -17,6 +17,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from mbrl_ros.robot import PAYLOAD as HAND
 from mbrl_ros.robot import Robot, set_payload
 from mbrl_ros.types import Array
 
@@ -37,7 +38,7 @@ class Parameters:
     def of(cls, robot: Robot, model: mujoco.MjModel) -> Parameters:
         """Those of a model."""
         links = [b for b in range(1, model.nbody) if _moves(robot, model, b)]
-        payload = model.body("payload").mass
+        payload = model.body(HAND).mass
         theta = np.concatenate([model.body_mass[links], model.dof_damping[robot.dofs],
                                 model.dof_frictionloss[robot.dofs], np.where(payload > WEIGHTLESS, payload, 0.0)])
         return cls(tuple(model.body(b).name for b in links), robot.joints, theta)
@@ -117,7 +118,7 @@ def _set_mass(model: mujoco.MjModel, body: int, mass: float) -> None:
 
 def _moves(robot: Robot, model: mujoco.MjModel, body: int) -> bool:
     """Whether a body has a mass, is not the payload, and hangs on a joint of the robot."""
-    if model.body_mass[body] <= WEIGHTLESS or model.body(body).name == "payload":
+    if model.body_mass[body] <= WEIGHTLESS or model.body(body).name == HAND:
         return False
     while body:
         first = model.body_dofadr[body]

@@ -237,7 +237,7 @@ def nominal_physics(robot: Robot | None, config: Nominal.Config) -> PhysicsModel
     """The robot's model with scaled masses and damping, without dry friction."""
     if robot is None:
         raise ConfigError("nominal: this prior needs the robot's model file")
-    model = load_model(robot.config)
+    model = load_model(robot.config, masses=True)
     if not config.gravity_compensation:
         model.body_gravcomp[:] = 0.0
     rng = np.random.default_rng(config.seed)

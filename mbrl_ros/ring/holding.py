@@ -8,7 +8,7 @@ from mbrl_ros.ring.probe import Bounds, Found, Probe, gains, leaning
 from mbrl_ros.robot import Robot
 from mbrl_ros.simulation.plant import Config, MujocoPlant
 
-ATTEMPTS = 3  # with other pushes each
+ATTEMPTS = 5  # with other pushes each
 MISSING = ("robot.stiffness, robot.damping: expected one value per joint; `ros2 run mbrl_ros setup` finds them, or "
            "robot.simulated:=true lets the simulation do")
 
@@ -19,7 +19,9 @@ def probed(plant: MujocoPlant, gravity: str) -> Found:
     robot = plant.robot
     for attempt in range(ATTEMPTS):
         by_model = gravity == "model" or attempt == ATTEMPTS - 1
-        probe = Probe(Bounds.of(robot), robot.period, robot.weight if by_model else None, attempt, robot.joints)
+        inertia = robot.free_inertia(robot.home) if attempt else None  # of light joints nothing else will do
+        probe = Probe(Bounds.of(robot), robot.period, robot.weight if by_model else None, attempt, robot.joints,
+                      inertia)
         observation = plant.reset(attempt)
         while not probe.done:
             observation = plant.step(probe.act(observation.position, observation.velocity))
@@ -38,11 +40,15 @@ def with_gains(robot: Robot, config: Config, gravity: str, integral: float) -> R
         return robot
     if not robot.config.simulated:
         raise ConfigError(MISSING)
-    found = probed(MujocoPlant(robot, config), gravity)
+    settle_gains(robot, probed(MujocoPlant(robot, config), gravity), gravity, integral)
+    return robot
+
+
+def settle_gains(robot: Robot, found: Found, gravity: str, integral: float) -> None:
+    """Give a robot the gains of its hold that suit what pushes have found. Raises ConfigError where none will do."""
     lean = leaning(robot.weight, robot.home) if gravity == "model" else 0.0
     of = gains(found, robot.period, robot.effort_limit, integral, robot.joints, lean)
     if of.problem:
         raise ConfigError(f"robot.period: {of.problem}")
     robot.stiffness, robot.damping, robot.inertia = of.stiffness, of.damping, found.inertia
     robot.deceleration = np.where(np.isfinite(robot.deceleration), robot.deceleration, of.deceleration)
-    return robot

@@ -91,9 +91,10 @@ class Probe:
     """`act` once per period until `done`; then `found`, or `reason` why there is nothing."""
 
     def __init__(self, bounds: Bounds, period: float, weight: Callable[[Array], Array] | None = None, seed: int = 0,
-                 names: Sequence[str] = ()):
+                 names: Sequence[str] = (), inertia: Array | None = None):
         """weight: q -> effort (m,) that carries the arm, where it does not itself and somebody knows; names: of the
-        joints."""
+        joints; inertia: what an effort sees at least (m,) [kg m^2 or kg], where somebody knows, so that light joints,
+        which what disturbs them moves at once, are held from the beginning."""
         self.bounds, self.period = bounds, period
         self.done, self.reason = False, ""
         self.found: Found | None = None
@@ -106,7 +107,7 @@ class Probe:
         self._side, self._until = np.ones(m), np.zeros(m, int)  # direction of each push; until which period
         self._peak = np.zeros(m)  # speed of late
         self._moved = np.zeros(m, int)  # periods with pushes that move the joint
-        self._known = np.full(m, np.nan)  # inertia, once the motion tells
+        self._known = np.full(m, np.nan) if inertia is None else inertia  # inertia, once the motion tells
         self._fell = False  # whether the arm moved before anybody pushed it
         self._pushed, self._began = np.full(m, True), 0  # which joints are, since which period
         self._q: list[Array] = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import mujoco
 import numpy as np
 
-from mbrl_ros.config import ConfigError, param
+from mbrl_ros.config import param
 from mbrl_ros.robot import Robot, addresses, set_payload
 from mbrl_ros.simulation import world as worlds
 from mbrl_ros.simulation.world import World
@@ -41,18 +41,14 @@ class Config:
 
 
 class MujocoPlant:
-    """MuJoCo behind `reset` and `step`. Raises ConfigError where the period is not a whole number of timesteps."""
+    """MuJoCo behind `reset` and `step`."""
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
         self._disturbed = config.disturbance * np.minimum(robot.effort_limit, LIVELY * _own_inertia(robot))
         self._commands: deque[Array] = deque(maxlen=worlds.LONGEST_DELAY + 2)  # one per period, newest last
         self._enter(World(payload=config.payload, gravity_compensation=config.gravity_compensation))
-        timestep = self.model.opt.timestep
-        self.substeps = round(robot.period / timestep)
-        if self.substeps < 1 or abs(self.substeps * timestep - robot.period) > 1e-9:
-            raise ConfigError(f"robot.period: expected a multiple of the model's timestep {timestep} s, "
-                              f"got {robot.period} s")
+        self.substeps = round(robot.period / self.model.opt.timestep)
         self._time = 0
         self.reset(config.seed)
 

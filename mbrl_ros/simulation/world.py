@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from mbrl_ros.config import ConfigError, param
-from mbrl_ros.robot import Robot, addresses, load_model, set_payload
+from mbrl_ros.robot import PAYLOAD, Robot, addresses, load_model, set_payload
 from mbrl_ros.types import Array
 
 LOAD, TIP = "swinging_load", "tip"  # names of what is put into the model
@@ -43,7 +43,7 @@ class World:
 
 def build(robot: Robot, world: World) -> mujoco.MjModel:
     """The model of the robot in this world."""
-    model = load_model(robot.config, lambda spec: _furnish(spec, robot, world))
+    model = load_model(robot.config, lambda spec: _furnish(spec, robot, world), masses=True)
     dofs = addresses(model, robot.joints)[1]
     if not world.gravity_compensation:
         model.body_gravcomp[:] = 0.0
@@ -132,7 +132,7 @@ def _joints(model: mujoco.MjModel) -> dict[str | int, int]:
 
 def _mistake_masses(model: mujoco.MjModel, world: World) -> None:
     factor = 1 + world.mass_error * np.random.default_rng(world.mass_seed).uniform(-1, 1, model.nbody)
-    for name in (LOAD, "payload"):
+    for name in (LOAD, PAYLOAD):
         factor[[i for i in range(model.nbody) if model.body(i).name == name]] = 1.0
     model.body_mass[:] *= factor
     model.body_inertia[:] *= factor[:, None]

@@ -14,6 +14,7 @@ from mbrl_ros.config import ConfigError, param
 from mbrl_ros.nodes.estimator_node import EstimatorNode
 from mbrl_ros.nodes.logger_node import LoggerNode
 from mbrl_ros.nodes.parameters import ROS
+from mbrl_ros.robot import PAYLOAD
 from mbrl_ros.task import RESIDUALS
 from mbrl_ros.task.residuals import Affine, selector
 
@@ -120,7 +121,7 @@ def test_good_values_take_effect(ring):
     assert controller.config.exploration == controller.mpc.config.exploration == 0.5
     assert controller.base.config.amplitude == 0.1
     assert learner.adapt is False and ring[LearnerNode]._seconds == 12.0
-    assert ring[PlantNode].plant.model.body("payload").mass[0] == 0.7
+    assert ring[PlantNode].plant.model.body(PAYLOAD).mass[0] == 0.7
 
 
 TERMS = ("tool", "tool_speed", "joint_speed", "posture", "limits", "speed_limits", "effort", "effort_change")

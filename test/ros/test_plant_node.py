@@ -11,6 +11,7 @@ from std_msgs.msg import Float64, Float64MultiArray, MultiArrayDimension
 
 from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.nodes import topics
+from mbrl_ros.robot import PAYLOAD
 
 PERIOD = 20_000_000  # [ns]
 
@@ -127,7 +128,7 @@ def test_it_publishes_clock_truth_and_response_time(plant):
 def test_payload_is_a_live_parameter(plant):
     made, _ = plant
     assert made.set("plant", "plant.payload", 1.5) == (True, "")
-    assert made[PlantNode].plant.model.body("payload").mass[0] == 1.5
+    assert made[PlantNode].plant.model.body(PAYLOAD).mass[0] == 1.5
     ok, reason = made.set("plant", "plant.payload", 50.0)
     assert not ok and "plant.payload" in reason and "20" in reason
 

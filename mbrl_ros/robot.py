@@ -18,7 +18,7 @@ from mbrl_ros import model_file
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array, LinearGaussianDynamics
 
-STEP = 0.02  # [s]; shorter ones drown in the noise and the lag of velocities (docs/design.md)
+STEP = 0.01  # [s]; shorter ones drown in the noise and the lag of velocities (docs/design.md, section 3)
 EFFORT_RATE = 990.0  # [N m/s]; the drives of a Panda stop at 1000
 MARGIN = 0.05  # [rad]
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian

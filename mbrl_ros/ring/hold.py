@@ -31,6 +31,7 @@ class BasePolicy:
         self.robot, self.config = robot, config
         self.caution = 1.0  # factor on the gains, from whoever knows how late they act
         self._calm = 1.0  # another, by how fast the joints are
+        self._lively = 1.0  # factor on efforts that excite: neighbours shake a light joint, which its gains cannot help
         self.calm = Calm(robot.velocity_limit)  # and one for each joint, by whether it swings
         self._low, self._high = margins(robot)
         self.start(robot.home, np.zeros(robot.m))
@@ -54,7 +55,11 @@ class BasePolicy:
         offset, speed, added = self._excite(q, qd) if excite else np.zeros((3, robot.m))
         goal = np.clip(self.posture + offset, self._low, self._high)
         swings = (np.abs(qd) > SWINGING * robot.velocity_limit).any()
-        self._calm = min(1.0, max(CALMEST, (CALMER if swings else RECOVERY) ** (h / UNIT) * self._calm))
+        change = (CALMER if swings else RECOVERY) ** (h / UNIT)
+        first = excite and self._lively > CALMEST  # an arm that does not carry itself falls where its gains shrink
+        self._lively = min(1.0, max(CALMEST, change * self._lively))
+        if not (swings and first):
+            self._calm = min(1.0, max(CALMEST, change * self._calm))
         caution = self.caution * self._calm * self.calm.gain
         gain = config.gain * caution
         bound, pull = 0.5 * robot.effort_limit, gain * robot.stiffness * (goal - q)
@@ -65,7 +70,7 @@ class BasePolicy:
             self.calm.rest()  # it is to swing
         else:
             self.calm.observe(qd - speed, h)
-        u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(caution) * added
+        u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(caution) * self._lively * added
         return u
 
     def follow(self, position: Array, velocity: Array) -> None:

@@ -18,7 +18,7 @@ from mbrl_ros import model_file
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array, LinearGaussianDynamics
 
-STEP = 0.01  # [s]; shorter ones drown in the noise and the lag of velocities (docs/design.md, section 3)
+STEP = 0.01  # [s]; shorter ones drown in noise and lag of velocities (docs/design.md, section 3)
 EFFORT_RATE = 990.0  # [N m/s]; the drives of a Panda stop at 1000
 MARGIN = 0.05  # [rad]
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
@@ -36,8 +36,8 @@ class Config:
     tool_offset: tuple[float, ...] = param((), "Where the tool is in the axes of the first site: x, y, z [m], or with "
                                            "roll, pitch, yaw [rad]")
     period: float = param(0.02, "Control period [s]", 1e-4, 1.0)
-    step: float = param(STEP, "What learned dynamics and plans step over, as the whole number of periods that is nearest"
-                        ", at least one [s]", 1e-4, 1.0)
+    step: float = param(STEP, "What learned dynamics and plans step over: the nearest number of whole periods, at "
+                        "least one [s]", 1e-4, 1.0)
     home: tuple[float, ...] = param((), "Joint positions of the base policy [rad or m]")
     effort_limit: tuple[float, ...] = param((), "Largest effort [N m or N]", 0.0)
     effort_rate_limit: tuple[float, ...] = param((), f"Largest change of effort [N m/s or N/s]; empty: {EFFORT_RATE:g}",

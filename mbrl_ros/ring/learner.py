@@ -56,7 +56,8 @@ class Config:
     prior: str = param("ensemble", "Global model behind the prior", choices=MODELS)
     forgetting_time: float = param(0.4, "Time constant of the moments [s]", 1e-3, 600.0)
     offset_time: float = param(0.2, "Time constant of the mean behind the offset f [s]", 1e-3, 600.0)
-    surprised_time: float = param(0.04, "The same when predictions are off by more than noise explains [s]", 1e-3, 600.0)
+    surprised_time: float = param(0.04, "The same when predictions are off by more than noise explains [s]", 1e-3,
+                                  600.0)
     effective_count: float = param(40.0, "How many steps (robot.step) of motion the moments are worth", 1.0, 1e4)
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
     caution: float = param(0.0, "Factor on what the planner is told about F being known less well away from the data; "
@@ -84,7 +85,7 @@ class OnlineLearner:
         self._part = 1.0 / robot.stride  # of a transition: they overlap, a new one begins every period
         self._local: LocalPrior | None = None
         self._predicted: tuple[Array, Array, Array] | None = None  # F, f, Sigma
-        self._slow, self._acted = MOVING * robot.velocity_limit, robot.slice("effort/1")
+        self._slow = MOVING * robot.velocity_limit
         self.trust = Trust()
         self.prediction_error = 1.0  # squared Mahalanobis error of the last prediction, over its dimension
         self._kept = max(1, round(config.memory / robot.period))
@@ -148,9 +149,13 @@ class OnlineLearner:
             self._last.clear()
         if len(self._last) == self.robot.stride:
             rows = self.robot.joint_rows
-            self._learn(self._last[0].belief.mean[rows], state.belief.mean[self._acted], state.belief.mean[rows])
+            self._learn(self._last[0].belief.mean[rows], self._acted(state), state.belief.mean[rows])
         self._last.append(state)
         return self._model(state)
+
+    def _acted(self, state: StateEstimate) -> Array:
+        """The mean effort (m,) over the last step."""
+        return state.effort if self.robot.stride == 1 else state.belief.mean[self.robot.slice("effort/1")]
 
     def _learn(self, x: Array, u: Array, x_next: Array) -> None:
         slot = self._stored % len(self._x)
@@ -191,7 +196,7 @@ class OnlineLearner:
 
     def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
         z = state.belief.mean[self.robot.joint_rows]
-        u = state.belief.mean[self._acted]
+        u = self._acted(state)
         w = self.features.w(z, u)
         moments = Moments(self.moments.mean, self.moments.cov, self.sample_weight)
         self._local = local = self.prior.at(w, moments)

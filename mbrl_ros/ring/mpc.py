@@ -168,7 +168,7 @@ class ModelPredictiveController:
         if self.config.model == LOCAL:
             model = local
         elif hasattr(model, "delayed"):
-            model = model.delayed(self.delay.periods % 1.0)
+            model = model.delayed(self.delay.periods / self.robot.stride % 1.0)
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper), seed, self.budget, local)
 
     def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:

@@ -24,8 +24,8 @@ class Trust:
         return min(1.0, max(0.0, (LOST - self.error) / (LOST - DOUBTED)))
 
     def update(self, error: float, elapsed: float) -> bool:
-        """One more squared error over its dimension, `elapsed` [s] after the last; what is not a number counts as the most. True where that was the
-        one with which the last trust went."""
+        """One more squared error over its dimension, `elapsed` [s] after the last; what is not a number counts as the
+        most. True where that was the one with which the last trust went."""
         before = self.value
         self.error += min(1.0, elapsed / MEMORY) * ((error if error < MOST else MOST) - self.error)
         return before > 0.0 and self.value == 0.0

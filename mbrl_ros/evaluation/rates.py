@@ -41,7 +41,8 @@ def measure(robot: str, rate: float, prior: str, seeds: list[int], given: dict[s
     cost = [float(np.median([sum(row[case]["costs"]) for row in rows])) for case in (prior, reach.ORACLE)]
     ticks = [row[prior]["tick_ms_p50"] for row in rows if row[prior]["tick_ms_p50"]]
     return {"robot": robot, "rate_hz": rate, "message": "", **ours, "cost": cost[0], "oracle_cost": cost[1],
-            "oracle_diverged": best["diverged"], "tick_ms": float(np.median(ticks)) if ticks else None}
+            "oracle_diverged": best["diverged"], "tick_ms": float(np.median(ticks)) if ticks else None,
+            "faults": {case: [row[case]["fault"] for row in rows] for case in rows[0]}}
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -74,7 +74,7 @@ def fit_in_numpy(prior: LocalPrior, moments: Moments, z: Array, mean: Array, cou
 
 def fit_compiled(prior: LocalPrior, moments: Moments, z: Array, mean: Array, count: float, scale: Array) -> Any:
     """The same by kernels/local_fit.py."""
-    added = local_fit.forget_and_add(moments.mean, moments.cov, moments.count, z, 0.05, 40.0)
+    added = local_fit.forget_and_add(moments.mean, moments.cov, moments.count, z, 1.0, 0.05, 40.0)
     return posterior(prior, Moments(*added), mean, count, scale)
 
 
@@ -101,7 +101,7 @@ class Bench:
 
     def __init__(self, robot: str, horizon: int):
         settings = merge(assembly.settings(Names(robot=robot)), {"ensemble": {"steps": 200}, "ilqr": {
-            "horizon": horizon, "iterations": 2}, "task": {"path": {"speed": 0.1}}})
+            "horizon": 0.02 * horizon, "iterations": 2}, "task": {"path": {"speed": 0.1}}})
         self.states: list[StateEstimate] = []
         self.run, data = excited(settings, 4.0, SEED, self.states.append)
         self.w = data.w[100].copy()

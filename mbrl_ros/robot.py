@@ -18,6 +18,7 @@ from mbrl_ros import model_file
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array, LinearGaussianDynamics
 
+STEP = 0.01  # [s]; shorter ones drown in noise and lag of velocities (docs/design.md, section 3)
 EFFORT_RATE = 990.0  # [N m/s]; the drives of a Panda stop at 1000
 MARGIN = 0.05  # [rad]
 DAMPING = 0.05  # [m/rad], of the inverse of the tool's Jacobian
@@ -35,6 +36,8 @@ class Config:
     tool_offset: tuple[float, ...] = param((), "Where the tool is in the axes of the first site: x, y, z [m], or with "
                                            "roll, pitch, yaw [rad]")
     period: float = param(0.02, "Control period [s]", 1e-4, 1.0)
+    step: float = param(STEP, "What learned dynamics and plans step over: the nearest number of whole periods, at "
+                        "least one [s]", 1e-4, 1.0)
     home: tuple[float, ...] = param((), "Joint positions of the base policy [rad or m]")
     effort_limit: tuple[float, ...] = param((), "Largest effort [N m or N]", 0.0)
     effort_rate_limit: tuple[float, ...] = param((), f"Largest change of effort [N m/s or N/s]; empty: {EFFORT_RATE:g}",
@@ -84,6 +87,7 @@ class Robot:
         self.notes: list[str] = []  # what was left out or assumed of the model file, a line each
         self.model = load_model(config, notes=self.notes)
         self.joints, self.sites, self.period = config.joints, config.sites, config.period
+        self.stride = max(1, round(config.step / config.period))  # periods in a step
         self.m = m = len(config.joints)
         if m == 0:
             raise ConfigError(f"robot.joints: name at least one of {', '.join(model_file.joint_names(self.model))}")
@@ -115,6 +119,11 @@ class Robot:
         if len(values) != self.m:
             raise ConfigError(f"{name}: expected {self.m} values, one per joint, got {len(values)}")
         return np.array(values, dtype=float)
+
+    @property
+    def step(self) -> float:
+        """What learned dynamics and plans step over [s]."""
+        return self.stride * self.period
 
     @property
     def has_gains(self) -> bool:

@@ -149,6 +149,8 @@ class Trial:
     state_names: tuple[str, ...]
     joint_names: tuple[str, ...]
 
-    def transitions(self) -> Transitions:
-        """The T transitions of this run."""
-        return Transitions(self.x[:-1], self.u, self.x[1:])
+    def transitions(self, stride: int = 1) -> Transitions:
+        """The transitions of this run over `stride` of its periods each, under the mean of u; without overlap."""
+        count = len(self.u) // stride
+        x, u = self.x[: stride * count + 1 : stride], self.u[: stride * count]
+        return Transitions(x[:-1], u.reshape(count, stride, u.shape[-1]).mean(1) if stride > 1 else u, x[1:])

@@ -11,7 +11,7 @@ from mbrl_ros.config import param
 from mbrl_ros.models.features import Data, scale_of
 from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.noise import shrunk_covariance
-from mbrl_ros.planners.plan import best_of, warm_start
+from mbrl_ros.planners.plan import best_of, steps_in, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Gaussian, Plan
@@ -24,14 +24,14 @@ class Shooting:
     class Config:
         """Parameters `shooting.*`."""
 
-        horizon: int = param(20, "Control periods planned ahead", low=1)
+        horizon: float = param(0.4, "How far to plan ahead [s]", low=1e-4)
         samples: int = param(64, "Candidates", low=1)
         knots: int = param(4, "Times over the horizon at which efforts are drawn", low=1)
         deviation: tuple[float, ...] = param((), "Of the candidates, for each joint [N m or N]; empty: 1", low=0.0)
 
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         self.config = config or self.Config()
-        self.horizon = self.config.horizon
+        self.horizon = steps_in(self.config.horizon, robot)
         self._deviation = None if robot is None else robot.per_joint("shooting.deviation", self.config.deviation, 1.0)
 
     @torch.no_grad()

@@ -161,4 +161,4 @@ def test_settings_carry_a_description_each(name: str) -> None:
     assert "horizon" in {f.name for f in fields(config)}
     assert all(f.metadata["description"] for f in fields(config))
     assert PLANNERS[name](config(horizon=7)).horizon == 7
-    assert PLANNERS[name](config(horizon=7), robot("planar2")).horizon == 7
+    assert PLANNERS[name](config(horizon=0.14), robot("planar2")).horizon == 7  # [s]

@@ -50,9 +50,9 @@ def test_cases_are_named_by_what_differs_between_them():
 def test_the_oracle_is_measured_with_one_planner_whatever_is_under_test():
     """Its settings too, but for those that were given."""
     config = measures.Config(targets=1, data_seconds=0.1)
-    more = {"controller": {"model": "global"}, "lqr": {"horizon": 7}}
+    more = {"controller": {"model": "global"}, "lqr": {"horizon": 0.14}}
     given = settings("planar2", planner="lqr", more=more), settings("planar2"), settings(
-        "planar2", more={"ilqr": {"horizon": 9}})
+        "planar2", more={"ilqr": {"horizon": 0.18}})
     planners = [Run(s, config, 0, oracle=True).controller.mpc.planner for s in given]
     assert [type(p) for p in planners] == [Ilqr] * 3
     assert planners[0].config == planners[1].config and planners[2].horizon == 9

@@ -74,7 +74,7 @@ def test_much_data_give_the_true_system_whatever_the_prior():
     robot = make()
     features, rng = features_of(robot), np.random.default_rng(1)
     F, f = 0.3 * rng.standard_normal((features.dy, features.dw)), rng.standard_normal(features.dy)
-    learner = OnlineLearner(robot, Config(forgetting=1e-3, offset_forgetting=1e-3, effective_count=1e4))
+    learner = OnlineLearner(robot, Config(forgetting_time=20.0, offset_time=20.0, effective_count=1e4))
     learner.set_prior(linear_prior(robot), np.ones(features.dw + features.dy))
     data = []
     for _ in range(3000):
@@ -116,10 +116,10 @@ def test_the_offset_forgets_faster_only_after_a_surprise(shift, periods):
         return [(a, u, features.next_state(a, u, b)) for a, b in zip(z, y, strict=True)]
 
     feed(learner, transitions(200, 0.0))
-    assert 1 / learner._squares == pytest.approx(2 / learner.config.offset_forgetting - 1, rel=0.3)
+    assert 1 / learner._squares == pytest.approx(2 * learner.config.offset_time / robot.period - 1, rel=0.3)
     if periods:
         found = feed(learner, transitions(periods, noise * shift)).f[: features.dy]
-        slow = 1 - (1 - learner.config.offset_forgetting) ** periods
+        slow = 1 - (1 - robot.period / learner.config.offset_time) ** periods
         assert np.median(found - prior.g) > 1.5 * slow * noise * shift
 
 
@@ -197,7 +197,7 @@ def test_taking_a_prior_up_from_a_copy_is_taking_it_up():
     assert all(vars(beside)[name] is value for name, value in before.items())
     for learner in (at_once, beside):
         feed(learner, data[73:])
-    assert at_once.trust.error < 15.0 and at_once._offset_gain() == at_once.config.offset_forgetting
+    assert at_once.trust.error < 15.0 and at_once._offset_gain() == robot.period / at_once.config.offset_time
     beside.adopt(prepared)
     assert beside.prior is other and beside.model_trust == 1.0
     one, two = (feed(learner, data[:1]) for learner in (at_once, beside))

@@ -101,7 +101,7 @@ def test_moments_are_those_of_gaussian(forgetting, limit):
     for _ in range(100):
         z = rng.standard_normal(5) * size * np.array([1, 1, 1, 0, 1])  # one is constant
         expected = forget_and_add(expected, z, forgetting, limit)
-        found = Moments(*local_fit.forget_and_add(found.mean, found.cov, found.count, z, forgetting, limit))
+        found = Moments(*local_fit.forget_and_add(found.mean, found.cov, found.count, z, 1.0, forgetting, limit))
     assert found.count == expected.count and np.array_equal(found.cov, found.cov.T)
     assert np.abs((found.mean - expected.mean) / size).max() < 1e-12
     assert np.abs((found.cov - expected.cov) / np.outer(size, size)).max() < 1e-12

@@ -195,3 +195,18 @@ def test_what_disturbs_a_joint_is_in_proportion_to_it_where_it_is_light():
     robot.model.dof_armature[robot.dofs[-1]] = 0.0
     disturbed = assembly.make_plant(settings("arm"), robot)._disturbed
     assert np.array_equal(disturbed[:-1], 0.005 * robot.effort_limit[:-1]) and disturbed[-1] < 0.02 * 12.0 * 0.005 * 50
+
+
+def test_neighbours_that_shake_a_joint_get_less_excitation_before_it_gets_less_gain():
+    """An arm that does not carry itself falls where its gains shrink; without excitation they shrink at once."""
+    parts = assembly.make_parts(settings("arm"), 0)
+    robot, base = parts.robot, parts.controller.base
+    x = np.zeros(robot.n)
+    x[robot.slice("joint/position")] = robot.home
+    x[robot.slice("joint/velocity")][0] = 0.95 * robot.velocity_limit[0]
+    state = StateEstimate(0, 0, 0, Gaussian(x, np.eye(robot.n)), np.zeros(robot.m))
+    base.act(state, excite=True)
+    assert base._calm == 1.0 and base._lively < 1.0
+    for _ in range(20):
+        base.act(state, excite=True)
+    assert base._lively == pytest.approx(0.1) and base._calm < 1.0  # where that does not help

@@ -14,7 +14,7 @@ def test_a_calibrated_model_keeps_all_trust():
     trust, rng = Trust(), np.random.default_rng(0)
     values = []
     for error in rng.chisquare(14, 5000) / 14:
-        trust.update(error)
+        trust.update(error, 0.02)
         values.append(trust.value)
     assert min(values) == 1.0 and trust.error == pytest.approx(1.0, abs=0.3)
 
@@ -24,16 +24,16 @@ def test_trust_falls_from_doubted_to_lost_and_comes_back():
     assert trust.value == 1.0
     trust.error = 0.5 * (DOUBTED + LOST)
     assert trust.value == pytest.approx(0.5)
-    gone = [trust.update(float("inf")) for _ in range(7)]
+    gone = [trust.update(float("inf"), 0.02) for _ in range(7)]
     assert trust.value == 0.0 and gone.count(True) == 1
-    assert not any(trust.update(1.0) for _ in range(100))
+    assert not any(trust.update(1.0, 0.02) for _ in range(100))
     assert trust.value == 1.0
 
 
 @pytest.mark.parametrize("error", [1e300, float("inf"), float("nan")])
 def test_one_outlier_counts_for_no_more_than_the_most(error):
     trust = Trust()
-    trust.update(error)
+    trust.update(error, 0.02)
     assert 0.9 < trust.value < 1.0
 
 

@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--seed", type=int, default=100)
     p.add_argument("--minutes", type=float, default=10.0)
     p.add_argument("--data-seconds", type=float, default=30.0)
-    p.add_argument("--set", default="{}", help="more settings, as YAML: '{learner: {forgetting: 0.1}}'")
+    p.add_argument("--set", default="{}", help="more settings, as YAML: '{learner: {forgetting_time: 0.2}}'")
     a = p.parse_args(arguments)
     torch.set_num_threads(1)
     stopped = False

@@ -299,7 +299,7 @@ def trial_of(robot: Robot, states: Sequence[StateEstimate]) -> Trial:
 
 def data_of(robot: Robot, trials: Sequence[Trial]) -> Data:
     """The transitions of all trials."""
-    rows, parts = robot.joint_rows, [trial.transitions() for trial in trials]
+    rows, parts = robot.joint_rows, [trial.transitions(robot.stride) for trial in trials]
     x, x_next = (np.concatenate([getattr(p, key)[:, rows] for p in parts]) for key in ("x", "x_next"))
     return Data.of(Transitions(x, np.concatenate([p.u for p in parts]), x_next), features_of(robot), robot)
 

@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data-seconds", type=float, default=30.0)
     p.add_argument("--variation", type=float, default=0.0, help="scale the robot at random; each seed its own robot")
     p.add_argument("--no-adapt", action="store_true", help="learning off after the excitation")
-    p.add_argument("--set", default="{}", help="more settings, as YAML: '{ilqr: {horizon: 15}}'")
+    p.add_argument("--set", default="{}", help="more settings, as YAML: '{ilqr: {horizon: 0.3}}'")
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--json", type=Path, help="where to write the rows")
     return p

@@ -92,13 +92,14 @@ def _substitute(W: Array, known: int) -> None:
         i -= 2
 
 
-@compile_for(_tuple((_vector, _matrix, _float))(_vector, _matrix, _float, _vector, _float, _float))
-def forget_and_add(mean: Array, cov: Array, count: float, z: Array, forgetting: float,
+@compile_for(_tuple((_vector, _matrix, _float))(_vector, _matrix, _float, _vector, _float, _float, _float))
+def forget_and_add(mean: Array, cov: Array, count: float, z: Array, part: float, forgetting: float,
                    count_limit: float) -> tuple[Array, Array, float]:
-    """Mean (d,), covariance (d, d) and count of gaussian.forget_and_add, after one more vector z (d,)."""
+    """Mean (d,), covariance (d, d) and count of gaussian.forget_and_add, after one more vector z (d,), which counts
+    as this `part` of one where those before overlap it."""
     d = len(z)
-    count = min(count + 1.0, max(1.0 / forgetting, count_limit))
-    gain = max(forgetting, 1.0 / count)
+    count = min(count + part, max(part / forgetting, count_limit))
+    gain = max(forgetting, part / count)
     way, after, spread = z - mean, np.empty(d), np.empty((d, d))
     for i in range(d):
         after[i] = mean[i] + gain * way[i]

@@ -21,7 +21,7 @@ from mbrl_ros.types import Array, Moments
 LEAST, MOST, CANDIDATES = 3.0, 300.0, 13  # of n0, evenly in its logarithm
 WIDTH = 1.0  # deviation of log n0 about the one given
 TEMPER = 0.3  # the rows of a motion are not independent: each counts as so much of one
-EVERY, GAIN = 5, 0.1  # evaluated every so many periods, averaged over 50
+EVERY, GAIN = 5, 0.1  # evaluated every so many calls, averaged over 50
 
 
 def log_evidence(n0: Float[Array, " k"], recent: Moments, D: Float[Array, " dw"], Psi: Float[Array, "dy dy"],

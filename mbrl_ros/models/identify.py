@@ -119,7 +119,7 @@ def identify(robot: Robot, model: mujoco.MjModel, runs: Sequence[Stretch], devia
     prior = Parameters.of(robot, model)
     std = deviations(prior, robot, deviation, payload_deviation)
     spectra = [spectrum(robot, model, run, prior.theta) for run in runs
-               if len(run.u) * robot.period >= SHORTEST and len(run.u) > 4 * _half(robot)]
+               if len(run.u) * robot.step >= SHORTEST and len(run.u) > 4 * _half(robot)]
     if not spectra:
         return Estimate(prior, np.diag(std**2), prior.theta, std, np.array([0.0, DELAY_DEVIATION]))
     f, e, Y, weight, power = (np.concatenate(parts) for parts in zip(*spectra, strict=True))
@@ -147,7 +147,7 @@ class Spectrum(NamedTuple):
 
 def spectrum(robot: Robot, model: mujoco.MjModel, run: Stretch, theta: Float[Array, " p"]) -> Spectrum:
     """The bins of one run up to HIGHEST."""
-    q, qd, qdd, u, rate = weak_form(run, robot.period, _half(robot))
+    q, qd, qdd, u, rate = weak_form(run, robot.step, _half(robot))
     known, Y = regressor(robot, model, q, qd, qdd, np.sign(qd))
     e, Y = u - known - Y @ theta, np.concatenate([Y, rate[..., None]], -1)
     window = moving(run.q, robot) * _taper(len(q))[:, None]  # (T, m)
@@ -155,7 +155,7 @@ def spectrum(robot: Robot, model: mujoco.MjModel, run: Stretch, theta: Float[Arr
     # A window makes neighbouring bins alike: of T samples it leaves (sum w^2)^2 / sum w^4.
     left = np.divide(energy**2, len(q) * (window**4).sum(0), out=np.zeros(robot.m), where=energy > 0)
     window = window / np.sqrt(np.where(energy > 0, energy, 1.0))
-    f = np.fft.rfftfreq(len(q), robot.period)
+    f = np.fft.rfftfreq(len(q), robot.step)
     K = int(np.searchsorted(f, HIGHEST, "right"))
     transform = lambda a: np.fft.rfft(a, axis=0)[:K]  # noqa: E731
     weight = np.where(f[:K] > 0, 2.0, 1.0)[:, None] * left
@@ -201,7 +201,7 @@ def weak_form(run: Stretch, period: float, n: int
 def moving(q: Float[Array, "steps m"], robot: Robot) -> Float[Array, "N m"]:
     """Weights (T + 1 - 2n, m): 1 where a joint does not come near a standstill during an average, 0 where it does."""
     n = _half(robot)
-    speed = np.gradient(q, robot.period, axis=0) / (STANDSTILL * robot.velocity_limit)
+    speed = np.gradient(q, robot.step, axis=0) / (STANDSTILL * robot.velocity_limit)
     reach = n + 1 + FADE
     around = np.lib.stride_tricks.sliding_window_view(np.pad(speed, ((reach - n,) * 2, (0, 0)), "edge"),
                                                       2 * reach + 1, axis=0)
@@ -216,7 +216,7 @@ def _average(a: Array, weights: Array) -> Array:
 
 
 def _half(robot: Robot) -> int:
-    return max(1, round(HALF_WIDTH / robot.period))
+    return max(1, round(HALF_WIDTH / robot.step))
 
 
 def _taper(T: int) -> Array:

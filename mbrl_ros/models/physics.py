@@ -43,8 +43,8 @@ class PhysicsModel:
     def __init__(self, robot: Robot, model: mujoco.MjModel, delay: int = 0, noise: Array | None = None,
                  gain: Array | None = None):
         self.robot, self.model, self.delay = robot, model, delay
-        self.substeps = round(robot.period / model.opt.timestep)
-        if self.substeps < 1 or abs(self.substeps * model.opt.timestep - robot.period) > 1e-9:
+        self.substeps = round(robot.step / model.opt.timestep)
+        if self.substeps < 1 or abs(self.substeps * model.opt.timestep - robot.step) > 1e-9:
             raise ConfigError(f"robot.period: expected a multiple of the timestep {model.opt.timestep} s")
         if not 0 <= delay <= robot.history:
             raise ConfigError(f"delay: expected 0 to {robot.history} (robot.effort_history), got {delay}")
@@ -58,7 +58,7 @@ class PhysicsModel:
 
     def step(self, q: Float[Array, "*b m"], qd: Float[Array, "*b m"],
              u: Float[Array, "*b m"]) -> tuple[Float[Array, "*b m"], Float[Array, "*b m"]]:
-        """q', qd' (*b, m) after one period with the effort u (*b, m) held."""
+        """q', qd' (*b, m) after one step with the effort u (*b, m) held."""
         shape, m = np.shape(q), self.robot.m
         q, qd, u = (np.broadcast_to(a, shape).reshape(-1, m) for a in (q, qd, u))
         start = np.tile(self.rest, (len(q), 1))  # [time, qpos, qvel, act]

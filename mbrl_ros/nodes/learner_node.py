@@ -77,7 +77,7 @@ class LearnerNode(PartNode):
         try:
             dynamics = self.learner.update(state)
             self._stages.done("fit")
-            model = LocalModel(state, dynamics, self.robot.period, self.learner.sample_weight,
+            model = LocalModel(state, dynamics, self.robot.step, self.learner.sample_weight,
                                self.learner.prediction_error, self.learner.model_trust)
             self._last = messages.to_local_dynamics(LocalDynamics, model, self.robot)
         except ValueError as error:  # LinAlgError is one too

@@ -17,7 +17,7 @@ from mbrl_ros.types import Array
 
 
 class Prediction(NamedTuple):
-    """A prediction of the tool one period later: F [x; u] + f, with variances."""
+    """A prediction of the tool one step later: F [x; u] + f, with variances."""
 
     F: Array  # (3, n + m)
     f: Array  # (3,)
@@ -99,12 +99,13 @@ class Listener:
         return x[:, self.robot.slice("joint/position")], x[:, self._tool_rows]
 
     def predicted(self, stamps: list[int]) -> tuple[Array, Array]:
-        """Mean and deviation (T, 3) of the tool at each stamp as foreseen at the stamp before; NaN where none was."""
+        """Mean and deviation (T, 3) of the tool at each stamp as foreseen a step before; NaN where none was."""
         mean, deviation = np.full((len(stamps), 3), np.nan), np.full((len(stamps), 3), np.nan)
-        for i, (before, now) in enumerate(zip(stamps, stamps[1:], strict=False), start=1):
-            p = self.prediction.get(before)
-            if p is not None and before in self.x and now in self.acted:
-                mean[i] = p.F @ np.concatenate([self.x[before], self.acted[now]]) + p.f
+        stride = self.robot.stride
+        for i, (before, now) in enumerate(zip(stamps, stamps[stride:], strict=False), start=stride):
+            p, acted = self.prediction.get(before), [self.acted.get(s) for s in stamps[i - stride + 1 : i + 1]]
+            if p is not None and before in self.x and now in self.x and all(a is not None for a in acted):
+                mean[i] = p.F @ np.concatenate([self.x[before], np.mean(np.array(acted), 0)]) + p.f
                 deviation[i] = np.sqrt(p.variance)
         return mean, deviation
 

@@ -27,8 +27,8 @@ def warm_up(controller: Controller, robot: Robot) -> None:
     x[robot.slice("joint/position")] = robot.home
     x[robot.slice(f"site/{robot.sites[0]}/position")] = robot.tool_position(robot.home)
     F = np.eye(robot.n, robot.n + robot.m)
-    F[robot.slice("joint/position"), robot.slice("joint/velocity")] = robot.period * np.eye(robot.m)
-    F[robot.slice("joint/velocity"), robot.n :] = robot.period * np.eye(robot.m)
+    F[robot.slice("joint/position"), robot.slice("joint/velocity")] = robot.step * np.eye(robot.m)
+    F[robot.slice("joint/velocity"), robot.n :] = robot.step * np.eye(robot.m)
     dynamics = LinearGaussianDynamics(F, np.zeros(robot.n), 1e-6 * np.eye(robot.n))
     features = features_of(robot)
     one, w_scale = torch.ones(features.dy).double(), torch.ones(features.dw).double()

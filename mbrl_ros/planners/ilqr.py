@@ -31,7 +31,7 @@ from mbrl_ros.planners.lqr import (
     spread_cost,
     spread_of,
 )
-from mbrl_ros.planners.plan import as_plan, begin, rounding, warm_start
+from mbrl_ros.planners.plan import as_plan, begin, rounding, steps_in, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.cost import ResidualCost
@@ -54,6 +54,7 @@ RUNNING = -1  # status of a problem that still iterates; the others are indices 
 BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets
 BOX_SLACK = 1e-10  # a gradient below this part of the largest is zero: its sign does not clamp
 SOLVER = "auto: compiled, for one problem on the CPU of the kinds that are; torch: the reference for all of them"
+HORIZON = "How far to plan ahead, in whole steps (robot.step) [s]; without a robot, a step is a second"
 NO_SPREAD = (np.empty((0, 0)),) * 2
 
 
@@ -189,7 +190,7 @@ class Ilqr:
     class Config:
         """Settings of the planner."""
 
-        horizon: int = param(20, "Control periods planned ahead", low=1)
+        horizon: float = param(0.4, HORIZON, low=1e-4)
         iterations: int = param(5, "Backward passes per plan at most; with linear dynamics and no active limit 1 is "
                                    "enough and no more are made", low=1)
         step_lengths: int = param(8, "Rungs of the ladder of step lengths", low=1)
@@ -206,7 +207,7 @@ class Ilqr:
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         from mbrl_ros.kernels import ilqr as kernel  # may compile for some 10 s: not where only settings are wanted
         self.config = config or self.Config()
-        self.horizon = self.config.horizon
+        self.horizon = steps_in(self.config.horizon, robot)
         self.takes_numpy = self.config.solver == "auto"
         self._kernel: Any = kernel.solve
         self._statuses = {kernel.CONVERGED: CONVERGED, kernel.ITERATION_LIMIT: ITERATION_LIMIT,
@@ -349,12 +350,12 @@ class Lqr(Ilqr):
     class Config:
         """Settings of the planner."""
 
-        horizon: int = param(20, "Control periods planned ahead", low=1)
+        horizon: float = param(0.4, HORIZON, low=1e-4)
         solver: str = param("auto", SOLVER, choices=("auto", "torch"))
 
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         c = config or self.Config()
-        super().__init__(Ilqr.Config(horizon=c.horizon, iterations=1, solver=c.solver))
+        super().__init__(Ilqr.Config(horizon=c.horizon, iterations=1, solver=c.solver), robot)
 
 
 def _is_common(problem: Problem) -> bool:

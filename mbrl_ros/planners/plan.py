@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mbrl_ros.models.rollout import rollout
 from mbrl_ros.planners.problem import Problem
+from mbrl_ros.robot import Robot
 from mbrl_ros.types import CONVERGED, NOT_FINITE, Array, LinearGaussianPolicy, Plan
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def as_plan(x: Float[Array, "T+1 n"], u: Float[Array, "T m"], cost: float, statu
     policy = LinearGaussianPolicy(x[:-1], u, zeros((T, m, n)) if K is None else K, zeros((T, m)),
                                   zeros((T, m, m)) if Sigma is None else Sigma)
     return Plan(policy, x, u, cost, status, iterations, memory)
+
+
+def steps_in(horizon: float, robot: Robot | None) -> int:
+    """How many steps to plan for `horizon` [s]; without a robot, a step is a second."""
+    return max(1, round(horizon / (1.0 if robot is None else robot.step)))
 
 
 def best_of(problem: Problem, u: Float[Tensor, "S T m"]) -> Plan:

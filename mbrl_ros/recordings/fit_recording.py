@@ -63,11 +63,11 @@ def motion(trials: Sequence[Trial], path: Path, robot: Robot, seconds: float | N
     """
     for trial in trials:
         _check(path, trial, robot)
-    parts = [trial.transitions() for trial in trials]
+    parts = [trial.transitions(robot.stride) for trial in trials]
     rows = robot.joint_rows
     x, u, x_next = (np.concatenate(a) for a in zip(*((t.x[:, rows], t.u, t.x_next[:, rows]) for t in parts),
                                                    strict=True))
-    kept = slice(0 if seconds is None else max(0, len(x) - round(seconds / robot.period)), None)
+    kept = slice(0 if seconds is None else max(0, len(x) - round(seconds / robot.step)), None)
     found = Transitions(x[kept], u[kept], x_next[kept])
     if len(found.x) < FEWEST:
         raise ConfigError(f"{path}: {len(found.x)} transitions; expected at least {FEWEST}")

@@ -22,8 +22,8 @@ from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-LONGEST = 3  # [periods] that are looked for, and a fraction more
-KEEP = 0.8  # of the evidence per period: a delay that changes is found within a tenth of a second at 50 Hz
+LONGEST = 0.06  # [s] that is looked for, at least a period, and a fraction of a period more
+MEMORY = 0.1  # [s] of the evidence, and in which a delay that changes is found
 BETTER = 9.0  # by how much the log likelihood ratio (times 2) must speak for another d
 QUIET = 1e-3  # [effort limit] changes of effort below this say nothing
 EXPLAINED = 0.25  # of the power of the changes at most is left over, or what is reported is not what was commanded
@@ -37,9 +37,11 @@ class Delay:
         """given: the delay in periods; negative: estimate it."""
         self.robot = robot
         self._whole, self._part = 0, 0.0
-        self._sums = np.zeros((LONGEST + 1, 2, 2))  # for every d: [s's s'r; r's r'r] (see observe)
+        self._longest = max(1, round(LONGEST / robot.period))  # [periods]
+        self._keep = max(0.0, 1 - robot.period / MEMORY)  # of the evidence per period
+        self._sums = np.zeros((self._longest + 1, 2, 2))  # for every d: [s's s'r; r's r'r] (see observe)
         self._power = 0.0  # of the changes of effort
-        self._commands = np.zeros((LONGEST + 3, robot.m))  # newest first
+        self._commands = np.zeros((self._longest + 2 + max(1, robot.stride), robot.m))  # newest first
         self._last: StateEstimate | None = None
         self.given = given
 
@@ -57,7 +59,7 @@ class Delay:
     def slowness(self) -> float:
         """Factor on the price of a change of effort: a model that is a little wrong is swung by what the loop does
         faster than its delay, and this price sets how fast that is (its root, for one joint)."""
-        return (1.0 + self.periods) ** 2
+        return (1.0 + self.periods / self.robot.stride) ** 2
 
     def record(self, effort: Float[Array, " m"]) -> None:
         """The command [N m or N] that answers the newest state."""
@@ -70,7 +72,7 @@ class Delay:
             self.forget()
             return
         skipped = state.step - last.step - 1
-        for _ in range(min(skipped, LONGEST + 3)):  # states that nobody answered
+        for _ in range(min(skipped, self._longest + 3)):  # states that nobody answered
             self.record(self._commands[0])
         if not skipped:
             self.compare(state.effort - last.effort)
@@ -95,13 +97,14 @@ class Delay:
 
     def compare(self, change: Array) -> None:
         """By how much the effort (m,) that acted over the last period differs from that over the one before."""
-        c = (self._commands[:-1] - self._commands[1:]) / self.robot.effort_limit  # (LONGEST + 2, m), newest first
+        recent = self._commands[: self._longest + 3]
+        c = (recent[:-1] - recent[1:]) / self.robot.effort_limit  # (longest + 2, m), newest first
         e = change / self.robot.effort_limit
-        sr = np.empty((2, LONGEST + 1, self.robot.m))  # left over with phi = 0 (r), and its slope by phi (s)
+        sr = np.empty((2, self._longest + 1, self.robot.m))  # left over with phi = 0 (r), and its slope by phi (s)
         np.subtract(c[1:], c[:-1], out=sr[0])
         np.subtract(e, c[:-1], out=sr[1])
-        self._sums = KEEP * self._sums + np.einsum("adm,bdm->dab", sr, sr)
-        self._power = KEEP * self._power + float(e @ e)
+        self._sums = self._keep * self._sums + np.einsum("adm,bdm->dab", sr, sr)
+        self._power = self._keep * self._power + float(e @ e)
         self._estimate()
 
     def _estimate(self) -> None:
@@ -110,7 +113,7 @@ class Delay:
         for (ss, sr), (_, rr) in self._sums.tolist():
             phi.append(min(max((sr + weight * self._part) / (ss + weight), 0.0), 1.0))
             error.append(rr - 2 * phi[-1] * sr + phi[-1] ** 2 * ss)
-        best, count = error.index(min(error)), self.robot.m / (1 - KEEP)
+        best, count = error.index(min(error)), self.robot.m / (1 - self._keep)
         noise = max(error[best] / count, QUIET**2)
         if not error[best] < EXPLAINED * self._power:
             return
@@ -118,15 +121,22 @@ class Delay:
             self._whole = best
         self._part = phi[self._whole]
 
+    def _by_step(self, count: int) -> Array:
+        """Means over the last steps (count, m) of the commands, newest first."""
+        stride = self.robot.stride
+        if stride == 1:
+            return self._commands
+        return self._commands[: stride * count].reshape(count, stride, -1).mean(1)
+
     def compensate(self, x: Float[Array, " n"], dynamics: LinearGaussianDynamics
                    ) -> tuple[Float[Array, " n"], int, LinearGaussianDynamics]:
-        """x when the next command begins to act, how many periods ahead that is, and the dynamics by commands.
+        """x when the next command begins to act, how many steps ahead that is, and the dynamics by commands.
 
-        In the x that is returned, the newest effort is the last command.
+        In the x that is returned, the newest effort is the mean of the last commands over a step.
         """
-        whole, part = divmod(self.periods, 1.0)
+        whole, part = divmod(self.periods / self.robot.stride, 1.0)
         ahead, newest = int(whole), self.robot.slice("effort/1")
-        c = self._commands
+        c = self._by_step(ahead + 1)
         for j in range(ahead, 0, -1):
             acting = (1 - part) * c[j - 1] + part * c[j]
             x = dynamics.F @ np.concatenate([x, acting]) + dynamics.f

@@ -111,7 +111,8 @@ class JointFilter:
             self.noise.restart()
         self.delay.restart(self._command)
         self._reported = None
-        efforts = np.tile(self._command if self._by_command else observation.effort, (self.robot.history, 1))
+        effort = self._command if self._by_command else observation.effort
+        efforts = np.tile(effort, (self.robot.history * self.robot.stride, 1))
         return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts,
                        np.zeros((2, self.robot.m)))
 
@@ -146,7 +147,8 @@ class JointFilter:
     def _estimate(self, s: _Filter) -> StateEstimate:
         m, n = self.robot.m, self.robot.n
         sites, tangent = self.robot.kinematics(*s.mean)
-        mean = np.concatenate([s.mean.ravel(), sites, s.efforts.ravel()])
+        past = s.efforts if self.robot.stride == 1 else s.efforts.reshape(-1, self.robot.stride, m).mean(1)
+        mean = np.concatenate([s.mean.ravel(), sites, past.ravel()])
         cov, q, tools = np.zeros((n, n)), np.arange(m), slice(2 * m, 2 * m + len(sites))
         v = q + m
         cov[q, q], cov[q, v], cov[v, v] = s.cov
@@ -166,7 +168,7 @@ class _Filter:
     mean: Float[Array, "2 m"]  # position and velocity
     # Variance of position, covariance, variance of velocity.
     cov: tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, " m"]]
-    efforts: Float[Array, "H m"]  # newest first, means over a period
+    efforts: Float[Array, "past m"]  # newest first, means over a period
     impulse: Float[Array, "2 m"]  # [N m s or N s] since the last estimate, of what was commanded and what was reported
 
     def publish(self, effort: Float[Array, " m"]) -> None:

@@ -36,7 +36,7 @@ SINUSOIDS = 3  # per joint, of `random`; incommensurate frequencies keep the joi
 CANDIDATES = 60  # set-points to choose from: four times as many were no better, as M is a guess
 LARGEST = 200  # steps in which a set-point is predicted: all draws together take some 3 ms
 PATTERNS = 64  # efforts to choose from
-BLOCK, HELD = 10, 2  # periods: of a pattern, and for which an effort is held
+BLOCK, HELD = 10, 2  # steps (robot.step): of a pattern, and for which an effort is held
 # Of the limits, what is left of the range to tracking errors, and of the speed to the efforts on top.
 RANGE_USED, SPEED_USED = 0.85, 0.5
 SMALLEST = 1e-6
@@ -111,7 +111,7 @@ class InformativeExcitation:
 
     def __init__(self, robot: Robot, config: Config, gain: float):
         self.robot = robot
-        self._hold = HoldResponse(robot, gain, robot.period)
+        self._hold = HoldResponse(robot, gain, robot.step)
         self._rng = np.random.default_rng(config.seed)
         reach = np.minimum(config.range, room(robot)) * RANGE_USED
         speed = SPEED_USED * config.speed * robot.velocity_limit
@@ -139,7 +139,7 @@ class InformativeExcitation:
         harmonics = np.stack([rng.permutation(m) for _ in range(CANDIDATES)]) + 1.0  # (C, m)
         rate = 2 * np.pi * harmonics / period
         amplitude = np.minimum(reach, speed / rate) * rng.choice([-1.0, 1.0], rate.shape)
-        step = max(self.robot.period, period / LARGEST)
+        step = max(self.robot.step, period / LARGEST)
         time = step * np.arange(1, max(2, round(period / step)) + 1)
         angle = 2 * np.pi / period * np.arange(1, m + 1) * time[:, None]  # (T, m), of each harmonic
         which = harmonics.astype(int) - 1
@@ -153,16 +153,17 @@ class InformativeExcitation:
         return amplitude[best], rate[best]
 
     def _choose_efforts(self) -> None:
-        """The next BLOCK periods."""
+        """The next BLOCK steps."""
         robot = self.robot
-        angle = self._rate * (self._elapsed + robot.period * np.arange(1, BLOCK + 1))[:, None]  # (BLOCK, m)
-        goal, speed = self._amplitude * np.sin(angle), self._amplitude * self._rate * np.cos(angle)
+        angle = self._rate * (self._elapsed + robot.period * np.arange(1, BLOCK * robot.stride + 1))[:, None]
+        goal, speed = self._amplitude * np.sin(angle), self._amplitude * self._rate * np.cos(angle)  # (periods, m)
+        at = slice(robot.stride - 1, None, robot.stride)  # where steps end
         signs = self._rng.choice([-1.0, 1.0], (PATTERNS, -(-BLOCK // HELD), robot.m))
         effort = np.repeat(signs, HELD, 1)[:, :BLOCK] * self._dither  # (PATTERNS, BLOCK, m)
-        w, states = self._hold.regressors(self._state, goal, speed, effort)
+        w, states = self._hold.regressors(self._state, goal[at], speed[at], effort)
         best, self._P = most_informative(self._P, w / self._scale)
-        self._state, self._elapsed = states[best], self._elapsed + BLOCK * robot.period
-        self._block = list(zip(goal, speed, effort[best], strict=True))
+        self._state, self._elapsed = states[best], self._elapsed + BLOCK * robot.step
+        self._block = list(zip(goal, speed, np.repeat(effort[best], robot.stride, 0), strict=True))
 
 
 class HoldResponse:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 SWINGING = 0.9  # [velocity limit] of a joint under hold: its gains are too large for what it carries
-CALMER, RECOVERY, CALMEST = 0.8, 1.005, 0.1  # factor on the gains per period of swinging, per period without, at least
+CALMER, RECOVERY, CALMEST = 0.8, 1.005, 0.1  # factor on the gains per UNIT of swinging, per UNIT without, at least
+UNIT = 0.02  # [s]
 CATCH_UP = 0.2  # [s] in which a posture that follows a point makes up for most of an error
 
 
@@ -34,6 +35,7 @@ class BasePolicy:
         self.robot, self.config = robot, config
         self.caution = 1.0  # factor on the gains, from whoever knows how late they act
         self._calm = 1.0  # another, by how fast the joints are
+        self._lively = 1.0  # factor on efforts that excite: neighbours shake a light joint, which its gains cannot help
         self.calm = Calm(robot.velocity_limit)  # and one for each joint, by whether it swings
         self._low, self._high = margins(robot)
         self.start(robot.home, np.zeros(robot.m))
@@ -57,7 +59,11 @@ class BasePolicy:
         offset, speed, added = self._excite(q, qd) if excite else np.zeros((3, robot.m))
         goal = np.clip(self.posture + offset, self._low, self._high)
         swings = (np.abs(qd) > SWINGING * robot.velocity_limit).any()
-        self._calm = max(CALMEST, CALMER * self._calm) if swings else min(1.0, RECOVERY * self._calm)
+        change = (CALMER if swings else RECOVERY) ** (h / UNIT)
+        first = excite and self._lively > CALMEST  # an arm that does not carry itself falls where its gains shrink
+        self._lively = min(1.0, max(CALMEST, change * self._lively))
+        if not (swings and first):
+            self._calm = min(1.0, max(CALMEST, change * self._calm))
         caution = self.caution * self._calm * self.calm.gain
         gain = config.gain * caution
         bound, pull = 0.5 * robot.effort_limit, gain * robot.stiffness * (goal - q)
@@ -68,7 +74,7 @@ class BasePolicy:
             self.calm.rest()  # it is to swing
         else:
             self.calm.observe(qd - speed, h)
-        u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(caution) * added
+        u: Array = pull + gain * robot.damping * (speed - qd) + self._integral + np.sqrt(caution) * self._lively * added
         return u
 
     def follow(self, position: Float[Array, " 3"], velocity: Float[Array, " 3"]) -> None:

@@ -11,6 +11,7 @@ needs more transitions than that to be told from noise.
 from __future__ import annotations
 
 import copy
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 CONDITION_JITTER = 1e-6
 # Gated forgetting: an output whose mean innovation is this many standard deviations from zero begins to open the gate,
 # and has it open OPEN standard deviations further on. Smoothing and widths from tuning seeds 100-105.
-SURPRISING, OPEN, SMOOTHING = 3.0, 2.0, 0.4
+SURPRISING, OPEN, SMOOTHING = 3.0, 2.0, 0.05  # the last in [s]
 MOVING = 0.03  # of the velocity limit: joints slower than this are at rest
 SPARE = 100  # more transitions have room than are kept, so that those can be read while others are stored
 ADOPTED = ("prior", "model", "_scale", "moments", "_mean", "_squares", "_drift", "trust", "prediction_error")
@@ -57,10 +58,11 @@ class Config:
     """Parameters `learner.*`."""
 
     prior: str = param("ensemble", "Global model behind the prior", choices=MODELS)
-    forgetting: float = param(0.05, "Weight of the newest transition in the moments", 1e-4, 1.0)
-    offset_forgetting: float = param(0.1, "Weight of the newest transition in the mean behind the offset f", 1e-4, 1.0)
-    surprised_forgetting: float = param(0.5, "The same when predictions are off by more than noise explains", 1e-4, 1.0)
-    effective_count: float = param(40.0, "How many transitions the moments are worth", 1.0, 1e4)
+    forgetting_time: float = param(0.4, "Time constant of the moments [s]", 1e-3, 600.0)
+    offset_time: float = param(0.2, "Time constant of the mean behind the offset f [s]", 1e-3, 600.0)
+    surprised_time: float = param(0.04, "The same when predictions are off by more than noise explains [s]", 1e-3,
+                                  600.0)
+    effective_count: float = param(40.0, "How many steps (robot.step) of motion the moments are worth", 1.0, 1e4)
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
     caution: float = param(0.0, "Factor on what the planner is told about F being known less well away from the data; "
                            "1 is what the posterior says, 0 tells it nothing", 0.0, 100.0)
@@ -83,7 +85,8 @@ class OnlineLearner:
         self.adapt = config.adapt
         self._empty = Moments(np.zeros(len(self._scale)), np.zeros((len(self._scale),) * 2), 0.0)
         self._start_over()
-        self._last: StateEstimate | None = None
+        self._last: deque[StateEstimate] = deque(maxlen=robot.stride)  # newest last, without a gap
+        self._part = 1.0 / robot.stride  # of a transition: they overlap, a new one begins every period
         self._local: LocalPrior | None = None
         self._predicted: tuple[Array, Array, Array] | None = None  # F, f, Sigma
         self._slow = MOVING * robot.velocity_limit
@@ -114,9 +117,9 @@ class OnlineLearner:
         """A copy that has taken up another prior as `set_prior` does, for `adopt`. It may be made in another thread
         than `update` runs in, which is neither disturbed nor waited for; what a first use costs is spent here."""
         other = copy.copy(self)
-        if other._last is not None:
+        if len(self._last) > 0:
             other.prior, other._scale = copy.deepcopy(prior), scale
-            other._model(other._last)
+            other._model(self._last[-1])
         other._stored = self._stored
         other.set_prior(prior, scale)
         return other
@@ -131,7 +134,7 @@ class OnlineLearner:
     @property
     def _remembered(self) -> int:
         """How many transitions a new prior is shown."""
-        return round(REMEMBERED / self.config.forgetting)
+        return round(REMEMBERED * self.config.forgetting_time / self.robot.period)
 
     def _replay(self, past: Transitions) -> None:
         if len(past.x) == 0:  # in lock-step none comes while a model is fitted
@@ -149,11 +152,17 @@ class OnlineLearner:
 
     def update(self, state: StateEstimate) -> LinearGaussianDynamics:
         """The newest state in, the model at that state out. A gap in the stream is no transition."""
-        last, self._last = self._last, state
-        if last is not None and state.episode == last.episode and state.step == last.step + 1:
+        if self._last and (state.episode, state.step) != (self._last[-1].episode, self._last[-1].step + 1):
+            self._last.clear()
+        if len(self._last) == self.robot.stride:
             rows = self.robot.joint_rows
-            self._learn(last.belief.mean[rows], state.effort, state.belief.mean[rows])
+            self._learn(self._last[0].belief.mean[rows], self._acted(state), state.belief.mean[rows])
+        self._last.append(state)
         return self._model(state)
+
+    def _acted(self, state: StateEstimate) -> Array:
+        """The mean effort (m,) over the last step."""
+        return state.effort if self.robot.stride == 1 else state.belief.mean[self.robot.slice("effort/1")]
 
     def _learn(self, x: Array, u: Array, x_next: Array) -> None:
         if self.acts:
@@ -164,9 +173,9 @@ class OnlineLearner:
             if not good:
                 raise np.linalg.LinAlgError("the covariance of the prediction is not positive definite")
             self.prediction_error = squared / len(y)
-            if self.trust.update(self.prediction_error):
+            if self.trust.update(self.prediction_error, self.robot.period):
                 self._start_over()  # what made it predict badly must not be there when it is better
-            self._drift += SMOOTHING * (deviations - self._drift)
+            self._drift += min(1.0, self.robot.period / SMOOTHING) * (deviations - self._drift)
         g = self.prior.mean(w) if self._local is None else self._local.mean(w)
         self._add(np.concatenate([w, y - g]))
 
@@ -182,27 +191,32 @@ class OnlineLearner:
     def _add(self, z: Array) -> None:
         """One transition z = [w; r] (d,)."""
         before = self.moments
-        self.moments = Moments(*local_fit.forget_and_add(before.mean, before.cov, before.count, z,
-                                                          self.config.forgetting, self.config.effective_count))
-        gain = max(self._offset_gain(), 1.0 / self.moments.count)
+        forgetting = min(1.0, self.robot.period / self.config.forgetting_time)
+        limit = max(self._part / forgetting, self.config.effective_count)
+        self.moments = Moments(*local_fit.forget_and_add(before.mean, before.cov, before.count, z, self._part,
+                                                          forgetting, limit))
+        gain = max(self._offset_gain(), self._part / self.moments.count)
         self._mean = self._mean + gain * (z - self._mean)
         self._squares = (1 - gain) ** 2 * self._squares + gain**2
 
     def _offset_gain(self) -> float:
         """Larger where predictions have been off to one side for some periods: something has changed."""
-        surprise = float(np.abs(self._drift).max()) / (SMOOTHING / (2 - SMOOTHING)) ** 0.5
-        slow, fast = self.config.offset_forgetting, max(self.config.offset_forgetting, self.config.surprised_forgetting)
+        part = min(1.0, self.robot.step / SMOOTHING)  # errors a step apart are independent
+        surprise = float(np.abs(self._drift).max()) / (part / (2 - part)) ** 0.5
+        slow, fast = (min(1.0, self.robot.period / time) for time in (
+            self.config.offset_time, min(self.config.offset_time, self.config.surprised_time)))
         return slow + (fast - slow) * min(max((surprise - SURPRISING) / OPEN, 0.0), 1.0)
 
     def _model(self, state: StateEstimate) -> LinearGaussianDynamics:
         z = state.belief.mean[self.robot.joint_rows]
-        w = self.features.w(z, state.effort)
+        u = self._acted(state)
+        w = self.features.w(z, u)
         moments = Moments(self.moments.mean, self.moments.cov, self.sample_weight)
         self._local = local = self.prior.at(w, moments)
-        count = min(moments.count, 1 / self._squares)
+        count = min(moments.count, self._part / self._squares)
         F, f, Sigma = posterior(local, moments, self._mean, count, self._scale)
         self._predicted = F, f, Sigma
-        dynamics = self.robot.lift(self.features.dynamics(F, f, Sigma), z, state.effort)
+        dynamics = self.robot.lift(self.features.dynamics(F, f, Sigma), z, u)
         if self.config.caution == 0.0:
             return dynamics
         growth = self.config.caution * spread(local, moments, self._mean, count, self._scale)
@@ -230,8 +244,9 @@ class OnlineLearner:
         return due
 
     def transitions(self, seconds: float) -> Transitions:
-        """The latest transitions, oldest first, at most `seconds` of them."""
-        return self._latest(round(seconds / self.robot.period))
+        """The latest transitions, oldest first, at most `seconds` of them: one for every step, without overlap."""
+        every, latest = self.robot.stride, self._latest(round(seconds / self.robot.period))
+        return Transitions(*(part[(len(part) - 1) % every :: every] for part in vars(latest).values()))
 
     def _latest(self, count: int) -> Transitions:
         count = min(self._stored, self._kept, count)

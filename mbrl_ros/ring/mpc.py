@@ -107,12 +107,12 @@ class ModelPredictiveController:
         `failures` and `status`."""
         began = time.perf_counter()
         x, (lower, upper) = state.belief.mean, self._bounds(last_effort)
-        warm = _shift(self._previous) if self._previous is not None else None
+        warm = _shift(self._previous, self.robot.stride) if self._previous is not None else None
         effort = None
         try:
             model = self._corrected(model, dynamics, state)
             x, ahead, dynamics = self.delay.compensate(x, dynamics)
-            start = state.time + round(ahead * self.robot.period * 1e9)
+            start = state.time + round(ahead * self.robot.step * 1e9)
             problem = self._problem(x, start, dynamics, lower, upper, state, model)
             plan = self.planner.plan(problem, warm)
             self.status = plan.status
@@ -149,9 +149,9 @@ class ModelPredictiveController:
         return self._path
 
     def _bounds(self, last_effort: Array) -> tuple[Array, Array]:
-        """Effort limits (T, m); at the first step also what the rate limit allows after the last effort."""
+        """Effort limits (T, m); at the first step also what the rate limit allows after the last effort, in a step."""
         lower, upper = -self._limit, self._limit.copy()
-        step = self.robot.effort_rate_limit * self.robot.period
+        step = self.robot.effort_rate_limit * self.robot.step
         lower[0] = np.maximum(lower[0], last_effort - step)
         upper[0] = np.minimum(upper[0], last_effort + step)
         return lower, upper
@@ -178,7 +178,7 @@ class ModelPredictiveController:
         if self.config.model == LOCAL or not hasattr(model, "corrected"):
             return model
         acted = self._tensor(state.belief.mean), self._tensor(state.effort)
-        return model.corrected(self._tensors(dynamics), *acted).delayed(self.delay.periods % 1.0)
+        return model.corrected(self._tensors(dynamics), *acted).delayed(self.delay.periods / self.robot.stride % 1.0)
 
     def _tensors(self, dynamics: LinearGaussianDynamics) -> LinearGaussianDynamics:
         return LinearGaussianDynamics(*(None if a is None else self._tensor(a) for a in vars(dynamics).values()))
@@ -225,12 +225,13 @@ def _first(steps: Array) -> Array:
     return steps[0].cpu().numpy() if isinstance(steps, torch.Tensor) else steps[0]
 
 
-def _shift(plan: Plan) -> Plan:
-    """The plan one period later; its last step is repeated."""
+def _shift(plan: Plan, stride: int) -> Plan:
+    """The plan one period later, a step being `stride` of them: between its steps; its last step is repeated."""
     def later(a: Array) -> Array:
         if a is None:  # a planner that knows no covariance
             return None
-        return torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
+        shifted = torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
+        return shifted if stride == 1 else a + (shifted - a) / stride
 
     policy = LinearGaussianPolicy(*(later(steps) for steps in vars(plan.policy).values()))
     return replace(plan, policy=policy, states=later(plan.states), efforts=later(plan.efforts))

@@ -143,7 +143,7 @@ def policy_of(plan: Plan, robot: Robot, spread: Float[Array, "T n"] | None = Non
     """The feedback of a plan about its own states, with deviations from them that it may be played at."""
     p, states, efforts = plan.policy, as_array(plan.states), as_array(plan.efforts)
     policy = LinearGaussianPolicy(states[:-1], efforts, as_array(p.K), np.zeros(efforts.shape), as_array(p.Sigma))
-    return TimedPolicy(policy, robot.period, robot.state_names, robot.joints, spread)
+    return TimedPolicy(policy, robot.step, robot.state_names, robot.joints, spread)
 
 
 def save(timed: TimedPolicy, path: str | os.PathLike[str]) -> None:

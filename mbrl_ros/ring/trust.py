@@ -7,7 +7,7 @@ begins anew with every global model that it takes up; the controller is told of 
 """
 from __future__ import annotations
 
-MEMORY = 0.05  # weight of the newest error
+MEMORY = 0.4  # [s] of the running mean
 MOST = 400.0  # that one error counts for: a single outlier is no reason to stop
 DOUBTED, LOST = 15.0, 100.0  # running means where trust begins to fall, and is gone
 
@@ -23,9 +23,9 @@ class Trust:
         """1: as good as it says, 0: not to be used."""
         return min(1.0, max(0.0, (LOST - self.error) / (LOST - DOUBTED)))
 
-    def update(self, error: float) -> bool:
-        """One more squared error over its dimension; what is not a number counts as the most. True where that was the
-        one with which the last trust went."""
+    def update(self, error: float, elapsed: float) -> bool:
+        """One more squared error over its dimension, `elapsed` [s] after the last; what is not a number counts as the
+        most. True where that was the one with which the last trust went."""
         before = self.value
-        self.error += MEMORY * ((error if error < MOST else MOST) - self.error)
+        self.error += min(1.0, elapsed / MEMORY) * ((error if error < MOST else MOST) - self.error)
         return before > 0.0 and self.value == 0.0

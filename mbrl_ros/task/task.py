@@ -98,7 +98,7 @@ class Task:
     def window(self, path: Motion, time: int, q: Float[Array, " m"], horizon: int,
                effort_mean: Float[Array, " m"]) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool and its Jacobian as they are at q."""
-        position, velocity = path.at(time, self.robot.period, horizon + 1)
+        position, velocity = path.at(time, self.robot.step, horizon + 1)
         tool, rotation, J = self.robot.tool(q)
         return Window(position, velocity, least_velocity(J, velocity), effort_mean, tool, rotation)
 

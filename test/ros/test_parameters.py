@@ -186,7 +186,7 @@ def test_whole_numbers_will_do_for_doubles_in_a_file(ros):
     (LearnerNode, {"learner.prior": "oracle"}, "learner.prior: unknown 'oracle'; choose one of ensemble"),
     (ControllerNode, {"planner": "guess"}, "unknown planner 'guess'; choose one of "),
     (ControllerNode, {"controller.planner": "guess"}, "controller.planner: unknown 'guess'; choose one of "),
-    (ControllerNode, {"ilqr.horizon": 2.5}, "ilqr.horizon: expected int, got float 2.5"),
+    (ControllerNode, {"ilqr.iterations": 2.5}, "ilqr.iterations: expected int, got float 2.5"),
     (ControllerNode, {"task": "dance"}, "unknown task 'dance'; choose one of eight, reach"),
     (ControllerNode, {"task.tool.residual": "smell"}, "task.tool.residual: unknown 'smell'; choose one of site_"),
     (ControllerNode, {"task.colour.weight": 1.0}, "task.colour: unknown setting; task has terms"),

@@ -369,6 +369,31 @@ def test_without_a_model_the_posture_of_the_hold_follows_the_path():
     assert controller.mpc.plan is not None
 
 
+@pytest.mark.parametrize(("mode", "has_model"), [("excite", True), ("reach", True), ("reach", False)])
+def test_while_somebody_else_holds_the_arm_nothing_is_ahead_of_it(mode, has_model):
+    """Path, posture and excitation wait at where the arm is, for as long as it takes, and begin when it can follow."""
+    robot = make()
+    controller = assembly.make_controller(settings(controller={"explore": not has_model}, excitation={"duration": 1.0}),
+                                          robot)
+    controller.acts = False
+    controller.set_target(robot.tool_position(robot.home + 0.5))
+    controller.request(mode)
+    for k in range(200):
+        controller.act(state(robot, k), double_integrator(robot))
+    assert controller.mode == mode and np.allclose(controller.base.posture, robot.home)
+    if mode == "reach":
+        assert np.allclose(controller.mpc.reference, robot.tool_position(robot.home), atol=1e-3)
+    controller.acts = True
+    for k in range(200, 240):
+        controller.act(state(robot, k), double_integrator(robot))
+    assert controller.mode == mode
+    if mode == "reach":
+        assert np.linalg.norm(controller.mpc.reference - robot.tool_position(robot.home)) > 0.05
+    for k in range(240, 255):
+        controller.act(state(robot, k), double_integrator(robot))
+    assert controller.mode == ("hold" if mode == "excite" else mode)
+
+
 def test_exploration_noise_has_the_covariance_of_the_inverse_curvature():
     s = settings(controller={"exploration": 0.5})
     robot = make()

@@ -52,7 +52,7 @@ def test_tool_covariance_is_that_of_sampled_joints():
 
 
 def test_periods_count_and_the_effort_is_the_mean_over_the_period():
-    estimator = JointFilter(make(), Config())
+    estimator = JointFilter(make(), Config(effort_source="joint_states"))
     estimator.update(observe(1))
     quick = [estimator.update(observe(1 + i / 4, effort=(float(i), 0.0))) for i in range(1, 5)]
     assert [s is None for s in quick] == [True, True, True, False]
@@ -76,8 +76,29 @@ def test_efforts_from_commands_act_after_their_delay_however_often_states_come(d
     assert np.allclose(acted, expected)
 
 
+@pytest.mark.parametrize("late", [0.0, 0.3, 1.0, 2.4])
+@pytest.mark.parametrize("fault", ["none", "offset", "gain", "noise", "silent"])
+def test_the_delay_of_commands_is_found_from_what_is_reported_and_nothing_else_is_believed(late, fault):
+    """Without reports there is none to be found."""
+    robot, rng = make("arm"), np.random.default_rng(0)
+    estimator = JointFilter(robot, Config())
+    limit, (whole, part) = robot.effort_limit, divmod(late, 1.0)
+    commands = [np.zeros(7)] * 4
+    joints = {"position": robot.home, "velocity": np.zeros(7)}
+    estimator.update(Observation(20_000_000, effort=np.zeros(7), **joints))
+    for k in range(2, 80):
+        commands.append(0.1 * limit * rng.standard_normal(7))
+        estimator.commanded(commands[-1])
+        acted = (1 - part) * commands[-1 - int(whole)] + part * commands[-2 - int(whole)]
+        reported = {"none": acted, "offset": acted + 0.05 * limit, "gain": 1.1 * acted, "silent": acted * np.nan,
+                    "noise": acted + 0.01 * limit * rng.standard_normal(7)}[fault]
+        state = estimator.update(Observation(k * 20_000_000, effort=reported, **joints))
+        off = np.abs(state.effort - (commands[-1] if fault == "silent" else acted)).max() / limit.max()
+        assert k < 20 or off < (0.05 if fault in ("gain", "noise") else 1e-3)
+
+
 def test_commands_do_not_count_where_efforts_are_reported():
-    estimator = JointFilter(make(), Config(command_delay=2))
+    estimator = JointFilter(make(), Config(effort_source="joint_states", command_delay=2))
     estimator.update(observe(1))
     estimator.commanded(np.array([5.0, 5.0]))
     assert np.allclose(estimator.update(observe(2, effort=(1.0, 2.0))).effort, [1.0, 2.0])
@@ -100,7 +121,7 @@ def test_the_plain_loop_tells_the_filter_what_it_commands():
 
 def test_past_efforts_shift():
     robot = make(effort_history=3)
-    estimator = JointFilter(robot, Config())
+    estimator = JointFilter(robot, Config(effort_source="joint_states"))
     for k in range(1, 6):
         state = estimator.update(observe(k, effort=(float(k), -float(k))))
     lags = [state.belief.mean[robot.slice(f"effort/{lag}")][0] for lag in (1, 2, 3)]
@@ -124,7 +145,7 @@ def test_stamps_say_what_is_an_estimate_and_what_an_episode(stamps, episodes):
 @pytest.mark.parametrize("what", ["q", "qd", "effort"])
 def test_what_no_later_reading_could_make_up_for_is_refused(what, bad):
     """And forgotten: the estimates that follow are those of a filter that never saw it."""
-    estimator, other = JointFilter(make(), Config()), JointFilter(make(), Config())
+    estimator, other = (JointFilter(make(), Config(effort_source="joint_states")) for _ in range(2))
     for k in range(1, 12):
         if k % 5 == 0:
             with pytest.raises(MessageError, match=r"of elbow is .*; expected finite values of at most 1e\+06"):

@@ -357,3 +357,19 @@ def test_a_cautious_learner_says_the_same_and_where_it_knows_less(history):
     G = spread(learner._local, moments, learner._mean, min(moments.count, 1 / learner._squares), learner._scale)
     w = np.append(1.0, features.w(other[1 : 1 + n][robot.joint_rows], other[1 + n :]))
     assert other @ cautious.leverage @ other == pytest.approx(w @ G @ w, rel=1e-9)
+
+
+def test_what_an_arm_does_that_somebody_else_holds_is_adapted_to_but_not_kept_for_fits():
+    robot = make()
+    learner = OnlineLearner(robot, Config(fit_after=0.1))
+    x = np.zeros(robot.n)
+    x[robot.slice("joint/velocity")] = robot.velocity_limit
+    moving = lambda k: StateEstimate(k, 0, k, Gaussian(x, np.eye(robot.n)), np.zeros(robot.m))  # noqa: E731
+    learner.acts = False
+    for k in range(50):
+        learner.update(moving(k))
+    assert len(learner.transitions(10.0).x) == 0 and not learner.fit_due() and learner.moments.count > 10
+    learner.acts = True
+    for k in range(50, 60):
+        learner.update(moving(k))
+    assert len(learner.transitions(10.0).x) == 10 and learner.fit_due()

@@ -288,7 +288,7 @@ def test_missing_velocity_is_none():
 @pytest.mark.parametrize("effort", [[], [np.nan] * M])
 def test_a_robot_that_reports_no_effort(effort):
     got = messages.from_joint_state(joint_state(effort=effort), JOINTS, need_effort=False)
-    assert got.effort.tolist() == [0.0] * M
+    assert np.isnan(got.effort).tolist() == [True] * M
     with pytest.raises(MessageError, match=r"JointState\.effort"):
         messages.from_joint_state(joint_state(effort=effort), JOINTS)
 

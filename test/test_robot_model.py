@@ -8,6 +8,7 @@ from arms import make
 from checks import check_jacobian
 from regressions import planar_arm
 
+from mbrl_ros.models.dynamics import linearize, predict_mean
 from mbrl_ros.models.kinematics import Kinematics
 from mbrl_ros.models.linear import NoModel
 from mbrl_ros.models.prior import fit
@@ -133,3 +134,29 @@ def test_a_regression_that_knows_nothing_leaves_the_joints_where_they_are():
     motion = robot.slice("motion")
     assert torch.allclose(after.mean[:, motion], x[:, motion], rtol=0, atol=1e-12)
     assert torch.equal(after.mean[:, robot.slice("effort")], u)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.3])
+def test_corrected_it_is_the_local_dynamics_where_these_were_fitted_and_bends_as_before_elsewhere(late):
+    """With its own tangent it is itself everywhere."""
+    model, rng = model_of(), np.random.default_rng(5)
+    robot = model.robot
+    (x, far), (u, v) = (a for a in states(robot, 2, seed=6))
+    itself = linearize(model, x, u)
+    assert torch.allclose(model.corrected(itself, x, u).mean(far, v), model.mean(far, v), atol=1e-10)
+    n, m, fit = robot.n, robot.m, 2 * robot.m
+    F, f = itself.F.clone(), itself.f.clone()
+    F[:fit, [*range(fit), *range(n, n + m)]] += torch.as_tensor(0.1 * rng.standard_normal((fit, fit + m)))
+    f[:fit] += torch.as_tensor(0.1 * rng.standard_normal(fit))
+    local = LinearGaussianDynamics(F, f, itself.Sigma)
+    other = model.corrected(local, x, u).delayed(late)
+    at, acting = x.clone(), u
+    at[robot.slice("effort/1")] = u  # whose blend with itself is u
+    x_next, by_xu = other.jacobian(at, acting)
+    assert torch.allclose(x_next[:fit], predict_mean(local, at, acting)[:fit], atol=1e-10)
+    B = by_xu[:fit, n:] + by_xu[:fit, robot.slice("effort/1")]
+    assert torch.allclose(B, F[:fit, n:], atol=1e-10) and torch.allclose(by_xu[:fit, :fit], F[:fit, :fit], atol=1e-10)
+    check = torch.cat([far, v])
+    change = (F - itself.F) @ check + f - itself.f
+    if late == 0.0:  # what is added is linear, so what was bent is so still
+        assert torch.allclose((other.mean(far, v) - model.mean(far, v))[:fit], change[:fit], atol=1e-10)

@@ -138,8 +138,8 @@ def from_joint_state(message: Message, joints: Sequence[str], need_effort: bool 
 
     None where it names none of them: then it is about something else, a gripper with a publisher of its own, say. A
     message that names some of them only raises MessageError, as everything else does that cannot be used. An empty
-    velocity gives None. With need_effort=False the effort field is not looked at, as for a robot that does not report
-    what acted, and the observation's effort is zero, to be replaced by what was commanded.
+    velocity gives None. With need_effort=False efforts may be missing, or be no numbers, as of a robot that does not
+    report what acted: the observation's effort is NaN then.
     """
     names = tuple(message.name)
     index = _index(names, tuple(joints))
@@ -147,7 +147,11 @@ def from_joint_state(message: Message, joints: Sequence[str], need_effort: bool 
         return None
     pick = lambda field: fields.pick(message, field, index, len(names), joints)  # noqa: E731
     velocity = pick("velocity") if len(message.velocity) else None
-    effort = pick("effort") if need_effort else np.zeros(len(index))
+    if need_effort:
+        effort = pick("effort")
+    else:
+        reported = np.asarray(message.effort, float)
+        effort = reported[index] if len(reported) == len(names) else np.full(len(index), np.nan)
     return Observation(read_stamp(message.header.stamp), pick("position"), velocity, effort)
 
 

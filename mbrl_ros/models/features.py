@@ -82,6 +82,11 @@ class Features:
         F[..., self._fit, u] = J[..., k:]
         return F
 
+    def lower_matrix(self, F: Float[Tensor, "n xu"]) -> Float[Tensor, "dy dw"]:
+        """J = dy/dw (dy, dw) of an F (n, n + m) that `lift_matrix` made."""
+        J: Tensor = (F - torch.as_tensor(self._kept).to(F))[list(self.fit)]
+        return J[:, [*self.reg, *range(self.n, self.n + self.m)]]
+
     @cached_property
     def _kept(self) -> Array:
         """F (n, n + m) where nothing changes by itself: x and the memory of efforts."""

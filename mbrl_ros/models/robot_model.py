@@ -8,23 +8,25 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import ConfigError
+from mbrl_ros.models.dynamics import predict_mean
 from mbrl_ros.models.features import FeatureModel, Features
 from mbrl_ros.models.kinematics import Kinematics
 from mbrl_ros.robot import Robot
-from mbrl_ros.types import Array, Gaussian
+from mbrl_ros.types import Array, Gaussian, LinearGaussianDynamics
 
 
 class RobotModel:
     """x' = lift(z'), z = x[robot.joint_rows]: what Robot.lift is to local dynamics. A DynamicsModel.
 
     Raises ConfigError for a regression of other sizes than the robot's. Where commands come `late`, what acts is
-    (1 - late) u + late (the command before), as in ring/delay.py.
+    (1 - late) u + late (the command before), as in ring/delay.py. What `corrected` has found is added.
     """
 
     def __init__(self, robot: Robot, features: Features, regression: Any):
         if len(regression.w_scale) != features.dw:
             raise ConfigError(f"model: expected {features.dw} regressors for this robot, got {len(regression.w_scale)}")
         self.robot, self.late = robot, 0.0
+        self._correction: tuple[Tensor, Tensor] | None = None  # offset (dy,) and slope (dy, dw) of y
         self._joints = FeatureModel(features, regression)
         self._kinematics = Kinematics(robot)
         self._newest = robot.slice("effort/1")
@@ -41,12 +43,27 @@ class RobotModel:
         it.late = late
         return it
 
+    def corrected(self, local: LinearGaussianDynamics, x: Tensor, u: Tensor) -> RobotModel:
+        """The same plus what the `local` dynamics, about x (n,) and the u (m,) that acts there, have beside the tangent
+        of this: a load that came later, say. An offset of the joints' change, and its slope by w."""
+        it, features = copy.copy(self), self._joints.features
+        z, z_next = (of[self._rows] for of in (x, predict_mean(local, x, u)))
+        w = features.w(z, u)
+        y, J = self.regression.jacobian(w)
+        n, m = self.robot.n, self.robot.m
+        slope = features.lower_matrix(local.F[self._rows][:, [*self._rows, *range(n, n + m)]]) - J
+        it._correction = features.y(z, z_next) - y - slope @ w, slope
+        return it
+
     def w(self, x: Tensor, u: Tensor) -> Tensor:
         """The regressors (*b, dw)."""
         return self._joints.w(x[..., self._rows], self._acting(x, u))
 
     def next_state(self, x: Tensor, u: Tensor, y: Tensor) -> Tensor:
-        """x' (*b, n) where the joints change by y (*b, dy)."""
+        """x' (*b, n) where the joints change by y (*b, dy), and what corrects it."""
+        if self._correction is not None:
+            offset, slope = self._correction
+            y = y + offset + self.w(x, u) @ slope.mT
         z, m = self._joints.next_state(x[..., self._rows], u, y), self.robot.m
         sites = self._kinematics(z[..., :m], z[..., m : 2 * m])
         return torch.cat([z[..., : 2 * m], sites, z[..., 2 * m :]], -1)
@@ -59,6 +76,8 @@ class RobotModel:
         """x' (*b, n) and F = dx'/d[x; u] (*b, n, n + m); tools do not act on anything, so their columns are zero."""
         features, n, m = self._joints.features, self.robot.n, self.robot.m
         y, J = self.regression.jacobian(self.w(x, u))
+        if self._correction is not None:
+            J = J + self._correction[1]
         x_next, by_z = self.next_state(x, u, y), features.lift_matrix(J)  # (*b, k, k + m), k joint rows
         if self.late > 0:
             acting = by_z[..., features.fit, features.n :]

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
-from lifecycle_msgs.msg import TransitionEvent
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
@@ -110,8 +109,8 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._task = TaskParameters(self, self.controller, self.settings["task"])
         self._lockstep = self.declare("plant", self.component(PARTS["plant"], "plant"), only="pace").pace == "lockstep"
         if not self._lockstep:
-            self.controller.mpc.budget, self.controller.acts = config.budget or self.robot.period, False
-            self.create_subscription(TransitionEvent, "guard/transition_event", self._guarded, topics.KEEP)
+            self.controller.mpc.budget = config.budget or self.robot.period
+        topics.follow_guard(self, self.component(PARTS["guard"], "guard").arm_at_start, self._guarded)
         self._has_model = config.explore or not self._own.require_model
         self._model: DynamicsModel | None = None  # the global one, for controller.model: global
         self._version = 0  # of the newest checkpoint
@@ -137,9 +136,8 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._configured = True
         self._announce()
 
-    def _guarded(self, event: TransitionEvent) -> None:
-        """In real time: whether the guard passes commands on. In lock-step it is armed at the first of them."""
-        self.controller.acts = event.goal_state.label == "active"
+    def _guarded(self, passes_on: bool) -> None:
+        self.controller.acts = passes_on
 
     def _configure(self, config: controller.Config) -> None:
         self.controller.config = self.controller.mpc.config = config

@@ -38,18 +38,27 @@ class EstimatorNode(PartNode):
         self._last: StateEstimate | None = None
         self._stages = topics.timed(self)
         self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.SENT)
-        if self._by_command:  # before the states: where both wait, the command is the older one
-            self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
+        self._diagnostics = topics.Diagnostics(self)
+        self._waiting: Observation | None = None  # lock-step: for the command that led to it
+        self._answers = 0  # [ns] the state that the newest command answers
+        self._commands = 0  # heard
+        # Before the states: where both wait, the command is the older one.
+        self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
         self.create_subscription(JointState, "joint_states", self._measured,
                                  topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
+        self.create_timer(1.0, self._report)
 
     def _commanded(self, message: Float64MultiArray) -> None:
         try:
-            effort = messages.from_effort_command(message, self.robot.m).effort
+            command = messages.from_effort_command(message, self.robot.m)
         except MessageError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=topics.THROTTLE)
             return
-        self.estimator.commanded(effort)
+        self.estimator.commanded(command.effort)
+        self._answers = command.answers or 0
+        self._commands += 1
+        if self._waiting is not None and self._answers >= self._newest:
+            self._take(self._waiting)
 
     def _measured(self, message: JointState) -> None:
         self._stages.start()
@@ -63,6 +72,15 @@ class EstimatorNode(PartNode):
             return
         self._stages.received(time.time_ns() - observation.time)
         self._stages.done("convert")
+        waits = self._lockstep and self._by_command and self._newest > 0
+        early = waits and self._newest != self._answers and observation.time > self._newest
+        if early and (self._waiting is None or self._waiting.time != observation.time):  # repeated: there was none
+            self._waiting = observation
+            return
+        self._take(observation)
+
+    def _take(self, observation: Observation) -> None:
+        self._waiting = None
         if self._stale(observation) or self._again(observation):
             return
         estimate = self.estimator.update(observation)
@@ -119,6 +137,17 @@ class EstimatorNode(PartNode):
                 return True
         self._newest, self._repeated = observation.time, 0
         return False
+
+
+    def _report(self) -> None:
+        """Whether what the robot reports as effort is what was commanded, and if not, in what it differs."""
+        faults, own = self.estimator.reading.faults(), self._by_command
+        said = "; ".join(f"effort reading of {line}" for line in faults) or "efforts are reported as commanded"
+        silent = own and not self._commands and self._newest > 0
+        if silent:
+            said = f"nobody commands on {topics.COMMANDS}, so no effort counts as acting (estimator.effort_source)"
+        self._diagnostics.send(topics.WARN if silent or (faults and not own) else topics.OK, said, {
+            "delay": self.estimator.delay.periods, "effort_faults": len(faults)})
 
 
 def main(args: list[str] | None = None) -> int:

@@ -49,6 +49,7 @@ class LearnerNode(PartNode):
         self._stages = topics.timed(self)
         self.create_subscription(StateEstimate, "state_estimate", self._estimated, topics.RING)
         self.create_service(Trigger, "learner/fit", self._fit)
+        topics.follow_guard(self, self.component(PARTS["guard"], "guard").arm_at_start, self._guarded)
         self.create_timer(POLL, self._poll)
         self.create_timer(1.0, self._report)
         if own.resume:
@@ -56,6 +57,9 @@ class LearnerNode(PartNode):
 
     def _configure(self, config: learner.Config) -> None:
         self.learner.adapt, self._seconds = config.adapt, config.fit_seconds
+
+    def _guarded(self, passes_on: bool) -> None:
+        self.learner.acts = passes_on
 
     def _estimated(self, message: StateEstimate) -> None:
         self._stages.start()

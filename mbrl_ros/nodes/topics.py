@@ -4,12 +4,13 @@ Names are relative, so that a namespace holds a second robot.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
+from lifecycle_msgs.msg import TransitionEvent
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -58,6 +59,15 @@ def foreign(node: Node, names: Sequence[str], joints: Sequence[str]) -> None:
     """Say, once for each node, that joint_states are also about other joints than the robot's."""
     node.get_logger().info(f"joint_states of {', '.join(names) or 'no joint'}: ignored, because none of "
                            f"{', '.join(joints)} is there", once=True)
+
+
+def follow_guard(node: Node, armed_at_start: bool, tell: Callable[[bool], None]) -> None:
+    """Tell, now and from now on, whether the guard passes commands on. One that is armed at the first of them, in
+    lock-step, is not asked, so that the order of messages cannot change what happens."""
+    tell(armed_at_start)
+    if not armed_at_start:
+        node.create_subscription(TransitionEvent, "guard/transition_event",
+                                 lambda event: tell(event.goal_state.label == "active"), KEEP)
 
 
 def publisher(node: Node, kind: Any, topic: str, qos: QoSProfile | int) -> Any:

@@ -116,6 +116,8 @@ class Controller:
         elif self._requested is not None and not fault:
             self._enter(self._requested, "requested", state)
         self._requested = None
+        if not self.acts:
+            self._begin(self.mode, state)
         if self.mode == EXCITE and state.time >= self._excite_until:
             self._enter(HOLD, "excitation is over", state)
         effort = self._effort(state, dynamics, model)
@@ -140,15 +142,13 @@ class Controller:
             if effort is not None:
                 return effort
             self._enter(HOLD, over, state)
-        if self.mode == HOLD and not self.acts:  # somebody else holds, and it is to go on from there
-            self._start_hold(state)
         if self.mode == HOME:
             self.base.approach(self.robot.home)
         if self.mode in (HOLD, HOME, EXCITE):
-            return self.base.act(state, self.mode == EXCITE)
+            return self.base.act(state, self.mode == EXCITE and self.acts)
         if not self.has_model:
             self.base.follow(*self.mpc.path_point(state))
-            return self.base.act(state, excite=True)
+            return self.base.act(state, excite=self.acts)
         if self.mpc.trust == 0.0:
             self._enter(HOLD, UNTRUSTED, state)
             return self.base.act(state, excite=False)
@@ -164,18 +164,24 @@ class Controller:
     def _enter(self, mode: str, reason: str, state: StateEstimate) -> None:
         if self.mode == FAULT:  # which commands nothing, while whoever guards the robot holds it
             self._last_effort = np.nan_to_num(state.effort)
+        if self.mode != mode or mode in (EXCITE, POLICY):
+            self._begin(mode, state)
+        self.mode, self.reason = mode, reason
+
+    def _begin(self, mode: str, state: StateEstimate) -> None:
+        """From here and now. So it is at every state while somebody else holds the arm: an excitation, the path to a
+        target or a policy begins once what is asked for moves the arm, and is not far ahead of it by then."""
         if mode == EXCITE:
             self.base.start(self.robot.home, self._acted)
             self._excite_until = state.time + round(self.excitation.duration * 1e9)
-        elif mode in (HOLD, HOME) and self.mode != mode:
+        elif mode in (HOLD, HOME):
             self._start_hold(state)
-        elif mode == REACH and self.mode != REACH:
+        elif mode == REACH:
             self.mpc.start(state)
             if not self.has_model:
                 self._start_hold(state, EXPLORED)
         elif mode == POLICY:
             self.player.start(state)
-        self.mode, self.reason = mode, reason
 
     def _start_hold(self, state: StateEstimate, seconds: float | None = None) -> None:
         """Where the joints are, with what acted of late, whoever sent it."""

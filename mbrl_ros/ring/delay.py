@@ -62,15 +62,36 @@ class Delay:
         """The effort that acted over the last period; a new episode forgets what was found before."""
         last, self._last = self._last, state
         if last is None or state.episode != last.episode:
-            self._sums[:], self._power = 0.0, 0.0
+            self.forget()
             return
         skipped = state.step - last.step - 1
         for _ in range(min(skipped, LONGEST + 3)):  # states that nobody answered
             self.record(self._commands[0])
-        if skipped:
-            return
+        if not skipped:
+            self.compare(state.effort - last.effort)
+
+    def forget(self) -> None:
+        """What was observed; what was found from it stands until there is more."""
+        self._sums[:], self._power = 0.0, 0.0
+
+    def restart(self, effort: Array) -> None:
+        """A new stream of commands, which begins with what was commanded (m,) for a while."""
+        self.forget()
+        self._commands[:] = effort
+
+    @property
+    def acting(self) -> Array:
+        """The blend of commands (m,) that acted over the last period, when the newest command is the one recorded for
+        it."""
+        whole, part = divmod(self.periods, 1.0)
+        c, d = self._commands, int(whole)
+        blend: Array = (1 - part) * c[d] + part * c[d + 1]
+        return blend
+
+    def compare(self, change: Array) -> None:
+        """By how much the effort (m,) that acted over the last period differs from that over the one before."""
         c = (self._commands[:-1] - self._commands[1:]) / self.robot.effort_limit  # (LONGEST + 2, m), newest first
-        e = (state.effort - last.effort) / self.robot.effort_limit
+        e = change / self.robot.effort_limit
         sr = np.empty((2, LONGEST + 1, self.robot.m))  # left over with phi = 0 (r), and its slope by phi (s)
         np.subtract(c[1:], c[:-1], out=sr[0])
         np.subtract(e, c[:-1], out=sr[1])

@@ -9,13 +9,14 @@ arithmetic on m numbers.
 """
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from mbrl_ros.config import param
-from mbrl_ros.messages.fields import sane
+from mbrl_ros.messages.fields import ABSURD, sane
+from mbrl_ros.ring.delay import Delay
+from mbrl_ros.ring.reading import EffortReading
 from mbrl_ros.ring.reading_noise import ReadingNoise
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, Gaussian, Observation, StateEstimate
@@ -30,9 +31,11 @@ class Config:
     acceleration_noise: float = param(10.0, "Standard deviation of joint acceleration [rad/s^2 or m/s^2]", 1e-6, 1e4)
     noise_memory: float = param(2.0, "Over which it is learned how much noisier than that readings are; "
                                 "0: not at all [s]", 0.0, 600.0)
-    effort_source: str = param("joint_states", "Where the effort that acted is read: joint_states, or commands "
-                               "for a robot that reports measured torque", choices=("joint_states", "commands"))
-    command_delay: int = param(0, "Where it is read from commands: periods until they act", 0, 3)
+    effort_source: str = param("commands", "What counts as the effort that acted; commands: what was commanded, by the "
+                               "delay until it acts; joint_states: what the robot reports",
+                               choices=("commands", "joint_states"))
+    command_delay: float = param(-1.0, "Periods until commands act; negative: found from the efforts that the robot "
+                                 "reports, and none where it reports none", -1.0, 3.0)
 
 
 class JointFilter:
@@ -50,10 +53,12 @@ class JointFilter:
         self.state: _Filter | None = None
         self._by_command = config.effort_source == "commands"
         self._command = np.zeros(robot.m)
-        self._waiting: deque[Array] = deque()  # means over a period of what was commanded and does not act yet
+        self.delay = Delay(robot, config.command_delay)
+        self.reading = EffortReading(robot)
+        self._reported: Array | None = None  # over the last period
 
     def commanded(self, effort: Array) -> None:
-        """The effort (m,) [N m or N] that is commanded from now on; it counts where commands are the source."""
+        """The effort (m,) [N m or N] that is sent to the robot from now on, by whomever."""
         self._command = np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit)
 
     def update(self, observation: Observation) -> StateEstimate | None:
@@ -61,11 +66,10 @@ class JointFilter:
 
         None for an observation that is not newer than the last one, and for one that is closer than 0.9 periods to
         the last estimate, which is filtered but not published. Raises MessageError, and forgets the observation, where
-        it holds what is not finite, or absurd: no later reading could make up for it.
+        it holds what is not finite, or absurd: no later reading could make up for it. Reported efforts may be so where
+        they do not count.
         """
-        if self._by_command:
-            observation = replace(observation, effort=self._command)
-        for what in ("position", "velocity", "effort"):
+        for what in ("position", "velocity") if self._by_command else ("position", "velocity", "effort"):
             values = getattr(observation, what)
             if values is not None:
                 sane(what, values, self.robot.joints)
@@ -79,8 +83,21 @@ class JointFilter:
             if observation.time - last.published < 0.9 * period:
                 return None
             self._learn_noise(last, observation)
-            self.state.publish(self._waiting)
+            self._close_period(self.state)
         return self._estimate(self.state)
+
+    def _close_period(self, s: _Filter) -> None:
+        """What acted since the last estimate becomes the newest effort; what was reported is compared with it."""
+        commanded, reported = s.impulse / ((s.time - s.published) * 1e-9)
+        self.delay.record(commanded)
+        known = bool(np.vdot(reported, reported) <= ABSURD**2)  # not where a number is none
+        if known and self._reported is not None:
+            self.delay.compare(reported - self._reported)
+        self._reported = reported if known else None
+        acting = self.delay.acting
+        if known:
+            self.reading.update(reported, acting, *s.mean)
+        s.publish(acting if self._by_command else reported)
 
     def _start(self, observation: Observation, episode: int) -> _Filter:
         velocity = np.zeros(self.robot.m) if observation.velocity is None else observation.velocity
@@ -88,9 +105,11 @@ class JointFilter:
         cov = self.variance[0], np.zeros(self.robot.m), self.variance[1]
         if self.noise is not None:
             self.noise.restart()
-        efforts = np.tile(observation.effort, (self.robot.history, 1))
-        self._waiting = deque([observation.effort] * (self._by_command * self.config.command_delay))
-        return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts, np.zeros(self.robot.m))
+        self.delay.restart(self._command)
+        self._reported = None
+        efforts = np.tile(self._command if self._by_command else observation.effort, (self.robot.history, 1))
+        return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts,
+                       np.zeros((2, self.robot.m)))
 
     def _learn_noise(self, last: _Filter, observation: Observation) -> None:
         """Of readings a period apart; those in between hold too little of the noise of velocities."""
@@ -118,7 +137,7 @@ class JointFilter:
             q, v = q + Kq * e, v + Kv * e
             qq, qv, vv = qq - Kq * qv, qv - Kv * qv, vv - Kv * vv
         return _Filter(observation.time, last.published, last.episode, last.step, np.array([q, v]), (qq, qv, vv),
-                       last.efforts, last.impulse + h * observation.effort)
+                       last.efforts, last.impulse + h * np.array([self._command, observation.effort]))
 
     def _estimate(self, s: _Filter) -> StateEstimate:
         m, n = self.robot.m, self.robot.n
@@ -143,12 +162,9 @@ class _Filter:
     mean: Array  # (2, m), position and velocity
     cov: tuple[Array, Array, Array]  # (m,) each: variance of position, covariance, variance of velocity
     efforts: Array  # (H, m), newest first, means over a period
-    impulse: Array  # (m,) [N m s or N s] since the last estimate
+    impulse: Array  # (2, m) [N m s or N s] since the last estimate, of what was commanded and of what was reported
 
-    def publish(self, waiting: deque[Array]) -> None:
-        """Close the period: what acted since the last estimate becomes the newest effort, or the oldest of those that
-        are `waiting` (m,), where commands act later than they come."""
-        waiting.append(self.impulse / ((self.time - self.published) * 1e-9))
-        effort = waiting.popleft()
+    def publish(self, effort: Array) -> None:
+        """Close the period, over which `effort` (m,) acted."""
         self.efforts = np.concatenate([effort[None], self.efforts[:-1]])
-        self.published, self.step, self.impulse = self.time, self.step + 1, np.zeros_like(effort)
+        self.published, self.step, self.impulse = self.time, self.step + 1, np.zeros_like(self.impulse)

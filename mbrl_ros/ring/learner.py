@@ -89,6 +89,7 @@ class OnlineLearner:
         n = self.features.n
         self._x, self._u, self._x_next = (np.empty((self._kept + SPARE, k)) for k in (n, robot.m, n))
         self._stored, self._moving = 0, 0  # ever; of those, in motion
+        self.acts = True  # whether what the controller asks for reaches the robot; whoever knows sets it
         self._fit_waits = config.fit_after > 0
 
     def set_prior(self, prior: Prior, scale: Array) -> None:
@@ -149,11 +150,8 @@ class OnlineLearner:
         return self._model(state)
 
     def _learn(self, x: Array, u: Array, x_next: Array) -> None:
-        slot = self._stored % len(self._x)
-        self._x[slot], self._u[slot], self._x_next[slot] = x, u, x_next
-        self._stored += 1
-        velocity = x_next[self.robot.slice("joint/velocity")]
-        self._moving += bool((np.abs(velocity) > self._slow).any())
+        if self.acts:
+            self._store(x, u, x_next)
         w, y = self.features.w(x, u), self.features.y(x, x_next)
         if self._predicted is not None:
             squared, deviations, good = local_fit.innovation(*self._predicted, w, y, JITTER)
@@ -165,6 +163,15 @@ class OnlineLearner:
             self._drift += SMOOTHING * (deviations - self._drift)
         g = self.prior.mean(w) if self._local is None else self._local.mean(w)
         self._add(np.concatenate([w, y - g]))
+
+    def _store(self, x: Array, u: Array, x_next: Array) -> None:
+        """Keep a transition for fits. One of an arm that somebody else holds is none: a standstill would crowd out what
+        was learned from motion, and be taken for it."""
+        slot = self._stored % len(self._x)
+        self._x[slot], self._u[slot], self._x_next[slot] = x, u, x_next
+        self._stored += 1
+        velocity = x_next[self.robot.slice("joint/velocity")]
+        self._moving += bool((np.abs(velocity) > self._slow).any())
 
     def _add(self, z: Array) -> None:
         """One transition z = [w; r] (d,)."""

@@ -44,7 +44,8 @@ class Config:
 
     planner: str = param("ilqr", "Which planner", choices=PLANNERS)
     model: str = param(LOCAL, "What to plan with; local: the linear dynamics that the learner fits anew every period; "
-                       "global: the model behind its prior, which is not linear and does not adapt", choices=MODELS)
+                       "global: the model behind its prior, which is not linear, corrected by that fit",
+                       choices=MODELS)
     device: str = param("auto", "Where to plan; auto takes the CPU for few problems, which is faster there",
                         choices=("auto", "cpu", "cuda"))
     delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
@@ -106,6 +107,7 @@ class ModelPredictiveController:
         warm = _shift(self._previous) if self._previous is not None else None
         effort = None
         try:
+            model = self._corrected(model, dynamics, state)
             x, ahead, dynamics = self.delay.compensate(x, dynamics)
             start = state.time + round(ahead * self.robot.period * 1e9)
             problem = self._problem(x, start, dynamics, lower, upper, state, model)
@@ -163,13 +165,23 @@ class ModelPredictiveController:
         seed = (1_000_003 * self.config.seed + state.step) % 2**32  # torch looks at no more bits than these
         if self.device is None:
             return Problem(x, dynamics, cost, lower, upper, seed, self.budget, dynamics)
-        on_device = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
-        local = LinearGaussianDynamics(*(None if a is None else on_device(a) for a in vars(dynamics).values()))
+        local, on_device = self._tensors(dynamics), self._tensor
         if self.config.model == LOCAL:
             model = local
-        elif hasattr(model, "delayed"):
-            model = model.delayed(self.delay.periods % 1.0)
         return Problem(on_device(x), model, cost, on_device(lower), on_device(upper), seed, self.budget, local)
+
+    def _corrected(self, model: Any, dynamics: LinearGaussianDynamics, state: StateEstimate) -> Any:
+        """The global model with what the local dynamics have learned since, and by commands."""
+        if self.config.model == LOCAL or not hasattr(model, "corrected"):
+            return model
+        acted = self._tensor(state.belief.mean), self._tensor(state.effort)
+        return model.corrected(self._tensors(dynamics), *acted).delayed(self.delay.periods % 1.0)
+
+    def _tensors(self, dynamics: LinearGaussianDynamics) -> LinearGaussianDynamics:
+        return LinearGaussianDynamics(*(None if a is None else self._tensor(a) for a in vars(dynamics).values()))
+
+    def _tensor(self, a: Array) -> torch.Tensor:
+        return torch.as_tensor(a, device=self.device)
 
     def _play(self, plan: Plan, x: Array, lower: Array, upper: Array) -> Array:
         """First effort of the plan at x, with exploration noise of covariance proportional to Q_uu^-1, and a deviation

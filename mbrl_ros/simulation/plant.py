@@ -77,6 +77,7 @@ class MujocoPlant:
     def reset(self, seed: int) -> Observation:
         """At rest at home, two periods later than the last stamp."""
         self._rng = np.random.default_rng(seed)
+        self._drive_rng = np.random.default_rng([seed, 1])  # so that other readings do not change other noise
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._qpos] = self.robot.home
         mujoco.mj_forward(self.model, self.data)
@@ -93,7 +94,8 @@ class MujocoPlant:
         """Hold `effort` (m,) [N m or N], clamped to the limits, for one control period.
 
         With `fraction` > 0 the first part of the period still has the effort `previous` (a command that came late).
-        The observation reports the mean of what acted, as the drives know it: a delay counts, a weak motor does not.
+        The observation reports the mean of what acted, as the drives know it, with the errors of their readings: a
+        delay counts, a weak motor does not.
         Raises ValueError for a wrong size or a value not finite.
         """
         robot = self.robot
@@ -105,16 +107,18 @@ class MujocoPlant:
         early = round(fraction * self.substeps) if previous is not None else 0
         before = previous if delay == 0 and previous is not None else self._commands[-2 - delay]
         positions, acted = np.empty((self.substeps, robot.m)), np.zeros(robot.m)
+        constant = self.world.torque_offset * robot.effort_limit
         for i in range(self.substeps):
             now = before if i < early else command
             acted += now
-            self.data.qfrc_applied[self._dofs] = self.gain * now + self._disturbance
+            self.data.qfrc_applied[self._dofs] = self.gain * now + self._disturbance + constant
             mujoco.mj_step(self.model, self.data)
             positions[i] = self.data.qpos[self._qpos]
             self._disturb()
         self._sense(positions)
         self._time += round(robot.period * 1e9)
-        return Observation(self._time, self._encoder.copy(), self._velocity.copy(), acted / self.substeps)
+        reported = worlds.reading(robot, self.world, acted / self.substeps, positions[-1], self._drive_rng)
+        return Observation(self._time, self._encoder.copy(), self._velocity.copy(), reported)
 
     def true_state(self) -> tuple[Array, Array]:
         """Joint positions and velocities without sensors, for evaluation only."""

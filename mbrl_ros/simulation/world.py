@@ -37,6 +37,15 @@ class World:
     motor: float = param(1.0, "What the weak motor gives of what it is asked for", 0.0, 1.0)
     noise: float = param(1.0, "Factor on the noise of the encoders", 0.0, 1000.0)
     delay: int = param(0, "Control periods from a command to its effect", 0, LONGEST_DELAY)
+    reading_offset: float = param(0.0, "Offset of the efforts that the drives report, in units of the effort limit",
+                                  -1.0, 1.0)
+    reading_gain: float = param(1.0, "What the drives report of the effort that acts", -10.0, 10.0)
+    reading_weight: float = param(0.0, "How much of the weight of the links, by the data sheet, is in what they report",
+                                  -10.0, 10.0)
+    reading_noise: float = param(0.0, "Standard deviation of the noise of what they report, mean over a period, in "
+                                 "units of the effort limit", 0.0, 1.0)
+    torque_offset: float = param(0.0, "Constant torque on every joint that nobody knows of, in units of the effort "
+                                 "limit", -1.0, 1.0)
     wall: bool = param(False, "Whether an upright wall across the way from the base to the home of the tool stops it")
     wall_beyond: float = param(0.0, "How far beyond the home of the tool that wall is [m]", -10.0, 10.0)
 
@@ -62,6 +71,16 @@ def motor_gain(robot: Robot, world: World) -> Array:
     gain = np.ones(robot.m)
     gain[world.weak_joint] = world.motor
     return gain
+
+
+def reading(robot: Robot, world: World, acted: Array, q: Array, rng: np.random.Generator) -> Array:
+    """What the drives report (m,) of an effort (m,) that acted at q (m,)."""
+    reported = world.reading_gain * acted + world.reading_offset * robot.effort_limit
+    if world.reading_weight:
+        reported = reported + world.reading_weight * robot.weight(q)
+    if world.reading_noise:
+        reported = reported + world.reading_noise * robot.effort_limit * rng.standard_normal(robot.m)
+    return reported
 
 
 def move_over(old_model: mujoco.MjModel, old: mujoco.MjData, model: mujoco.MjModel, data: mujoco.MjData) -> None:

@@ -51,11 +51,15 @@ def test_every_planner_reaches(planner):
 
 
 @pytest.mark.parametrize("planner", PLANNERS)
-def test_the_global_model_alone_reaches_while_it_is_true(planner):
-    """Nothing adapts: before the payload the tool gets there, after it it hangs lower."""
-    before, after = run("planar2", "ensemble", targets=2, seconds=8.0, ensemble=QUICK["ensemble"],
-                        controller={"planner": planner, "model": "global"})
-    assert before.median_mm < after.median_mm and before.median_mm < 30.0
+def test_the_global_model_reaches_and_what_has_changed_since_is_corrected(planner):
+    """Before the payload and after it; but where nothing adapts, it hangs lower then."""
+    how = {"targets": 2, "seconds": 8.0, "ensemble": QUICK["ensemble"],
+           "controller": {"planner": planner, "model": "global"}}
+    most = 1.5 if getattr(PLANNERS[planner], "gives_covariance", False) else 30.0
+    assert max(r.median_mm for r in run("planar2", "ensemble", **how)) < most
+    if most < 30.0:
+        before, after = run("planar2", "ensemble", learner={"adapt": False}, **how)
+        assert before.median_mm < after.median_mm and after.median_mm > 2 * most
 
 
 def test_pendulum_reaches_within_5_mm():

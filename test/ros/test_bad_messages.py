@@ -3,6 +3,7 @@ from time import sleep
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from mbrl_ros.msg import LocalDynamics, StateEstimate
 from rclpy.duration import Duration
@@ -11,7 +12,7 @@ from rig import RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from mbrl_ros.messages.fields import write_stamp
+from mbrl_ros.messages.fields import read_stamp, write_stamp
 from mbrl_ros.nodes import topics
 
 PERIOD = 20_000_000  # [ns]
@@ -40,7 +41,7 @@ def heard(made, capfd, words):
 @pytest.fixture
 def estimator(rig):
     """An estimator alone, and what it says."""
-    made = rig(EstimatorNode)
+    made = rig(EstimatorNode, estimator__effort_source="joint_states")
     return made, made.listen(StateEstimate, "state_estimate")
 
 
@@ -178,6 +179,39 @@ def test_efforts_may_be_those_of_the_commands_within_limits_and_late(rig, delay)
     made.say("joint_states", state(PERIOD, effort=()))
     assert made.spin(lambda: estimates)
     assert list(estimates[0].effort) == [3.0, 15.0]  # within the limit, as it acts
+
+
+def test_readings_that_are_not_what_was_commanded_are_named_in_diagnostics(rig):
+    """In words, for each joint; the estimates have what was commanded."""
+    made = rig(EstimatorNode)
+    said, estimates = made.listen(DiagnosticArray, topics.DIAGNOSTICS), made.listen(StateEstimate, "state_estimate")
+    rng, stamp = np.random.default_rng(0), 0
+    for k in range(1, 400):
+        effort = rng.uniform(-1, 1, 2)
+        stamp = k * PERIOD
+        if k > 1:
+            made.say(topics.COMMANDS, topics.command(effort, stamp - PERIOD))
+        made.say("joint_states", state(stamp, effort=tuple(effort + 0.05 * made[EstimatorNode].robot.effort_limit)))
+        assert made.spin(lambda: estimates and read_stamp(estimates[-1].header.stamp) == stamp)  # noqa: B023
+        assert k == 1 or np.allclose(estimates[-1].effort, effort)
+    assert made.spin(lambda: any("effort reading of shoulder: offset 5.0 % of the limit" in s.message
+                                 for m in said for s in m.status if s.name == "estimator"))
+
+
+def test_in_lockstep_a_state_waits_for_the_command_that_led_to_it(rig):
+    """In whichever order they come; but a state that is repeated was led to by none."""
+    made = rig(EstimatorNode)
+    estimates = made.listen(StateEstimate, "state_estimate")
+    made.say("joint_states", state(PERIOD))
+    assert made.spin(lambda: len(estimates) == 1)
+    made.say("joint_states", state(2 * PERIOD))
+    assert made.spin(lambda: made[EstimatorNode]._waiting is not None) and len(estimates) == 1
+    made.say(topics.COMMANDS, topics.command(np.array([3.0, 1.0]), PERIOD))
+    assert made.spin(lambda: len(estimates) == 2) and list(estimates[1].effort) == [3.0, 1.0]
+    made.say("joint_states", state(3 * PERIOD))
+    assert made.spin(lambda: made[EstimatorNode]._waiting is not None) and len(estimates) == 2
+    made.say("joint_states", state(3 * PERIOD))
+    assert made.spin(lambda: len(estimates) == 3)
 
 
 def test_an_estimate_of_another_robot_is_dropped(rig, capfd):

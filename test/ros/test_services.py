@@ -9,6 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
 from rig import PATIENT, RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode, PlantNode
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
@@ -143,6 +144,26 @@ def test_reach_from_power_on_fits_by_itself(rig):
     assert made.spin(lambda: mode_of(made) == "reach") and controller.mpc.plan is None
     assert made.spin(lambda: controller.has_model)
     assert made.spin(lambda: controller.mpc.plan is not None) and mode_of(made) == "reach"
+
+
+def test_what_is_asked_for_before_arming_begins_with_arming(rig):
+    """However long the guard holds the arm meanwhile, nothing is learned from that, and arming moves it no faster than
+    a hold moves."""
+    made = rig(*RING, guard__arm_at_start=False, controller__explore=True, learner__fit_after=2.0)
+    controller, learner, guard = made[ControllerNode].controller, made[LearnerNode].learner, made[GuardNode].guard
+    robot, plant = made[ControllerNode].robot, made[PlantNode]
+    made.say("target", topics.pose(robot.tool_position(robot.home + 0.5), 1))
+    assert made.call("controller/reach")[0] and made.spin(lambda: mode_of(made) == "reach")
+    begun = plant.pace.periods
+    assert made.spin(lambda: plant.pace.periods > begun + 300)
+    joints = lambda: plant.plant.true_state()[0]  # noqa: E731
+    assert learner._stored == 0 and np.abs(controller.base.posture - joints()).max() < 0.01
+    speeds = made.listen(JointState, "joint_states", topics.KEEP_STATES)
+    made.arm()
+    assert made.spin(lambda: controller.mpc.plan is not None) and mode_of(made) == "reach"
+    assert guard.state == "armed" and learner._moving >= 0.9 * 2.0 / robot.period
+    fastest = np.max([np.abs(s.velocity) / robot.velocity_limit for s in speeds])
+    assert fastest < 1.0
 
 
 def test_fit_is_refused_without_data_and_while_one_runs(rig):

@@ -48,8 +48,7 @@ class World:
                                  "units of the effort limit", 0.0, 1.0)
     torque_offset: float = param(0.0, "Constant torque on every joint that nobody knows of, in units of the effort "
                                  "limit", -1.0, 1.0)
-    windup: float = param(0.0, "By how much its effort limit winds up an elastic joint [rad or m]; 0: rigid joints", 0.0,
-                          1.0)
+    windup: float = param(0.0, "By how much its effort limit winds up an elastic joint [rad or m]; 0: rigid", 0.0, 1.0)
     motor_encoders: bool = param(False, "Whether the encoders of elastic joints see the motors, not the links")
     reading_link: bool = param(False, "Whether the drives of elastic joints report what arrives at the links")
     stiction: float = param(1.0, "Dry friction at rest, in units of that of a moving joint", 1.0, 100.0)

@@ -10,6 +10,7 @@ from mbrl_ros.simulation.rotors import ROTOR
 from mbrl_ros.simulation.world import World
 from mbrl_ros.types import Array
 
+GEAR_DAMPING = 0.05  # damping ratio of a rotor on its spring, the link held
 HARD = 0.9999  # impedance of friction: at MuJoCo's 0.9 a joint that sticks creeps by some mrad/s
 
 
@@ -25,6 +26,9 @@ class Drive:
         self.sensed = rotor[0] if world.motor_encoders else link[0]  # addresses in qpos
         self._qpos, self._link_qpos = rotor[0], link[0]
         self.stiffness = robot.effort_limit / world.windup if self.elastic else np.full(robot.m, np.inf)
+        # Of the gear [N m s/rad]; as damping of the tendon it would be mostly inertia to MuJoCo, whose implicitfast leaves
+        # out what goes from one kinematic tree to another.
+        self.gear = 2 * GEAR_DAMPING * np.sqrt(self.stiffness * model.dof_armature[self.dofs]) if self.elastic else None
         self._friction = model.dof_frictionloss[self.dofs].copy()
         self._slow = np.maximum(world.stribeck * robot.velocity_limit, 1e-9)
         self._ripple = world.cogging * robot.effort_limit
@@ -40,9 +44,9 @@ class Drive:
             stuck = np.exp(-((data.qvel[self.dofs] / self._slow) ** 2))
             self._model.dof_frictionloss[self.dofs] = self._friction * (1 + (world.stiction - 1) * stuck)
         if self.elastic:  # the motors carry what MuJoCo carries at the links
-            carried = data.qfrc_gravcomp[self._link]
-            data.qfrc_applied[self._link] = -carried
-            effort = effort + carried
+            passed = data.qfrc_gravcomp[self._link] - self.gear * (data.qvel[self.dofs] - data.qvel[self._link])
+            data.qfrc_applied[self._link] = -passed
+            effort = effort + passed
         data.qfrc_applied[self.dofs] = effort
 
     def settle(self, data: mujoco.MjData) -> None:

@@ -16,7 +16,6 @@ from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
 ROTOR = "/rotor"  # what the name of its joint ends with
-GEAR_DAMPING = 0.05  # damping ratio of the rotor on its spring, the link held
 STIFF = 0.5  # [rad] of the fastest swing that the simulation takes in a timestep
 
 
@@ -35,7 +34,7 @@ def add_rotors(spec: mujoco.MjSpec, robot: Robot, windup: float) -> None:
                        frictionloss=joint.frictionloss)
         joint.armature = joint.frictionloss = 0.0
         joint.damping = 0 * joint.damping
-        spring = spec.add_tendon(name=name + ROTOR, stiffness=K, damping=2 * GEAR_DAMPING * np.sqrt(K * B))
+        spring = spec.add_tendon(name=name + ROTOR, stiffness=K)
         spring.wrap_joint(name, 1.0)
         spring.wrap_joint(name + ROTOR, -1.0)
     # M without rotors is what swings at the other end of the springs.

@@ -64,7 +64,7 @@ class World:
     lost: float = param(0.0, "Part of the joint states that never arrives; the robot goes on as commanded before", 0.0,
                         0.9)
     contacts: bool = param(False, "Whether the links collide with each other, and with what stands about")
-    table: bool = param(False, "Whether a level table is under the tool, on which no link can pass")
+    table: bool = param(False, "Whether a level table is under the tool, which no link can pass")
     table_below: float = param(0.1, "How far below the home of the tool it is [m]", -10.0, 10.0)
     wall: bool = param(False, "Whether an upright wall across the way from the base to the home of the tool stops it")
     wall_beyond: float = param(0.0, "How far beyond the home of the tool that wall is [m]", -10.0, 10.0)
@@ -164,8 +164,7 @@ def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
     if world.windup > 0:
         add_rotors(spec, robot, world.windup)
     if world.table:
-        spec.worldbody.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, pos=[0, 0, table_height(robot, world)],
-                                size=[1, 1, 0.1], contype=WALL_BIT, conaffinity=0, priority=1, solref=HARD)
+        _put_table(spec, robot, world)
     if world.swinging > 0:
         load = site.parent.add_body(name=LOAD, pos=site.pos)
         load.add_joint(name=LOAD, type=mujoco.mjtJoint.mjJNT_BALL)
@@ -182,6 +181,18 @@ def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
                                 size=[1, 1, 0.1], contype=WALL_BIT, conaffinity=0, priority=1, solref=HARD)
 
 
+def _put_table(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
+    """A square board, whose near edge is half-way between the base and the home of the tool."""
+    home = robot.tool_position(robot.home)
+    reach = float(np.linalg.norm(home[:2]))
+    facing, thickness = np.empty(4), 0.05
+    mujoco.mju_axisAngle2Quat(facing, np.array([0.0, 0.0, 1.0]), np.arctan2(home[1], home[0]))
+    centre = np.append(1.5 * home[:2], table_height(robot, world) - thickness)
+    spec.worldbody.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_BOX, pos=centre, quat=facing,
+                            size=[reach, 2 * reach, thickness], contype=WALL_BIT, conaffinity=0, priority=1,
+                            solref=HARD)
+
+
 def _joints(model: mujoco.MjModel) -> dict[str | int, int]:
     """Indices of joints: those of load and rotors by their names, the others by their order, which worlds have in
     common."""
@@ -196,8 +207,8 @@ def _joints(model: mujoco.MjModel) -> dict[str | int, int]:
 
 
 def _collide(spec: mujoco.MjSpec, world: World) -> None:
-    """Let all links meet the table, which stands where the base does, and with `contacts` each other; links that have
-    only one between them are as near as neighbours, and what belongs to the base is no obstacle to itself."""
+    """Let all links that move meet the table, and with `contacts` each other; links that have only one between them are
+    as near as neighbours."""
     for body in spec.bodies[1:]:
         moves = any(b.joints for b in _upwards(body))
         for geom in body.geoms:

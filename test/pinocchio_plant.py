@@ -16,6 +16,13 @@ import pinocchio as pin
 from mbrl_ros.simulation.world import World
 from mbrl_ros.types import Observation
 
+CASES = {  # what the plant is given; what the hand is, half-way [kg]; within what all targets are reached [mm]
+    "nominal": ({}, 0.0, 5),
+    "masses 40 % off": ({"masses": 1.4}, 0.0, 5),
+    "1 kg in mid-run": ({}, 1.0, 5),
+    "20 ms and 4 ms of jitter": ({"delay": 0.02, "jitter": 0.004}, 0.0, 20),
+    "without gravity compensation": ({"gravity_compensation": False}, 0.0, 5),
+}
 STEP = 1e-3  # [s]
 SMOOTH = 0.02  # [rad/s] in which dry friction turns round
 NOISE = 5e-5, 5e-3  # [rad], [rad/s]
@@ -64,8 +71,8 @@ class PinocchioPlant:
     """In place of MujocoPlant, in the plain loop or behind topics. Of a World it knows payload and gravity
     compensation; `masses` is a factor on those of the links, of which what compensates gravity knows nothing."""
 
-    def __init__(self, robot, masses=1.0, delay=0.0, jitter=0.0, gravity_compensation=True):
-        self.robot, self.delay, self.jitter = robot, delay, jitter
+    def __init__(self, robot, masses=1.0, delay=0.0, jitter=0.0, gravity_compensation=True, config=None):
+        self.robot, self.delay, self.jitter, self.config = robot, delay, jitter, config
         self.sheet = model_of(robot)
         self.order = [self.sheet.joints[self.sheet.getJointId(name)].idx_v for name in robot.joints]
         self.frame = self.sheet.getFrameId(robot.sites[0])
@@ -99,7 +106,7 @@ class PinocchioPlant:
         self._time += round(2e9 * robot.period)
         return self._observe(np.zeros(robot.m))
 
-    def step(self, effort):
+    def step(self, effort, *_late):
         """One control period with the effort (m,) sent at its beginning."""
         robot, mean = self.robot, np.zeros(self.robot.m)
         arrives = self._now + max(0.0, self.delay + self.jitter * self._rng.uniform(-1, 1))

@@ -9,20 +9,13 @@ from arms import make, settings
 pytest.importorskip("pinocchio", reason="pin is a wheel of requirements-dev.txt")
 
 import pinocchio as pin
-from pinocchio_plant import PinocchioPlant, model_of
+from pinocchio_plant import CASES, PinocchioPlant, model_of
 
 from mbrl_ros import assembly
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import Run
 
 ARMS = ("planar2", "arm4", "arm6", "arm")
-CASES = {  # of PinocchioPlant; kg from half-way on; within which all targets are reached [mm]
-    "nominal": ({}, 0.0, 5),
-    "masses 40 % off": ({"masses": 1.4}, 0.0, 5),
-    "1 kg in mid-run": ({}, 1.0, 5),
-    "20 ms and 4 ms of jitter": ({"delay": 0.02, "jitter": 0.004}, 0.0, 20),
-    "without gravity compensation": ({"gravity_compensation": False}, 0.0, 5),
-}
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -26,8 +26,8 @@ class Drive:
         self.sensed = rotor[0] if world.motor_encoders else link[0]  # addresses in qpos
         self._qpos, self._link_qpos = rotor[0], link[0]
         self.stiffness = robot.effort_limit / world.windup if self.elastic else np.full(robot.m, np.inf)
-        # Of the gear [N m s/rad]; as damping of the tendon it would be mostly inertia to MuJoCo, whose implicitfast leaves
-        # out what goes from one kinematic tree to another.
+        # Of the gear [N m s/rad]; as damping of the tendon it would be inertia to MuJoCo, whose implicitfast leaves out
+        # what goes from one kinematic tree to another.
         self.gear = 2 * GEAR_DAMPING * np.sqrt(self.stiffness * model.dof_armature[self.dofs]) if self.elastic else None
         self._friction = model.dof_frictionloss[self.dofs].copy()
         self._slow = np.maximum(world.stribeck * robot.velocity_limit, 1e-9)

@@ -347,15 +347,23 @@ def vary(spec: mujoco.MjSpec, fraction: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for body in spec.bodies[1:]:
         length, mass, damping = 1 + fraction * rng.uniform(-1, 1, 3)
+        stretch(body, length)
         for geom in body.geoms:
-            geom.pos, geom.fromto, geom.mass = geom.pos * length, geom.fromto * length, geom.mass * mass
+            geom.mass = geom.mass * mass
         if body.explicitinertial:
-            body.mass, body.ipos = body.mass * mass, body.ipos * length
-            body.inertia = body.inertia * mass * length**2
-        for part in (*body.bodies, *body.sites):
-            part.pos = part.pos * length
+            body.mass, body.inertia = body.mass * mass, body.inertia * mass
         for joint in body.joints:
             joint.damping = joint.damping * damping
+
+
+def stretch(body: mujoco.MjsBody, length: float) -> None:
+    """Make a link `length` times as long, of the same mass."""
+    for geom in body.geoms:
+        geom.pos, geom.fromto = geom.pos * length, geom.fromto * length
+    if body.explicitinertial:
+        body.ipos, body.inertia = body.ipos * length, body.inertia * length**2
+    for part in (*body.bodies, *body.sites):
+        part.pos = part.pos * length
 
 
 def set_payload(model: mujoco.MjModel, mass: float) -> None:

@@ -99,7 +99,7 @@ def run_job(job: Job) -> dict[str, Row]:
         settings = assembly.settings(Names(job.robot, known.task, prior=prior), known.settings)
         settings = merge(settings, {"learner": {"adapt": adapt}})
         config = replace(measures.config_of(settings, known.config), seed=job.seed)
-        start = from_mapping(World, {"mass_seed": job.seed, **known.start}, "start")
+        start = from_mapping(World, {"mass_seed": job.seed, "length_seed": job.seed, **known.start}, "start")
         run = Run(settings, config, job.seed, name == ORACLE, start, replace(start, **known.change))
         results = run.results()
         best = best or results  # the oracle comes first

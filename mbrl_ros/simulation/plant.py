@@ -16,6 +16,8 @@ import numpy as np
 from mbrl_ros.config import param
 from mbrl_ros.robot import Robot, addresses, set_payload
 from mbrl_ros.simulation import world as worlds
+from mbrl_ros.simulation.drive import Drive
+from mbrl_ros.simulation.rotors import own_inertia
 from mbrl_ros.simulation.world import World
 from mbrl_ros.types import Array, Observation
 
@@ -46,29 +48,44 @@ class MujocoPlant:
 
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
-        self._disturbed = config.disturbance * np.minimum(robot.effort_limit, LIVELY * _own_inertia(robot))
+        self._disturbed = config.disturbance * np.minimum(robot.effort_limit, LIVELY * own_inertia(robot))
         self._commands: deque[Array] = deque(maxlen=worlds.LONGEST_DELAY + 2)  # one per period, newest last
         self._enter(World(payload=config.payload, gravity_compensation=config.gravity_compensation))
-        self.substeps = round(robot.period / self.model.opt.timestep)
         self._time = 0
         self.reset(config.seed)
 
     def _enter(self, world: World) -> None:
         """Be in a world, with joints at rest at zero."""
+        self._rigid: mujoco.MjModel | None = None
         self.world, self.gain = world, worlds.motor_gain(self.robot, world)
         self.model = worlds.build(self.robot, world)  # its own: the payload changes it
-        self.data = mujoco.MjData(self.model)
+        self.data, self._seen = mujoco.MjData(self.model), mujoco.MjData(self.model)
         self._qpos, self._dofs = addresses(self.model, self.robot.joints)
+        self.drive = Drive(self.robot, world, self.model)
+        self.substeps = round(self.robot.period / self.model.opt.timestep)
 
     def change(self, world: World) -> None:
         """Be in another world from the next period on. Joints move on as they did; a new load hangs at rest."""
-        model, data = self.model, self.data
+        model, data, elastic = self.model, self.data, self.drive.elastic
         self._enter(world)
         worlds.move_over(model, data, self.model, self.data)
+        if not elastic:
+            self.drive.settle(self.data)
+
+    def rigid(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """Model and state of the same world without elastic joints: the arm that a controller without a rotor in its
+        state can know of."""
+        if not self.drive.elastic:
+            return self.model, self.data
+        if self._rigid is None:
+            self._rigid = worlds.build(self.robot, replace(self.world, windup=0.0))
+        data = mujoco.MjData(self._rigid)
+        worlds.move_over(self.model, self.data, self._rigid, data)
+        return self._rigid, data
 
     def set_payload(self, mass: float) -> None:
         """Put a mass [kg] into the hand, from the next period on."""
-        self.world = replace(self.world, payload=mass)
+        self.world, self._rigid = replace(self.world, payload=mass), None
         set_payload(self.model, mass)
 
     def reset(self, seed: int) -> Observation:
@@ -78,6 +95,7 @@ class MujocoPlant:
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._qpos] = self.robot.home
         mujoco.mj_forward(self.model, self.data)
+        self.drive.settle(self.data)
         worlds.hang(self.model, self.data)
         m = self.robot.m
         carried = (self.data.qfrc_bias - self.data.qfrc_passive)[self._dofs]
@@ -85,7 +103,7 @@ class MujocoPlant:
         held = np.clip(carried, -self.robot.effort_limit, self.robot.effort_limit)
         self._commands.extend([held] * (worlds.LONGEST_DELAY + 2))
         self._disturbance = self._stationary_disturbance()
-        self._encoder = self._measure(self.robot.home[None])[0]
+        self._encoder = self._measure(self.data.qpos[self.drive.sensed][None])[0]
         self._velocity = np.zeros(m)
         self._time += 2 * round(self.robot.period * 1e9)
         return Observation(self._time, self._encoder.copy(), np.zeros(m), held)
@@ -95,29 +113,42 @@ class MujocoPlant:
 
         With `fraction` > 0 the first part of the period still has the effort `previous` (a command that came late).
         The observation reports the mean of what acted, as the drives know it, with the errors of their readings: a
-        delay counts, a weak motor does not.
+        delay counts, a weak motor does not. Where a joint state is lost in this world, nobody answers it: the effort is
+        held for one more period, and the observation is the one after it.
         Raises ValueError for a wrong size or a value not finite.
         """
-        robot = self.robot
-        if np.shape(effort) != (robot.m,) or not np.isfinite(effort).all():
-            raise ValueError(f"effort: expected {robot.m} finite values, got {effort}")
-        delay = self.world.delay
+        if np.shape(effort) != (self.robot.m,) or not np.isfinite(effort).all():
+            raise ValueError(f"effort: expected {self.robot.m} finite values, got {effort}")
+        observation = self._period(effort, fraction, previous)
+        while self.world.lost and self._drive_rng.random() < self.world.lost:
+            observation = self._period(effort, 0.0, None)
+        return observation
+
+    def _period(self, effort: Array, fraction: float, previous: Array | None) -> Observation:
+        robot, delay, drive = self.robot, self.world.delay, self.drive
         self._commands.append(np.clip(effort, -robot.effort_limit, robot.effort_limit))
         command = self._commands[-1 - delay]
-        early = round(fraction * self.substeps) if previous is not None else 0
         before = previous if delay == 0 and previous is not None else self._commands[-2 - delay]
+        late = fraction if previous is not None else 0.0
+        if self.world.jitter:
+            late = min(1.0, late + self.world.jitter * self._drive_rng.random())
+        early = round(late * self.substeps)
         positions, acted = np.empty((self.substeps, robot.m)), np.zeros(robot.m)
+        transmitted = np.zeros(robot.m)
         constant = self.world.torque_offset * robot.effort_limit
         for i in range(self.substeps):
             now = before if i < early else command
             acted += now
-            self.data.qfrc_applied[self._dofs] = self.gain * now + self._disturbance + constant
+            drive.act(self.data, self.gain * now + self._disturbance + constant)
             mujoco.mj_step(self.model, self.data)
-            positions[i] = self.data.qpos[self._qpos]
+            positions[i] = self.data.qpos[drive.sensed]
+            if self.world.reading_link:
+                transmitted += drive.transmitted(self.data)
             self._disturb()
         self._sense(positions)
         self._time += round(robot.period * 1e9)
-        reported = worlds.reading(robot, self.world, acted / self.substeps, positions[-1], self._drive_rng)
+        felt = (transmitted if self.world.reading_link else acted) / self.substeps
+        reported = worlds.reading(robot, self.world, felt, positions[-1], self._drive_rng)
         return Observation(self._time, self._encoder.copy(), self._velocity.copy(), reported)
 
     def true_state(self) -> tuple[Array, Array]:
@@ -126,10 +157,15 @@ class MujocoPlant:
 
     def true_tool(self) -> Array:
         """Position (3,) of the first site [m], for evaluation only."""
-        return self.robot.tool_position(self.data.qpos[self._qpos])
+        self._seen.qpos[:] = self.data.qpos
+        mujoco.mj_kinematics(self.model, self._seen)
+        tool: Array = self._seen.site(self.robot.sites[0]).xpos.copy()
+        return tool
 
     def _measure(self, positions: Array) -> Array:
-        return positions + self.world.noise * self.config.encoder_noise * self._rng.standard_normal(positions.shape)
+        seen = positions + self.world.noise * self.config.encoder_noise * self._rng.standard_normal(positions.shape)
+        quantum = self.world.quantum
+        return quantum * np.round(seen / quantum) if quantum else seen
 
     def _sense(self, positions: Array) -> None:
         """Encoder and filtered difference over the timesteps of one period; positions (substeps, m)."""
@@ -147,12 +183,3 @@ class MujocoPlant:
         """First-order low-pass noise with the stated standard deviation."""
         keep = np.exp(-2 * np.pi * self.config.disturbance_bandwidth * self.model.opt.timestep)
         self._disturbance = keep * self._disturbance + np.sqrt(1 - keep**2) * self._stationary_disturbance()
-
-
-def _own_inertia(robot: Robot) -> Array:
-    """Of every joint at home (m,) [kg m^2 or kg], the others at rest."""
-    data, M = mujoco.MjData(robot.model), np.empty((robot.model.nv, robot.model.nv))
-    data.qpos[robot.qpos] = robot.home
-    mujoco.mj_forward(robot.model, data)
-    mujoco.mj_fullM(robot.model, data, M)
-    return np.diag(M)[robot.dofs]

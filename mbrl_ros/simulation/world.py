@@ -10,7 +10,8 @@ import mujoco
 import numpy as np
 
 from mbrl_ros.config import ConfigError, param
-from mbrl_ros.robot import PAYLOAD, Robot, addresses, load_model, set_payload
+from mbrl_ros.robot import PAYLOAD, Robot, addresses, load_model, set_payload, stretch
+from mbrl_ros.simulation.rotors import ROTOR, add_rotors
 from mbrl_ros.types import Array
 
 LOAD, TIP = "swinging_load", "tip"  # names of what is put into the model
@@ -18,6 +19,7 @@ BALL = 0.03  # [m] radius of the load and, in contact, of the tool
 HARD = [0.004, 1.0]  # [s], 1: time constant and damping ratio of contact with the wall
 WALL_BIT = 4  # of contype and conaffinity: model files use 1 and 2
 LONGEST_DELAY = 3  # [periods]
+CLEAR = 0.05  # [m] of targets above the table: the tool is between fingers that are thick
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,24 @@ class World:
                                  "units of the effort limit", 0.0, 1.0)
     torque_offset: float = param(0.0, "Constant torque on every joint that nobody knows of, in units of the effort "
                                  "limit", -1.0, 1.0)
+    windup: float = param(0.0, "By how much its effort limit winds up an elastic joint [rad or m]; 0: rigid", 0.0, 1.0)
+    motor_encoders: bool = param(False, "Whether the encoders of elastic joints see the motors, not the links")
+    reading_link: bool = param(False, "Whether the drives of elastic joints report what arrives at the links")
+    stiction: float = param(1.0, "Dry friction at rest, in units of that of a moving joint", 1.0, 100.0)
+    stribeck: float = param(0.01, "Speed at which most of that is gone, in units of the velocity limit", 1e-4, 1.0)
+    cogging: float = param(0.0, "Amplitude of a torque that goes with the angle of the motor, in units of the effort "
+                           "limit", 0.0, 1.0)
+    cogging_periods: float = param(100.0, "Periods of it in one turn of the joint, or in 2 pi metres", 0.0, 1e4)
+    quantum: float = param(0.0, "Steps of the encoders [rad or m]; 0: none", 0.0, 0.1)
+    length_error: float = param(0.0, "Links are 1 - this to 1 + this times as long as the robot believes, at random",
+                                0.0, 0.5)
+    length_seed: int = param(0, "Seed of the wrong lengths", 0)
+    jitter: float = param(0.0, "Commands act later by up to this part of a period, at random", 0.0, 1.0)
+    lost: float = param(0.0, "Part of the joint states that never arrives; the robot goes on as commanded before", 0.0,
+                        0.9)
+    contacts: bool = param(False, "Whether the links collide with each other, and with what stands about")
+    table: bool = param(False, "Whether a level table is under the tool, which no link can pass")
+    table_below: float = param(0.1, "How far below the home of the tool it is [m]", -10.0, 10.0)
     wall: bool = param(False, "Whether an upright wall across the way from the base to the home of the tool stops it")
     wall_beyond: float = param(0.0, "How far beyond the home of the tool that wall is [m]", -10.0, 10.0)
 
@@ -58,6 +78,8 @@ def build(robot: Robot, world: World) -> mujoco.MjModel:
         model.body_gravcomp[:] = 0.0
     if world.mass_error > 0:
         _mistake_masses(model, world)
+    if world.windup > 0:
+        dofs = addresses(model, [name + ROTOR for name in robot.joints])[1]
     model.dof_damping[dofs] *= world.damping
     model.dof_frictionloss[dofs] += world.friction * robot.effort_limit
     set_payload(model, world.payload)
@@ -89,9 +111,9 @@ def move_over(old_model: mujoco.MjModel, old: mujoco.MjData, model: mujoco.MjMod
     for key in before.keys() & after.keys():
         was, now = old.joint(before[key]), data.joint(after[key])
         now.qpos[:], now.qvel[:] = was.qpos, was.qvel
+    mujoco.mj_forward(model, data)
     if LOAD in after and LOAD not in before:
         hang(model, data)
-    mujoco.mj_forward(model, data)
 
 
 def hang(model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -117,15 +139,32 @@ def wall_plane(robot: Robot, beyond: float) -> tuple[Array, Array]:
 
 
 def before_wall(robot: Robot, world: World, target: Array) -> Array:
-    """The target (3,) [m], or where it lies behind the wall, the nearest point of the wall."""
-    if not world.wall:
-        return target
-    point, normal = wall_plane(robot, world.wall_beyond)
-    return target + max(0.0, float((point - target) @ normal)) * normal
+    """The target (3,) [m], or where it lies behind the wall or in the table, the nearest point outside."""
+    if world.wall:
+        point, normal = wall_plane(robot, world.wall_beyond)
+        target = target + max(0.0, float((point - target) @ normal)) * normal
+    if world.table:
+        target = np.append(target[:2], max(target[2], table_height(robot, world) + CLEAR))
+    return target
+
+
+def table_height(robot: Robot, world: World) -> float:
+    """Of the table above the origin of the robot [m]."""
+    return float(robot.tool_position(robot.home)[2] - world.table_below)
 
 
 def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
     site = spec.site(robot.sites[0])
+    if world.length_error > 0:
+        rng = np.random.default_rng(world.length_seed)
+        for body in spec.bodies[1:]:
+            stretch(body, 1 + world.length_error * rng.uniform(-1, 1))
+    if world.contacts or world.table:
+        _collide(spec, world)
+    if world.windup > 0:
+        add_rotors(spec, robot, world.windup)
+    if world.table:
+        _put_table(spec, robot, world)
     if world.swinging > 0:
         load = site.parent.add_body(name=LOAD, pos=site.pos)
         load.add_joint(name=LOAD, type=mujoco.mjtJoint.mjJNT_BALL)
@@ -142,11 +181,50 @@ def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
                                 size=[1, 1, 0.1], contype=WALL_BIT, conaffinity=0, priority=1, solref=HARD)
 
 
+def _put_table(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
+    """A square board, whose near edge is half-way between the base and the home of the tool."""
+    home = robot.tool_position(robot.home)
+    reach = float(np.linalg.norm(home[:2]))
+    facing, thickness = np.empty(4), 0.05
+    mujoco.mju_axisAngle2Quat(facing, np.array([0.0, 0.0, 1.0]), np.arctan2(home[1], home[0]))
+    centre = np.append(1.5 * home[:2], table_height(robot, world) - thickness)
+    spec.worldbody.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_BOX, pos=centre, quat=facing,
+                            size=[reach, 2 * reach, thickness], contype=WALL_BIT, conaffinity=0, priority=1,
+                            solref=HARD)
+
+
 def _joints(model: mujoco.MjModel) -> dict[str | int, int]:
-    """Indices of joints: that of the load by its name, the others by their order, which worlds have in common."""
-    names = [model.joint(i).name for i in range(model.njnt)]
-    own = [i for i, name in enumerate(names) if name != LOAD]
-    return {**dict(enumerate(own)), **({LOAD: names.index(LOAD)} if LOAD in names else {})}
+    """Indices of joints: those of load and rotors by their names, the others by their order, which worlds have in
+    common."""
+    added, own = {}, []
+    for i in range(model.njnt):
+        name = model.joint(i).name
+        if name == LOAD or name.endswith(ROTOR):
+            added[name] = i
+        else:
+            own.append(i)
+    return {**dict(enumerate(own)), **added}
+
+
+def _collide(spec: mujoco.MjSpec, world: World) -> None:
+    """Let all links that move meet the table, and with `contacts` each other; links that have only one between them are
+    as near as neighbours."""
+    for body in spec.bodies[1:]:
+        moves = any(b.joints for b in _upwards(body))
+        for geom in body.geoms:
+            geom.contype = 1 if world.contacts else 0
+            geom.conaffinity = (1 if world.contacts else 0) | (WALL_BIT if moves and world.table else 0)
+        for other in _upwards(body)[1:3]:
+            if other.name != "world" and world.contacts:
+                spec.add_exclude(bodyname1=body.name, bodyname2=other.name)
+
+
+def _upwards(body: mujoco.MjsBody) -> list[mujoco.MjsBody]:
+    """A body and those that carry it, up to the world."""
+    chain = [body]
+    while chain[-1].name != "world":
+        chain.append(chain[-1].parent)
+    return chain
 
 
 def _mistake_masses(model: mujoco.MjModel, world: World) -> None:

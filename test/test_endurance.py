@@ -27,7 +27,8 @@ def test_drift_and_wind_up_are_seen():
 
 def test_sizes_are_those_of_the_numbers():
     a = np.zeros((10, 3))
-    assert size_of({"a": a, "b": [a, (a,)], "c": Moments(a, a, 2.0), "d": None}) == 5 * a.nbytes + 8
+    of = Moments(np.zeros(3), np.zeros((3, 3)), 2.0)
+    assert size_of({"a": a, "b": [a, (a,)], "c": of, "d": None}) == 3 * a.nbytes + 12 * 8 + 8
 
 
 def test_the_memory_of_the_learner_is_that_of_its_settings():

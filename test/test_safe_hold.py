@@ -43,6 +43,7 @@ class Rig:
                 self.guard.commanded(effort, self.seen.time, now)
             self.controller.acts = self.guard.state == ARMED
             before, self.sent = self.sent, self.guard.effort(now)
+            self.estimator.commanded(self.sent)  # by whomever, as its node hears it
             self.seen = self.plant.step(self.sent, self.fraction, before)
             moved.append(self.plant.true_state())
         q, qd = np.array(moved).swapaxes(0, 1)

@@ -76,7 +76,7 @@ def test_only_the_weak_motor_is_weak():
 @pytest.mark.parametrize("delay", [0, 1, 2, 3])
 def test_a_delay_shifts_the_response_by_its_periods(delay):
     efforts = np.random.default_rng(0).standard_normal((12, 2))
-    wait = [np.zeros(2)] * delay
+    wait = [still().reset(0).effort] * delay  # what held the arm until then
     direct, late = still(), still(world=World(delay=delay))
     direct.reset(0), late.reset(0)
     at_once = [direct.step(u) for u in [*wait, *efforts]]

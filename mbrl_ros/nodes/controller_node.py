@@ -211,7 +211,9 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             target = messages.from_target(message)
             if target.frame not in ("", self._own.base_frame):
                 raise MessageError(f"frame {target.frame!r}; expected {self._own.base_frame!r} or none")
-            self.controller.set_target(target.position)
+            said = self.controller.set_target(target.position)
+            if said:
+                self.get_logger().warning(f"{said}, and the tool goes there", throttle_duration_sec=topics.THROTTLE)
         except (MessageError, ConfigError) as error:
             self.get_logger().warning(f"target ignored: {error}", throttle_duration_sec=topics.THROTTLE)
 

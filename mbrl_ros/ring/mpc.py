@@ -20,6 +20,7 @@ from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.ring.delay import Delay
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion
+from mbrl_ros.task.reachable import JointMotion
 from mbrl_ros.task.task import Task
 from mbrl_ros.types import (
     CONVERGED,
@@ -75,7 +76,7 @@ class ModelPredictiveController:
         self.target: Array | None = None
         self._limit = np.tile(robot.effort_limit, (planner.horizon, 1))  # (T, m)
         self._rng = np.random.default_rng(config.seed)
-        self._path: Motion | None = None
+        self._path: Motion | JointMotion | None = None
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
         self.delay = Delay(robot, config.delay)
@@ -131,16 +132,16 @@ class ModelPredictiveController:
 
     def path_point(self, state: StateEstimate) -> tuple[Array, Array]:
         """Where the tool should be now, and how it should move (3,) [m], [m/s]."""
-        tool = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
-        position, velocity = self._path_from(tool, state.time).at(state.time, self.robot.period, 1)
+        position, velocity = self._path_from(state.belief.mean, state.time).at(state.time, self.robot.period, 1)
         self.reference = position[0]
         return position[0], velocity[0]
 
-    def _path_from(self, tool: Array, start: int) -> Motion:
-        """The path to the target; a new one from the tool (3,) [m] at `start` [ns] where the target is new."""
+    def _path_from(self, x: Array, start: int) -> Motion | JointMotion:
+        """The path to the target; a new one from x (n,) at `start` [ns] where the target is new."""
+        tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
         target = tool if self.target is None else self.target
         if self._path is None or not np.array_equal(self._path.goal, target):
-            self._path = self.task.path_to(target, tool, start)
+            self._path = self.task.path_to(target, tool, start, x[self.robot.slice("joint/position")])
         return self._path
 
     def _bounds(self, last_effort: Array) -> tuple[Array, Array]:
@@ -153,8 +154,7 @@ class ModelPredictiveController:
 
     def _problem(self, x: Array, start: int, dynamics: LinearGaussianDynamics, lower: Array, upper: Array,
                  state: StateEstimate, model: Any) -> Problem:
-        tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
-        path = self._path_from(tool, start)
+        path = self._path_from(x, start)
         q = x[self.robot.slice("joint/position")]
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
         now = window.position if start == state.time else path.at(state.time, self.robot.period, 1)[0]

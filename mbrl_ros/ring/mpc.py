@@ -18,6 +18,7 @@ from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.devices import device_for
 from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.ring.delay import Delay
+from mbrl_ros.ring.feedback import feedback_of
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion
 from mbrl_ros.task.reachable import JointMotion
@@ -28,6 +29,7 @@ from mbrl_ros.types import (
     LATE,
     NOT_FINITE,
     Array,
+    Feedback,
     LinearGaussianDynamics,
     LinearGaussianPolicy,
     Plan,
@@ -53,6 +55,8 @@ class Config:
     exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2 and of the "
                                "margin left to the limits", 0.0, 10.0, live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
+    feedback: bool = param(False, "Send the gains of every plan, too, so that the guard plays them on every joint state "
+                           "where those come faster than the period")
     budget: float = param(0.0, "A plan that takes longer counts as failed [s]; 0: one control period, and without end "
                           "in lock-step", 0.0, 60.0)
     max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)
@@ -82,6 +86,7 @@ class ModelPredictiveController:
         self.delay = Delay(robot, config.delay)
         self.trust = 1.0  # in the newest model (trust.py); whoever knows sets it
         self.plan: Plan | None = None  # the newest
+        self.feedback: Feedback | None = None  # that goes with the newest effort, where it is asked for
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
         self.budget = config.budget or np.inf  # [s]
@@ -102,7 +107,7 @@ class ModelPredictiveController:
             model: DynamicsModel | None = None) -> Array:
         """The effort (m,) to command now, planned with `model` where controller.model is global. Raises nothing; see
         `failures` and `status`."""
-        began = time.perf_counter()
+        began, self.feedback = time.perf_counter(), None
         x, (lower, upper) = state.belief.mean, self._bounds(last_effort)
         warm = _shift(self._previous) if self._previous is not None else None
         effort = None
@@ -128,6 +133,8 @@ class ModelPredictiveController:
             self.failures = self.config.max_failures + 1  # nothing to play
             return np.zeros(self.robot.m)
         self._previous = self.plan = plan
+        if self.config.feedback and not failed:
+            self.feedback = feedback_of(plan, effort, state.time, start, self.robot)
         return effort
 
     def path_point(self, state: StateEstimate) -> tuple[Array, Array]:

@@ -23,6 +23,7 @@ from mbrl_ros.messages.ring import (
 )
 from mbrl_ros.types import (
     STATUSES,
+    Feedback,
     Gaussian,
     LinearGaussianDynamics,
     LinearGaussianPolicy,
@@ -157,6 +158,10 @@ THERE_AND_BACK = {
     "LinearGaussianPolicy": (
         policy(), lambda v: messages.to_linear_gaussian_policy(mine("LinearGaussianPolicy"), v),
         lambda m: messages.from_linear_gaussian_policy(m, NAMES)),
+    "FeedbackCommand": (
+        Feedback(7, 9, 0.02, numbers(M), numbers(3, 2 * M), numbers(M, 2 * M)),
+        lambda v: messages.to_feedback_command(mine("FeedbackCommand"), v),
+        lambda m: messages.from_feedback_command(m, M)),
     "ModelCheckpoint": (CHECKPOINT, lambda v: messages.to_model_checkpoint(mine("ModelCheckpoint"), v),
                         messages.from_model_checkpoint),
     "Float64MultiArray": (Command(numbers(M), 123), lambda v: messages.to_effort_command(COMMAND, v, DIMENSION),

@@ -1,9 +1,9 @@
-"""What feedback between plans is worth: the hand is pushed at rest, by a plant that gives joint states at every timestep.
+"""What feedback between plans is worth: the hand is pushed, by a plant that gives joint states at every timestep.
 
     python3 -m mbrl_ros.evaluation.pushes --robot arm --seeds 0-4
 
-Plans come once a period, with the latency of a real ring, and pass a guard at every joint state. Prints, with and without
-`controller.feedback`, the largest error in the second after a push, the error at rest before it, and the time that the
+Plans come once a period, with the latency of a real ring, and pass a guard at every joint state. Prints, with and
+without `controller.feedback`, the largest error in the second after a push, the error at rest before it, and the time that the
 guard takes for a joint state. Seeds to tune on are those from 100 up.
 """
 from __future__ import annotations
@@ -29,6 +29,7 @@ from mbrl_ros.simulation import plant
 from mbrl_ros.types import Array, Observation
 
 LATENCY = 0.003  # [s] from a joint state to the command that answers it
+LATE = 0.005  # [s] until that acts, with the ramp of the guard
 REST, AFTER = 1.5, 1.0  # [s] before a push; in which its effect is looked at
 
 
@@ -77,6 +78,9 @@ def pushed(robot: str, prior: str, feedback: bool, seed: int, force: float, last
     """Largest error after a push along x, y, z, mean error before [mm], and microseconds of the guard per state."""
     settings = assembly.settings(Names(robot, "reach", prior=prior), merge(
         {"controller": {"feedback": feedback}, "guard": {"arm_at_start": True}}, more))
+    if feedback:  # the controller's own, which come late
+        settings = merge(settings, {"estimator": {"effort_source": "commands"},
+                                    "controller": {"delay": LATE / settings["robot"]["period"]}})
     run = Run(settings, measures.config_of(settings, {"data_seconds": 10.0, "seed": seed}), seed)
     of = from_mapping(guard.Config, section(run.settings, "guard"), "guard")
     quick = QuickPlant(run.robot, run.plant.config, of, run.controller)
@@ -104,7 +108,8 @@ def pushed(robot: str, prior: str, feedback: bool, seed: int, force: float, last
 
 
 def main(arguments: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.pushes", description=(__doc__ or "").splitlines()[0])
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.pushes",
+                                description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--robot", default="arm")
     p.add_argument("--prior", default="ensemble")
     p.add_argument("--seeds", default="100-101")

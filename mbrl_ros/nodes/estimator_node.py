@@ -8,6 +8,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros import assembly
+from mbrl_ros.config import section
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.messages.ring import MessageError
@@ -39,17 +40,21 @@ class EstimatorNode(PartNode):
         self._stages = topics.timed(self)
         self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.SENT)
         if self._by_command:  # before the states: where both wait, the command is the older one
-            self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
+            # What feedback between plans adds answers disturbances: to the learner it would seem to cause them.
+            planned = section(self.settings, "controller").get("feedback")
+            self.create_subscription(Float64MultiArray, topics.ASKED if planned else topics.COMMANDS, self._commanded,
+                                     topics.RING)
         self.create_subscription(JointState, "joint_states", self._measured,
                                  topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
 
     def _commanded(self, message: Float64MultiArray) -> None:
         try:
-            effort = messages.from_effort_command(message, self.robot.m).effort
+            effort = messages.from_effort_command(message, self.robot.m, nothing=True).effort
         except MessageError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=topics.THROTTLE)
             return
-        self.estimator.commanded(effort)
+        if effort is not None:
+            self.estimator.commanded(effort)
 
     def _measured(self, message: JointState) -> None:
         self._stages.start()

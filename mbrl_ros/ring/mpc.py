@@ -55,8 +55,8 @@ class Config:
     exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2 and of the "
                                "margin left to the limits", 0.0, 10.0, live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
-    feedback: bool = param(False, "Send the gains of every plan, too, so that the guard plays them on every joint state "
-                           "where those come faster than the period")
+    feedback: bool = param(False, "Send the gains of every plan, too, so that the guard plays them on every joint "
+                           "state where those come faster than the period")
     budget: float = param(0.0, "A plan that takes longer counts as failed [s]; 0: one control period, and without end "
                           "in lock-step", 0.0, 60.0)
     max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)

@@ -50,8 +50,8 @@ class MinimumJerk:
     speed: float = param(0.4, "Mean speed along the path to a target [m/s]", 0.01, 5.0, live=True)
     shortest: float = param(0.7, "Least duration of a motion [s]", 0.05, 60.0)
     longest: float = param(1.6, "Largest duration of a motion [s], where the joints are quick enough", 0.05, 60.0)
-    joint_speed: float = param(0.9, "Largest speed that a motion asks of a joint, in units of robot.velocity_limit; what "
-                               "would be faster takes longer, or is straight for the joints", 0.05, 10.0)
+    joint_speed: float = param(0.9, "Largest speed that a motion asks of a joint, in units of robot.velocity_limit; "
+                               "what would be faster takes longer, or is straight for the joints", 0.05, 10.0)
     cycle = None
 
     def __post_init__(self) -> None:

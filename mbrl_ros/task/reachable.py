@@ -1,8 +1,8 @@
 """What the tool can reach, and how: by known kinematics and the ends and speeds of the joints; no masses.
 
 A target out of reach gets the nearest point that is not. A straight path may lead where no joints follow, or faster
-than they can: into the arm's own column, where the elbow must whip round, or over an end. `course` finds that before the
-motion begins. It is then a straight path that takes longer, or one that is straight for the joints.
+than they can: into the arm's own column, where the elbow must whip round, or over an end. That is found before the
+motion begins, which is then a straight path that takes longer, or one that is straight for the joints.
 """
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Reachable:
     def straight(self, start: Array, goal: Array, q: Array) -> float:
         """Least duration [s] of the straight path from `start`, where the joints are at q (m,), to `goal` (3,) [m], in
         which no joint is faster than its limit; infinite where they cannot follow it."""
-        way, slope = profile(np.linspace(0.0, 1.0, POINTS)[:, None], 1.0)
+        way, _ = profile(np.linspace(0.0, 1.0, POINTS)[:, None], 1.0)
         found, left = reach.follow(*self._chain, start + way * (goal - start), q, self._low, self._high)
         if left.max() > EDGE or left[-1] > EXACT:
             return np.inf

@@ -342,6 +342,7 @@ FLOATS = [
     ("Plan", "states"), ("Plan", "efforts"), ("Plan", "gains"), ("Plan", "cost"), ("Plan", "solve_time"),
     *(("LinearGaussianPolicy", field) for field in (
         "period", "state_reference", "effort_reference", "gains", "offsets", "covariances", "spread")),
+    *(("FeedbackCommand", field) for field in ("period", "effort", "states", "gains")),
     ("ModelCheckpoint", "validation_loss"), ("Float64MultiArray", "data"),
     ("PoseStamped", "pose.position.x"), ("PoseStamped", "pose.position.y"), ("PoseStamped", "pose.position.z"),
 ]
@@ -365,7 +366,7 @@ def test_nothing_received_is_not_finite(name, field, value):
 
 UNBOUNDED = {"LocalDynamics.leverage", "LocalDynamics.period", "LocalDynamics.sample_weight",
              "LocalDynamics.prediction_error", "LocalDynamics.trust", "Plan.states", "Plan.efforts",
-             "Plan.gains", "Plan.cost", "Plan.solve_time", "LinearGaussianPolicy.period",
+             "Plan.gains", "Plan.cost", "Plan.solve_time", "LinearGaussianPolicy.period", "FeedbackCommand.period",
              "ModelCheckpoint.validation_loss"}  # nothing is learned from them
 
 

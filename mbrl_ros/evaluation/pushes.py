@@ -3,8 +3,8 @@
     python3 -m mbrl_ros.evaluation.pushes --robot arm --seeds 0-4
 
 Plans come once a period, with the latency of a real ring, and pass a guard at every joint state. Prints, with and
-without `controller.feedback`, the largest error in the second after a push, the error at rest before it, and the time that the
-guard takes for a joint state. Seeds to tune on are those from 100 up.
+without `controller.feedback`, the largest error in the second after a push, the error at rest before it, and the time
+that the guard takes for a joint state. Seeds to tune on are those from 100 up.
 """
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from mbrl_ros.messages.fields import (
     write_stamp,
 )
 from mbrl_ros.types import (
+    FED_BACK,
     NOT_FINITE,
     STATUSES,
     Array,
@@ -380,17 +381,16 @@ def to_feedback_command(cls: MessageClass, feedback: Feedback) -> Message:
     write_stamp(message.begin, feedback.begin)
     message.period = fields.positive("FeedbackCommand.period", feedback.period)
     write(message, "effort", feedback.effort, (m,))
-    write(message, "states", feedback.states, (max(2, len(feedback.states)), 2 * m))
+    write(message, "states", feedback.states, (FED_BACK, 2 * m))
     write(message, "gains", feedback.K, (m, 2 * m))
     return message
 
 
 def from_feedback_command(message: Message, m: int) -> Feedback:
-    """m: number of joints. Raises MessageError for another size, and for less than two planned states."""
-    steps = max(2, len(message.states) // (2 * m))
+    """m: number of joints."""
     return Feedback(read_stamp(message.header.stamp), read_stamp(message.begin),
                     fields.positive("FeedbackCommand.period", message.period), read(message, "effort", (m,)),
-                    read(message, "states", (steps, 2 * m)), read(message, "gains", (m, 2 * m)))
+                    read(message, "states", (FED_BACK, 2 * m)), read(message, "gains", (m, 2 * m)))
 
 
 # --- geometry_msgs/PoseStamped <-> Target

@@ -9,9 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbrl_ros.robot import Robot
-from mbrl_ros.types import Array, Feedback, Plan
-
-STEPS = 3  # planned states that go with a command: it is in use for two periods at most
+from mbrl_ros.types import FED_BACK, Array, Feedback, Plan
 
 
 def correction(of: Feedback, stamp: int, q: Array, qd: Array) -> Array:
@@ -31,7 +29,7 @@ def feedback_of(plan: Plan, effort: Array, answers: int, begin: int, robot: Robo
 
     Those on sites are brought over to the joints, which sites follow; past efforts are as planned.
     """
-    joints, K, states = 2 * robot.m, _array(plan.policy.K[0]), _array(plan.states[:STEPS])
+    joints, K, states = 2 * robot.m, _array(plan.policy.K[0]), _array(plan.states[:FED_BACK])
     _, G = robot.kinematics(states[0, : robot.m], states[0, robot.m : joints])
     return Feedback(answers, begin, robot.period, effort, np.ascontiguousarray(states[:, :joints]),
                     K[:, :joints] + K[:, joints : joints + len(G)] @ G)

@@ -208,7 +208,7 @@ def two_iterations(bench: Bench, n: int, limits: bool) -> dict[str, Callable[[],
         dynamics = learner._model(state)
         small = LinearGaussianDynamics(dynamics.F[:n, columns], dynamics.f[:n], dynamics.Sigma[:n, :n])
         start = state.belief.mean
-        path = mpc._path_from(start[2 * robot.m : 2 * robot.m + 3], state.time)
+        path = mpc._path_from(start, state.time)
         window = mpc.task.window(path, state.time, start[: robot.m], planner.horizon, mpc.effort_mean)
         cost = mpc.task.cost(window, None, 1.0)
         cost = ResidualCost(kept, cost.reference, cost.scale, width, cost.dead)

@@ -54,6 +54,10 @@ def make_controller(s: Settings, r: robot.Robot) -> controller.Controller:
     config = from_mapping(controller.Config, section(s, "controller"), "controller")
     learning = from_mapping(learner.Config, section(s, "learner"), "learner")
     planner = make_planner(s, config.planner, r)
+    estimating = from_mapping(estimator.Config, section(s, "estimator"), "estimator")
+    if config.feedback and estimating.effort_source != "commands":
+        raise ConfigError("controller.feedback: expected estimator.effort_source commands, since efforts that answer a "
+                          "disturbance within the period tell the learner that they cause it")
     if config.model == mpc.GLOBAL and learning.prior == "none":
         raise ConfigError("controller.model: expected local, since the prior none is no global model to plan with")
     if learning.caution > 0 and (config.model == mpc.GLOBAL or not getattr(planner, "counts_spread", False)):

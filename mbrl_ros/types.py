@@ -130,6 +130,22 @@ class Plan:
     memory: Any = None  # what the planner wants to know when it is given this plan; nobody else looks into it
 
 
+FED_BACK = 3  # planned states that go with a command, which is in use for two periods at most
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What goes with a command where joint states come faster than plans: `effort` + K (x - x_planned(t)) for
+    x = [joint positions, joint velocities] (2m,), until the next command."""
+
+    answers: int  # [ns], stamp of the state that the plan answers
+    begin: int  # [ns], time of the first of the planned states: later, where commands act late
+    period: float  # [s] from one planned state to the next
+    effort: Array  # (m,) [N m or N], the command
+    states: Array  # (FED_BACK, 2m) planned x; linear between them
+    K: Array  # (m, 2m)
+
+
 @dataclass(frozen=True)
 class Transitions:
     """An unordered set of N transitions: what models are fitted to."""

@@ -12,6 +12,7 @@ from truths import violated
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, WARM, Config, Guard, Limits
 from mbrl_ros.ring.swing import Calm
+from mbrl_ros.types import Feedback
 
 H = 0.02  # [s] control period
 NS = 20_000_000  # [ns] the same
@@ -709,6 +710,37 @@ def test_the_hold_does_not_go_back_to_where_the_joints_were_before_a_gap():
     g.reset()  # before any new state
     assert np.allclose(tick(g, 7, None, q=[0.3, 0.0]), 0.0, atol=0.1)
     assert np.allclose(tick(g, 8, None, q=[0.3, 0.0]), 0.0, atol=0.1)
+
+
+def fed_back(apart, answers=1):
+    """A guard armed with a command of (4, 2) and the feedback of its plan; the joints are 0.1 rad and 0.2 rad/s off it,
+    `apart` [periods] after the state before."""
+    g = armed(Config(arm_at_start=True, command_age=9.0))
+    g.commanded(np.array([4.0, 2.0]), 1, 0.0)
+    for k in range(1, 21):
+        tick(g, k, [4.0, 2.0])
+    newest = 1 + 20 * NS
+    g.feedback = Feedback(answers + 20 * NS, newest, H, ZERO, np.zeros((2, 4)), np.diag([-10.0, -5.0]).repeat(2, 1))
+    for i in (1, 2):
+        g.measured(newest + i * int(apart * NS), np.array([0.0, 0.1]), np.array([0.2, 0.0]), 20 * H + i * apart * H)
+    return g, g.effort(20 * H + 2 * apart * H)
+
+
+def test_a_command_gets_the_feedback_of_its_plan_where_states_are_quick():
+    g, u = fed_back(0.1)
+    assert g.quick and g.state == ARMED
+    # K = [[-10, -10, 0, 0], [0, 0, -5, -5]] on [q1, q2, qd1, qd2]
+    assert u == pytest.approx([4.0 - 10.0 * 0.1, 2.0 - 5.0 * 0.2])
+    assert fed_back(1.0)[1] == pytest.approx([4.0, 2.0])  # one state a period: the next plan is as quick
+    assert fed_back(0.1, answers=2)[1] == pytest.approx([4.0, 2.0])  # another plan's
+
+
+def test_feedback_is_about_the_state_that_is_planned_for_now():
+    g, _ = fed_back(0.1)
+    states = np.array([[0.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4]])
+    g.feedback = Feedback(g.feedback.answers, g.feedback.begin, H, ZERO, states, g.feedback.K)
+    g.measured(1 + 20 * NS + 3 * NS // 10, 0.3 * states[1, :2], 0.3 * states[1, 2:], 20.3 * H)
+    assert g.effort(20.3 * H) == pytest.approx([4.0, 2.0])
 
 
 def test_a_clock_that_keeps_going_back_is_no_fast_one():

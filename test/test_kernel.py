@@ -219,7 +219,7 @@ def test_the_problem_of_an_arm() -> None:
     x[:m] = robot.home + 0.99 * np.array([0, 0, 0, 0, robot.position_high[4], 0, 0])
     x[m + 4] = 1.0
     tool = robot.tool_position(robot.home)
-    path = task.path_to(tool + np.array([0.1, 0.3, -0.1]), tool, 0)
+    path = task.path_to(tool + np.array([0.1, 0.3, -0.1]), tool, 0, robot.home)
     planner, plan = Ilqr(Ilqr.Config(iterations=4)), None
     limit = torch.as_tensor(np.tile(0.1 * robot.effort_limit, (20, 1)))
     clamped = False

@@ -24,6 +24,7 @@ from mbrl_ros.messages.ring import (
 )
 from mbrl_ros.types import (
     STATUSES,
+    Feedback,
     Gaussian,
     LinearGaussianDynamics,
     LinearGaussianPolicy,
@@ -158,6 +159,10 @@ THERE_AND_BACK = {
     "LinearGaussianPolicy": (
         policy(), lambda v: messages.to_linear_gaussian_policy(mine("LinearGaussianPolicy"), v),
         lambda m: messages.from_linear_gaussian_policy(m, NAMES)),
+    "FeedbackCommand": (
+        Feedback(7, 9, 0.02, numbers(M), numbers(3, 2 * M), numbers(M, 2 * M)),
+        lambda v: messages.to_feedback_command(mine("FeedbackCommand"), v),
+        lambda m: messages.from_feedback_command(m, M)),
     "ModelCheckpoint": (CHECKPOINT, lambda v: messages.to_model_checkpoint(mine("ModelCheckpoint"), v),
                         messages.from_model_checkpoint),
     "Float64MultiArray": (Command(numbers(M), 123), lambda v: messages.to_effort_command(COMMAND, v, DIMENSION),
@@ -338,6 +343,7 @@ FLOATS = [
     ("Plan", "states"), ("Plan", "efforts"), ("Plan", "gains"), ("Plan", "cost"), ("Plan", "solve_time"),
     *(("LinearGaussianPolicy", field) for field in (
         "period", "state_reference", "effort_reference", "gains", "offsets", "covariances", "spread")),
+    *(("FeedbackCommand", field) for field in ("period", "effort", "states", "gains")),
     ("ModelCheckpoint", "validation_loss"), ("Float64MultiArray", "data"),
     ("PoseStamped", "pose.position.x"), ("PoseStamped", "pose.position.y"), ("PoseStamped", "pose.position.z"),
 ]
@@ -361,7 +367,7 @@ def test_nothing_received_is_not_finite(name, field, value):
 
 UNBOUNDED = {"LocalDynamics.leverage", "LocalDynamics.period", "LocalDynamics.sample_weight",
              "LocalDynamics.prediction_error", "LocalDynamics.trust", "Plan.states", "Plan.efforts",
-             "Plan.gains", "Plan.cost", "Plan.solve_time", "LinearGaussianPolicy.period",
+             "Plan.gains", "Plan.cost", "Plan.solve_time", "LinearGaussianPolicy.period", "FeedbackCommand.period",
              "ModelCheckpoint.validation_loss"}  # nothing is learned from them
 
 

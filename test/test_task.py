@@ -161,7 +161,7 @@ def test_joint_speeds_of_the_window_move_the_tool_along_the_path():
     robot = make("arm")
     task = Task(settings("arm")["task"], robot)
     start = robot.tool_position(robot.home)
-    path = task.path_to(start + np.array([0.1, -0.2, 0.1]), start, 0)
+    path = task.path_to(start + np.array([0.1, -0.2, 0.1]), start, 0, robot.home)
     window = task.window(path, 300_000_000, robot.home, 10, np.zeros(7))
     J = robot.kinematics(robot.home, np.zeros(7))[1][:3, :7]
     moved = window.joint_velocity @ J.T
@@ -229,7 +229,8 @@ def plans(planner, task, robot, target):
     model = double_integrator(robot)
     x, plan = np.zeros(robot.n), None
     x[: robot.m], x[robot.slice("site/tool/position")] = robot.home, robot.tool_position(robot.home)
-    path, bound = task.path_to(target, robot.tool_position(robot.home), 0), np.tile(robot.effort_limit, (20, 1))
+    path = task.path_to(target, robot.tool_position(robot.home), 0, robot.home)
+    bound = np.tile(robot.effort_limit, (20, 1))
     for step in range(10):
         w = task.window(path, step * round(robot.period * 1e9), x[: robot.m], 20, np.zeros(robot.m))
         plan = planner.plan(Problem(x, model, task.cost(w, None), -bound, bound), plan)
@@ -290,6 +291,6 @@ def test_the_tool_turns_to_where_it_is_asked_to():
 def test_the_window_knows_where_the_tool_is_and_how_it_is_turned():
     robot = make("arm")
     task, q = Task(settings("arm")["task"], robot), robot.home + 0.1
-    w = task.window(task.path_to(np.ones(3), np.zeros(3), 0), 0, q, 5, np.zeros(7))
+    w = task.window(task.path_to(np.ones(3), np.zeros(3), 0, q), 0, q, 5, np.zeros(7))
     assert np.allclose(w.tool, robot.tool_position(q), atol=1e-14)
     assert np.allclose(w.rotation, robot.orientation(q)[0], atol=1e-14)

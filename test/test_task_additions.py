@@ -71,7 +71,7 @@ def test_the_tool_goes_round_a_sphere_that_a_task_file_adds():
         deepest.append(0.06 - np.linalg.norm(tool - center, axis=1).min())
         end.append(np.linalg.norm(tool[-1] - target))
         task = controller.mpc.task
-        window = task.window(task.path_to(target, start, 0), 0, robot.home, 5, np.zeros(2))
+        window = task.window(task.path_to(target, start, 0, robot.home), 0, robot.home, 5, np.zeros(2))
         beyond.append(task.cost(window, None).beyond)
     assert deepest[0] > 0.035 and deepest[1] < 0.003
     assert max(end) < 0.005 and beyond == ["sphere"] * 2

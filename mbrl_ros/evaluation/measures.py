@@ -32,6 +32,8 @@ class Config:
     spread: float = param(0.6, "Targets are tool positions at home +- this much on every joint [rad or m]", 0.01, 3.0)
     nearest: float = param(0.12, "Least distance between targets in a row, as long as one is found [m]", 0.0, 2.0)
     farthest: float = param(0.6, "Largest distance between targets in a row [m]", 0.01, 5.0)
+    beyond: float = param(0.0, "Every second target is moved away from the base by up to this, most of them out of "
+                          "reach; the nearest point is what counts then [m]", 0.0, 100.0)
     payload: float = param(1.0, "Mass put into the hand half-way [kg]", 0.0, 20.0)
     change_after: float = param(0.0, "When the world changes after the half-way target was given [s]", 0.0, 60.0)
     seed: int = param(0, "Seed of the targets", 0)
@@ -44,17 +46,19 @@ def config_of(settings: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
 
 def draw_targets(robot: Robot, config: Config) -> list[Array]:
     """Reachable targets (3,) [m], each at an allowed distance from the one before."""
-    rng = np.random.default_rng([config.seed, 1])
+    rng, out = np.random.default_rng([config.seed, 1]), np.random.default_rng([config.seed, 2])
     margin = np.where(np.isfinite(robot.position_high), 0.08, 0.0)
     last, targets = robot.tool_position(robot.home), []
-    for _ in range(config.targets):
+    for i in range(config.targets):
         for _attempt in range(200):
             q = robot.home + rng.uniform(-config.spread, config.spread, robot.m)
             target = robot.tool_position(np.clip(q, robot.position_low + margin, robot.position_high - margin))
             if config.nearest <= np.linalg.norm(target - last) <= config.farthest:
                 break
-        targets.append(target)
         last = target
+        if config.beyond > 0 and i % 2:
+            target = target + config.beyond * out.uniform() * target / np.linalg.norm(target)
+        targets.append(target)
     return targets
 
 

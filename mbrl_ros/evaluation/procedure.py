@@ -176,7 +176,9 @@ class Run:
 
     def follow(self, target: Array) -> TargetResult:
         """One target, or one cycle about it."""
-        self.controller.set_target(target)
+        said = self.controller.set_target(target)
+        if said and self.config.beyond > 0:
+            target = self.controller.mpc.target
         self.controller.request(REACH)
         seconds = self.controller.mpc.task.path.cycle or self.config.seconds_per_target
         tool, reference, efforts = [], [], []

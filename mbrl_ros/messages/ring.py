@@ -28,9 +28,11 @@ from mbrl_ros.messages.fields import (
     write_stamp,
 )
 from mbrl_ros.types import (
+    FED_BACK,
     NOT_FINITE,
     STATUSES,
     Array,
+    Feedback,
     Gaussian,
     LinearGaussianDynamics,
     Observation,
@@ -372,6 +374,27 @@ def from_effort_command(message: Message, m: int, nothing: bool = False) -> Comm
     label = message.layout.dim[0].label if len(message.layout.dim) else ""
     answers = int(label) if label.isascii() and label.isdigit() and len(label) < 20 else None
     return Command(None if unasked else sane("effort command", data), answers)
+
+
+# --- FeedbackCommand
+
+
+def to_feedback_command(cls: MessageClass, feedback: Feedback) -> Message:
+    message, m = cls(), len(feedback.effort)
+    write_stamp(message.header.stamp, feedback.answers)
+    write_stamp(message.begin, feedback.begin)
+    message.period = fields.positive("FeedbackCommand.period", feedback.period)
+    write(message, "effort", feedback.effort, (m,))
+    write(message, "states", feedback.states, (FED_BACK, 2 * m))
+    write(message, "gains", feedback.K, (m, 2 * m))
+    return message
+
+
+def from_feedback_command(message: Message, m: int) -> Feedback:
+    """m: number of joints."""
+    return Feedback(read_stamp(message.header.stamp), read_stamp(message.begin),
+                    fields.positive("FeedbackCommand.period", message.period), read(message, "effort", (m,)),
+                    read(message, "states", (FED_BACK, 2 * m)), read(message, "gains", (m, 2 * m)))
 
 
 # --- geometry_msgs/PoseStamped <-> Target

@@ -17,7 +17,7 @@ from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
 
-class _Chain(NamedTuple):
+class Chain(NamedTuple):
     """The J joints of a robot between base and a site: B_i J_i(q) = C_0 + s C_1 + c C_2, with s = sin q, c = 1 - cos q
     of a hinge and s = q, c = 0 of a slide, q from the zero of the model file."""
 
@@ -33,14 +33,14 @@ class Kinematics:
     """Position and velocity of the sites of a robot."""
 
     def __init__(self, robot: Robot):
-        self._chains = [_chain(robot, name) for name in robot.sites]
+        self._chains = [chain_of(robot, name) for name in robot.sites]
 
     def __call__(self, q: Tensor, qd: Tensor) -> Tensor:
         """q, qd (*b, m) -> [position, velocity] of every site (*b, 6 S) [m, m/s]."""
         return torch.cat([_site(chain, q, qd) for chain in self._chains], -1)
 
 
-def _site(chain: _Chain, q: Tensor, qd: Tensor) -> Tensor:
+def _site(chain: Chain, q: Tensor, qd: Tensor) -> Tensor:
     """v = sum_i a_i x (p - o_i) qd_i over hinges about a_i through o_i, a_i qd_i over slides."""
     zero, axis, C, tip = (torch.as_tensor(a, dtype=q.dtype, device=q.device)
                           for a in (chain.zero, chain.axis, chain.C, chain.tip))
@@ -58,7 +58,8 @@ def _site(chain: _Chain, q: Tensor, qd: Tensor) -> Tensor:
     return torch.cat([position, velocity], -1)
 
 
-def _chain(robot: Robot, name: str) -> _Chain:
+def chain_of(robot: Robot, name: str) -> Chain:
+    """The joints of a robot between base and the site of that name."""
     model, indices = robot.model, {int(dof): i for i, dof in enumerate(robot.dofs)}
     site = model.site(name)
     bodies = [int(site.bodyid[0])]
@@ -84,7 +85,7 @@ def _chain(robot: Robot, name: str) -> _Chain:
         found.append((0, 0.0, False, np.zeros(3), np.stack([fixed, np.zeros((4, 4)), np.zeros((4, 4))])))
         fixed = np.eye(4)
     index, zero, hinges, axes, C = (np.array(column) for column in zip(*found, strict=True))
-    return _Chain(index, zero, hinges, axes, C.swapaxes(0, 1), fixed @ _transform(site.pos, site.quat))
+    return Chain(index, zero, hinges, axes, C.swapaxes(0, 1), fixed @ _transform(site.pos, site.quat))
 
 
 def _transform(position: Array, quaternion: Array | None = None) -> Array:

@@ -27,7 +27,7 @@ from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
 from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.models.prior import load
 from mbrl_ros.models.robot_model import RobotModel
-from mbrl_ros.msg import LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan
+from mbrl_ros.msg import FeedbackCommand, LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parts import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
@@ -119,6 +119,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._said = ("", "")  # mode and reason last published
         self._ticks, self._missed, self._tick_ms = 0, 0, deque[float](maxlen=RECENT)
         self._commands = topics.publisher(self, Float64MultiArray, topics.ASKED, topics.SENT)
+        self._feedback = topics.publisher(self, FeedbackCommand, topics.FEEDBACK, topics.SENT)
         self._plans = topics.publisher(self, Plan, "plan", topics.SENT)
         self._reference = topics.publisher(self, PoseStamped, "reference", topics.KEEP)
         self._mode = topics.publisher(self, String, "mode", topics.LATCHED)
@@ -166,6 +167,9 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             return
         self._stages.done("plan")
         self._announce()
+        feedback = self.controller.mpc.feedback
+        if feedback is not None and feedback.answers == model.state.time:
+            self._feedback.publish(messages.to_feedback_command(FeedbackCommand, feedback))
         self._command(effort)
         self._stages.done("publish")
         self._stages.end()
@@ -209,7 +213,9 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             target = messages.from_target(message)
             if target.frame not in ("", self._own.base_frame):
                 raise MessageError(f"frame {target.frame!r}; expected {self._own.base_frame!r} or none")
-            self.controller.set_target(target.position)
+            said = self.controller.set_target(target.position)
+            if said:
+                self.get_logger().warning(f"{said}, and the tool goes there", throttle_duration_sec=topics.THROTTLE)
         except (MessageError, ConfigError) as error:
             self.get_logger().warning(f"target ignored: {error}", throttle_duration_sec=topics.THROTTLE)
 

@@ -8,6 +8,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros import assembly
+from mbrl_ros.config import section
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.messages.ring import MessageError
@@ -42,19 +43,23 @@ class EstimatorNode(PartNode):
         self._waiting: Observation | None = None  # lock-step: for the command that led to it
         self._answers = 0  # [ns] the state that the newest command answers
         self._commands = 0  # heard
-        # Before the states: where both wait, the command is the older one.
-        self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
+        # What feedback between plans adds answers disturbances: to the learner it would seem to cause them. Before the
+        # states: where both wait, the command is the older one.
+        planned = section(self.settings, "controller").get("feedback")
+        self.create_subscription(Float64MultiArray, topics.ASKED if planned else topics.COMMANDS, self._commanded,
+                                 topics.RING)
         self.create_subscription(JointState, "joint_states", self._measured,
                                  topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
         self.create_timer(1.0, self._report)
 
     def _commanded(self, message: Float64MultiArray) -> None:
         try:
-            command = messages.from_effort_command(message, self.robot.m)
+            command = messages.from_effort_command(message, self.robot.m, nothing=True)
         except MessageError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=topics.THROTTLE)
             return
-        self.estimator.commanded(command.effort)
+        if command.effort is not None:
+            self.estimator.commanded(command.effort)
         self._answers = command.answers or 0
         self._commands += 1
         if self._waiting is not None and self._answers >= self._newest:

@@ -23,6 +23,7 @@ from mbrl_ros import robot
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import MessageError
+from mbrl_ros.msg import FeedbackCommand
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.spin import run
@@ -79,6 +80,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self.create_subscription(JointState, "joint_states", self._measured,
                                  topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
         self.create_subscription(String, "mode", self._mode, topics.LATCHED)  # first: a fault says so
+        self.create_subscription(FeedbackCommand, topics.FEEDBACK, self._fed_back, topics.RING)
         self.create_subscription(Float64MultiArray, topics.ASKED, self._commanded, topics.RING)
         self.create_service(SetBool, "guard/arm", self._arm)
         self.create_service(Trigger, "guard/reset", self._reset)
@@ -166,6 +168,12 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
                        else self.guard.state == ARMED and not self.guard.quick):
             self._send(now)
         self._announce()
+
+    def _fed_back(self, message: FeedbackCommand) -> None:
+        try:
+            self.guard.feedback = messages.from_feedback_command(message, self.robot.m)
+        except MessageError as error:
+            self._unusable(topics.FEEDBACK, error)
 
     def _answers_newest(self) -> bool:
         return bool(self._last.layout.dim) and self._last.layout.dim[0].label == str(self._newest)

@@ -19,7 +19,7 @@ class TaskParameters:
     """Declares the terms that the task names, and gives the controller a new Task when one of them changes."""
 
     def __init__(self, node: PartNode, controller: Controller, settings: Mapping[str, Any]):
-        self._controller = controller
+        self._node, self._controller = node, controller
         task = controller.mpc.task
         self._groups = {name: list(parts) for name, parts in task.groups.items()}
         for name, parts in task.groups.items():
@@ -29,8 +29,9 @@ class TaskParameters:
         self._aim(node.declare("task", config.from_mapping(options.Task, own, "task"), self._aim))
 
     def _aim(self, own: options.Task) -> None:
-        if own.target:
-            self._controller.set_target(np.array(own.target))
+        said = self._controller.set_target(np.array(own.target)) if own.target else ""
+        if said:
+            self._node.get_logger().warning(f"{said}, and the tool goes there")
 
     def _change(self, name: str, i: int, value: Any) -> None:
         self._controller.mpc.task = self._changed(name, i, value)

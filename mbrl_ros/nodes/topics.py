@@ -32,6 +32,7 @@ KEEP = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)  # for tho
 KEEP_STATES = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 ASKED = "effort_command"  # from the controller to the guard
+FEEDBACK = "effort_feedback"  # beside it, where controller.feedback is on
 COMMANDS = "effort_controller/commands"  # from the guard to the robot
 DIAGNOSTICS = "/diagnostics"
 STAGES = "stages"  # how long the stages of a node's ticks take, for those who listen

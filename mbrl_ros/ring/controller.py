@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 UNTRUSTED = "the model predicts badly; it learns while the arm holds"
 EXPLORED = 3.0  # [s] for which the excitation under way to the first targets is designed
 
+UNREACHABLE = NEAREST, REFUSE = ("nearest", "refuse")
+
 MODES = IDLE, HOLD, HOME, EXCITE, REACH, POLICY, FAULT = (
     "idle", "hold", "home", "excite", "reach", "policy", "fault")
 
@@ -43,6 +45,8 @@ class Config(mpc.Config, policy.Config):
 
     explore: bool = param(False, "Without a model, reach by moving the posture of the hold under excitation, so that a "
                           "model can be fitted meanwhile; off: plan with what the learner has")
+    unreachable: str = param(NEAREST, "A target out of reach; nearest: the nearest point that can be reached is the "
+                             "target, and that is said; refuse: it is not taken", choices=UNREACHABLE)
     speed_stop: float = param(2.0, "Protective stop above this multiple of robot.velocity_limit", 0.1, 20.0)
 
 
@@ -96,12 +100,20 @@ class Controller:
         """What the mode `policy` plays when it is entered the next time."""
         self.player.policy = of
 
-    def set_target(self, target: Array) -> None:
-        """Move the tool to `target` (3,) [m, base frame] along a smooth path that begins at the next `act`."""
+    def set_target(self, target: Array) -> str:
+        """Move the tool to `target` (3,) [m, base frame] along a smooth path that begins at the next `act`, or where
+        that is out of reach, to the nearest point that is not: the answer says so, and is empty else."""
         target = np.asarray(target, float)
         if target.shape != (3,) or not np.isfinite(target).all():
             raise ConfigError(f"target: expected 3 finite coordinates [m], got {target.tolist()}")
-        self.mpc.target = target
+        q = self.robot.home if self._newest is None else self._newest.belief.mean[self.robot.slice("joint/position")]
+        reached = self.mpc.task.reachable.nearest(target, q)
+        point = np.round(reached.point, 4).tolist()
+        beyond = f"target: {target.tolist()} is {reached.distance:.3f} m out of reach; the nearest point is {point}"
+        if reached.distance and self.config.unreachable == REFUSE:
+            raise ConfigError(beyond)
+        self.mpc.target = reached.point
+        return beyond if reached.distance else ""
 
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float = 1.0,
             model: DynamicsModel | None = None) -> Float[Array, " m"] | None:

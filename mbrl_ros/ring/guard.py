@@ -11,7 +11,8 @@ goes forward (control periods in lock-step). It is in one state at a time:
 
 Whatever a state asks for passes the same last steps: finite, the limit on effort, brakes before the largest speed and
 the ends of the joints, and the limit on the rate of change as the motors see it. Where joint states come faster than
-the control period, commands are therefore ramped at their pace.
+the control period, commands are therefore ramped at their pace, and get the feedback of their plan where it comes with
+them (feedback.py).
 """
 from __future__ import annotations
 
@@ -25,9 +26,10 @@ import numpy as np
 from mbrl_ros.config import param
 from mbrl_ros.messages.fields import ABSURD
 from mbrl_ros.ring.carrying import CARRIED, CARRIERS, MODEL, WORDS, Carrying
+from mbrl_ros.ring.feedback import correction
 from mbrl_ros.ring.swing import Calm
 from mbrl_ros.robot import Robot
-from mbrl_ros.types import Array
+from mbrl_ros.types import Array, Feedback
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -184,6 +186,7 @@ class Guard:
         self.state, self.reason = UNCONFIGURED, limits.problem() or "no joint state yet"
         self.answered = 0  # [ns] stamp of the state that the command in use answers; 0: it does not say
         self.in_time = 0  # commands, one after the other
+        self.feedback: Feedback | None = None  # of the newest plan; whoever gets one sets it
         self.dropped = 0  # late, repeated or unusable joint states and commands
         self._weight = weight
         self._calm = Calm(limits.overspeed / config.overspeed)
@@ -417,7 +420,14 @@ class Guard:
         if self.state != ARMED:
             return held
         blended = min(1.0, (now - self._armed) / self.config.blend) if self.config.blend else 1.0
-        return (1 - blended) * held + blended * self._command
+        return (1 - blended) * held + blended * self._corrected()
+
+    def _corrected(self) -> Array:
+        """The command in use; where joint states are quicker than plans, with the feedback that belongs to it."""
+        of = self.feedback
+        if of is None or of.answers != self.answered or not self.quick:
+            return self._command
+        return self._command + correction(of, self._stamps[-1][0], self._q, self._qd)
 
 
 def plausible(values: Array) -> bool:

@@ -18,8 +18,10 @@ from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.devices import device_for
 from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.ring.delay import Delay
+from mbrl_ros.ring.feedback import feedback_of
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import Motion
+from mbrl_ros.task.reachable import JointMotion
 from mbrl_ros.task.task import Task
 from mbrl_ros.types import (
     CONVERGED,
@@ -27,6 +29,7 @@ from mbrl_ros.types import (
     LATE,
     NOT_FINITE,
     Array,
+    Feedback,
     LinearGaussianDynamics,
     LinearGaussianPolicy,
     Plan,
@@ -56,6 +59,8 @@ class Config:
     exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2 and of the "
                                "margin left to the limits", 0.0, 10.0, live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
+    feedback: bool = param(False, "Send the gains of every plan, too, so that the guard plays them on every joint "
+                           "state where those come faster than the period")
     budget: float = param(0.0, "A plan that takes longer counts as failed [s]; 0: one control period, and without end "
                           "in lock-step", 0.0, 60.0)
     max_failures: int = param(2, "Failed plans in a row before the controller faults", 0, 100)
@@ -79,12 +84,13 @@ class ModelPredictiveController:
         self.target: Array | None = None
         self._limit = np.tile(robot.effort_limit, (planner.horizon, 1))  # (T, m)
         self._rng = np.random.default_rng(config.seed)
-        self._path: Motion | None = None
+        self._path: Motion | JointMotion | None = None
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
         self.delay = Delay(robot, config.delay)
         self.trust = 1.0  # in the newest model (trust.py); whoever knows sets it
         self.plan: Plan | None = None  # the newest
+        self.feedback: Feedback | None = None  # that goes with the newest effort, where it is asked for
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
         self.budget = config.budget or np.inf  # [s]
@@ -105,7 +111,7 @@ class ModelPredictiveController:
             model: DynamicsModel | None = None) -> Float[Array, " m"]:
         """The effort to command now, planned with `model` where controller.model is global. Raises nothing; see
         `failures` and `status`."""
-        began = time.perf_counter()
+        began, self.feedback = time.perf_counter(), None
         x, (lower, upper) = state.belief.mean, self._bounds(last_effort)
         warm = _shift(self._previous, self.robot.stride) if self._previous is not None else None
         effort = None
@@ -132,20 +138,22 @@ class ModelPredictiveController:
             self.failures = self.config.max_failures + 1  # nothing to play
             return np.zeros(self.robot.m)
         self._previous = self.plan = plan
+        if self.config.feedback and not failed:
+            self.feedback = feedback_of(plan, effort, state.time, start, self.robot)
         return effort
 
     def path_point(self, state: StateEstimate) -> tuple[Float[Array, " 3"], Float[Array, " 3"]]:
         """Where the tool should be now [m], and how it should move [m/s]."""
-        tool = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
-        position, velocity = self._path_from(tool, state.time).at(state.time, self.robot.period, 1)
+        position, velocity = self._path_from(state.belief.mean, state.time).at(state.time, self.robot.period, 1)
         self.reference = position[0]
         return position[0], velocity[0]
 
-    def _path_from(self, tool: Array, start: int) -> Motion:
-        """The path to the target; a new one from the tool (3,) [m] at `start` [ns] where the target is new."""
+    def _path_from(self, x: Array, start: int) -> Motion | JointMotion:
+        """The path to the target; a new one from x (n,) at `start` [ns] where the target is new."""
+        tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
         target = tool if self.target is None else self.target
         if self._path is None or not np.array_equal(self._path.goal, target):
-            self._path = self.task.path_to(target, tool, start)
+            self._path = self.task.path_to(target, tool, start, x[self.robot.slice("joint/position")])
         return self._path
 
     def _bounds(self, last_effort: Array) -> tuple[Array, Array]:
@@ -158,8 +166,7 @@ class ModelPredictiveController:
 
     def _problem(self, x: Array, start: int, dynamics: LinearGaussianDynamics, lower: Array, upper: Array,
                  state: StateEstimate, model: Any) -> Problem:
-        tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
-        path = self._path_from(tool, start)
+        path = self._path_from(x, start)
         q = x[self.robot.slice("joint/position")]
         window = self.task.window(path, start, q, self.planner.horizon, self.effort_mean)
         now = window.position if start == state.time else path.at(state.time, self.robot.period, 1)[0]

@@ -53,7 +53,9 @@ class MinimumJerk:
 
     speed: float = param(0.4, "Mean speed along the path to a target [m/s]", 0.01, 5.0, live=True)
     shortest: float = param(0.7, "Least duration of a motion [s]", 0.05, 60.0)
-    longest: float = param(1.6, "Largest duration of a motion [s]", 0.05, 60.0)
+    longest: float = param(1.6, "Largest duration of a motion [s], where the joints are quick enough", 0.05, 60.0)
+    joint_speed: float = param(0.9, "Largest speed that a motion asks of a joint, in units of robot.velocity_limit; "
+                               "what would be faster takes longer, or is straight for the joints", 0.05, 10.0)
     cycle = None
 
     def __post_init__(self) -> None:
@@ -63,10 +65,13 @@ class MinimumJerk:
     def at(self, t: Float[Array, "count 1"], start: Float[Array, " 3"], goal: Float[Array, " 3"]
            ) -> tuple[Float[Array, "count 3"], Float[Array, "count 3"]]:
         """See Path."""
+        way, speed = profile(t, self.duration(start, goal))
+        return start + way * (goal - start), speed * (goal - start)
+
+    def duration(self, start: Array, goal: Array) -> float:
+        """Of the motion [s], whatever the joints say."""
         delta = goal - start
-        duration = min(max(math.sqrt(delta @ delta) / self.speed, self.shortest), self.longest)
-        way, speed = _profile(t, duration)
-        return start + way * delta, speed * delta
+        return min(max(math.sqrt(delta @ delta) / self.speed, self.shortest), self.longest)
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,13 @@ class FigureEight:
         """See Path."""
         across = self.width * (np.array(self.across) / np.linalg.norm(self.across))
         up, rate = np.array([0.0, 0.0, self.height]), 2 * np.pi * self.frequency
-        way, speed = _profile(t, FADE)
+        way, speed = profile(t, FADE)
         delta = goal - start + np.sin(rate * t) * across + np.sin(2 * rate * t) * up
         change = rate * np.cos(rate * t) * across + 2 * rate * np.cos(2 * rate * t) * up
         return start + way * delta, speed * delta + way * change
 
 
-def _profile(t: Array, duration: float) -> tuple[Array, Array]:
-    """From 0 to 1 in `duration` [s] with least jerk, and its derivative [1/s]."""
+def profile(t: Array, duration: float) -> tuple[Array, Array]:
+    """Way and speed: from 0 to 1 in `duration` [s] with least jerk, and its derivative [1/s]."""
     s = np.clip(t / duration, 0.0, 1.0)
     return s**3 * (10 - 15 * s + 6 * s**2), 30 * s**2 * (1 - s) ** 2 / duration

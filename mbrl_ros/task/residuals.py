@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
     position: Array  # (T + 1, 3) [m] of the tool along the path
     velocity: Array  # (T + 1, 3) [m/s]
-    joint_velocity: Array  # (T + 1, m) [rad/s or m/s], the least that moves the tool along the path
+    joint_velocity: Array  # (T + 1, m) [rad/s or m/s], those of the path, or the least that move the tool along it
     effort_mean: Array  # (m,) [N m or N], the slow mean of what was commanded
     tool: Array  # (3,) [m], where the tool is at the beginning
     rotation: Array  # (3, 3), how it is turned then: columns are its axes in the base frame

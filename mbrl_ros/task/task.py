@@ -8,7 +8,7 @@ put on top of it can choose another.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from mbrl_ros.robot import Robot, least_velocity
 from mbrl_ros.task import NORMS, PATHS, RESIDUALS
 from mbrl_ros.task.cost import CurvedTerm, MixedCost, ResidualCost
 from mbrl_ros.task.norms import Norm
-from mbrl_ros.task.path import Motion, Path
+from mbrl_ros.task.path import MinimumJerk, Motion, Path
+from mbrl_ros.task.reachable import JointMotion, Reachable
 from mbrl_ros.task.residuals import Affine, Curved, Residual, Window
 from mbrl_ros.types import Array
 
@@ -56,7 +57,7 @@ class Task:
     """
 
     def __init__(self, settings: Mapping[str, Any], robot: Robot):
-        self.robot = robot
+        self.robot, self.reachable = robot, Reachable(robot)
         names = settings.get("terms", [])
         if not isinstance(names, (list, tuple)) or not names:
             raise ConfigError("task.terms: expected a list of the names of cost terms")
@@ -91,16 +92,30 @@ class Task:
         self._width, self._dead = np.array([w for w, _ in codes], float), np.array([d for _, d in codes], bool)
         self._change = np.array([residual.is_change for _, residual in terms], bool)
 
-    def path_to(self, goal: Float[Array, " 3"], start: Float[Array, " 3"], time: int) -> Motion:
-        """The motion from `start` to or about `goal` [m] that begins at `time` [ns]."""
-        return Motion(self.path, np.array(start, float), np.array(goal, float), time)
+    def path_to(self, goal: Float[Array, " 3"], start: Float[Array, " 3"], time: int,
+                q: Float[Array, " m"]) -> Motion | JointMotion:
+        """The motion from `start`, where the joints are at q, to or about `goal` [m], that begins at `time` [ns].
+        Where joints would be too fast on the straight line, it takes longer, or is straight for the joints:
+        whichever is there first."""
+        path, goal, start = self.path, np.array(goal, float), np.array(start, float)
+        if isinstance(path, MinimumJerk):
+            usual, straight = path.duration(start, goal), self.reachable.straight(start, goal, q) / path.joint_speed
+            if straight > usual:
+                end, least = self.reachable.bent(goal, q)
+                duration = max(usual, least / path.joint_speed)
+                if duration < straight:
+                    return self.reachable.motion(goal, q, end, time, duration)
+                path = replace(path, shortest=straight, longest=straight)
+        return Motion(path, start, goal, time)
 
-    def window(self, path: Motion, time: int, q: Float[Array, " m"], horizon: int,
+    def window(self, path: Motion | JointMotion, time: int, q: Float[Array, " m"], horizon: int,
                effort_mean: Float[Array, " m"]) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool and its Jacobian as they are at q."""
         position, velocity = path.at(time, self.robot.step, horizon + 1)
         tool, rotation, J = self.robot.tool(q)
-        return Window(position, velocity, least_velocity(J, velocity), effort_mean, tool, rotation)
+        qd = (path.joints(time, self.robot.step, horizon + 1)[1] if isinstance(path, JointMotion)
+              else least_velocity(J, velocity))
+        return Window(position, velocity, qd, effort_mean, tool, rotation)
 
     def cost(self, window: Window, device: torch.device | None, slowness: float = 1.0) -> ResidualCost | MixedCost:
         """The cost over one horizon; `slowness` multiplies the weight on effort changes.

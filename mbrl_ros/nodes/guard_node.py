@@ -56,7 +56,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         LifecycleNodeMixin.__init__(self)
         self.robot = robot.Robot(self.component(robot.Config, "robot"))
         config = self.component(guard.Config, "guard")
-        self._lockstep = self.declare("plant", self.component(plant.Config, "plant"), only="pace").pace == "lockstep"
+        self._lockstep = self.lockstep()
         if config.arm_at_start and not self._lockstep:
             raise ConfigError("guard.arm_at_start: only where plant.pace is lockstep; expected guard/arm to be called")
         self.declare("robot", self.robot.config)

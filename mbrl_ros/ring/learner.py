@@ -183,7 +183,7 @@ class OnlineLearner:
         """One transition z = [w; r] (d,)."""
         before = self.moments
         self.moments = Moments(*local_fit.forget_and_add(before.mean, before.cov, before.count, z,
-                                                          self.config.forgetting, self.config.effective_count))
+                                                         self.config.forgetting, self.config.effective_count))
         gain = max(self._offset_gain(), 1.0 / self.moments.count)
         self._mean = self._mean + gain * (z - self._mean)
         self._squares = (1 - gain) ** 2 * self._squares + gain**2
@@ -248,7 +248,7 @@ def posterior(prior: LocalPrior, moments: Moments, mean: Float[Array, " d"], cou
     S_ww is not positive definite; what is not a number arrives.
     """
     F, f, Sigma, good = local_fit.posterior(prior.w, prior.y, prior.J, *prior.residual, moments.mean, moments.cov,
-                                             moments.count, mean, count, scale, CONDITION_JITTER)
+                                            moments.count, mean, count, scale, CONDITION_JITTER)
     if not good:
         raise np.linalg.LinAlgError("the covariance of the regressors is not positive definite")
     return F, f, Sigma

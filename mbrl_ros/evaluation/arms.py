@@ -17,6 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mbrl_ros import assembly, setup_robot
 from mbrl_ros.config import ConfigError, Names, new_folder, share
 from mbrl_ros.evaluation import measures, reach
@@ -86,9 +88,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         if r["success_5mm"] is None:
             lines.append(f"| {r['robot']} | {r['message']} |||||||||")
             continue
+        figure = lambda value, unit="": f"{value:.2f}{unit}" if np.isfinite(value) else "-"  # noqa: E731
         shown = [f"{r['rate_hz']:.0f} Hz", f"{r['payload_kg']:g} kg", f"{100 * r['success_5mm']:.0f} %",
-                 f"{100 * r['success_20mm']:.0f} %", *(f"{r[k]:.2f} mm" for k in FIGURES[2:]),
-                 f"{r['oracle_cost_ratio']:.2f}", f"{r['divergences']} of {len(r['seeds'])}",
+                 f"{100 * r['success_20mm']:.0f} %", *(figure(r[k], " mm") for k in FIGURES[2:]),
+                 figure(r["oracle_cost_ratio"]), f"{r['divergences']} of {len(r['seeds'])}",
                  f"{r['setup_seconds']:.0f} s"]
         lines.append(f"| {r['robot']} | {' | '.join(shown)} |")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """`ros2 run mbrl_ros setup [MODEL]`: see mbrl_ros.setup_robot; with topics beside files.
 
     ros2 run mbrl_ros setup --yes                     # the model on the topic robot_description
-    ros2 run mbrl_ros setup my_arm.urdf --joint-states  # order and home by what the robot says
+    ros2 run mbrl_ros setup my_arm.urdf --joint-states  # home and rate by what the robot says
     ros2 run mbrl_ros setup my_arm.urdf --probe         # small pushes of every joint, behind a guard of its own
 
 Nothing else may command the robot while it is probed. Joints move by hundredths of a radian, by half of one at most.
@@ -76,7 +76,9 @@ class Listener(Node):
         return self.description
 
     def joints(self, model: str, tool: str) -> tuple[list[str], list[float], float]:
-        """The joints of the arm in the order of joint_states, where they are, and the time between states [s].
+        """The joints of the arm from the base on, where they are, and the time between joint states [s].
+
+        joint_states have an order of their own, often that of the alphabet, and controllers that of the chain.
 
         Raises ConfigError where the joint states are not those of the model.
         """
@@ -91,15 +93,14 @@ class Listener(Node):
                 raise
             raise ConfigError(f"joint_states: expected {', '.join(chain)}, as the model has them, got "
                               f"{', '.join(heard)}") from error
-        names = list(of_arm()[-1].name)
+        names = of_arm()[-1].name
         missing = [name for name in chain if name not in names]
         if missing:
             raise ConfigError(f"joint_states: expected {', '.join(chain)}, as the model has them; there is no "
                               f"{', '.join(missing)} among {', '.join(names)}")
-        joints = [name for name in names if name in chain]
-        states = [state_of(s, joints) for s in of_arm()[-HEARD:]]
+        states = [state_of(s, chain) for s in of_arm()[-HEARD:]]
         times = np.array([state.time for state in states]) * 1e-9
-        return joints, [round(float(q), 4) for q in states[-1].position], float(np.median(np.diff(times)))
+        return chain, [round(float(q), 4) for q in states[-1].position], float(np.median(np.diff(times)))
 
 
 def state_of(message: JointState, joints: list[str]) -> Any:
@@ -193,7 +194,11 @@ def _main(a: argparse.Namespace) -> int:
     try:
         model, more = a.model or listener.model(), {}
         if a.joint_states or a.probe:
-            joints, home, between = listener.joints(model, a.tool)
+            chain, home, between = listener.joints(model, a.tool)
+            joints = [name for name in a.joints.split(",") if name] or chain
+            if set(joints) != set(chain):
+                raise ConfigError(f"--joints: expected {', '.join(chain)} in the order of commands, got {a.joints}")
+            home = [home[chain.index(name)] for name in joints]
             more = {"joints": joints, "home": home, "slowest": between}
         return setup_robot.run(a, model, (lambda s: probe(listener, s)) if a.probe else None, **more)
     finally:
@@ -203,7 +208,7 @@ def _main(a: argparse.Namespace) -> int:
 def main(args: list[str] | None = None) -> int:
     """Set up; 0: done, 2: a mistake of the user, or an arm for which nothing will do."""
     p = setup_robot.parser("ros2 run mbrl_ros setup")
-    p.add_argument("--joint-states", action="store_true", help="joints and their order, home and rate by joint_states")
+    p.add_argument("--joint-states", action="store_true", help="home and rate by joint_states")
     p.add_argument("--probe", action="store_true", help="push the joints of the robot to find the gains of its hold")
     words = remove_ros_args(sys.argv if args is None else ["setup", *args])[1:]
     a = p.parse_args(words)

@@ -107,7 +107,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self.declare("excitation", self.controller.excitation, self._excitation)
         self.declare(config.planner, self.component(PARTS[config.planner], config.planner))
         self._task = TaskParameters(self, self.controller, self.settings["task"])
-        self._lockstep = self.declare("plant", self.component(PARTS["plant"], "plant"), only="pace").pace == "lockstep"
+        self._lockstep = self.lockstep()
         if not self._lockstep:
             self.controller.mpc.budget = config.budget or self.robot.period
         topics.follow_guard(self, self.component(PARTS["guard"], "guard").arm_at_start, self._guarded)

@@ -14,7 +14,7 @@ from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.messages.ring import MessageError
 from mbrl_ros.msg import StateEstimate
 from mbrl_ros.nodes import options, topics
-from mbrl_ros.nodes.parts import PARTS, PartNode
+from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.types import Observation
 
@@ -32,7 +32,7 @@ class EstimatorNode(PartNode):
         self.declare("robot", self.robot.config)
         self.declare("estimator", self.estimator.config)
         self._max_age = self.declare("estimator", self.option(options.Estimator, "estimator")).max_age
-        self._lockstep = self.declare("plant", self.component(PARTS["plant"], "plant"), only="pace").pace == "lockstep"
+        self._lockstep = self.lockstep()
         self._said = False
         self._by_command = self.estimator.config.effort_source == "commands"
         self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came

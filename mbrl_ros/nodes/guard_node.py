@@ -61,7 +61,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
                                 config.integral)
         for note in self.robot.notes:  # here alone, for a guard is in every ring
             self.get_logger().info(f"robot.model: {note}")
-        self._lockstep = self.declare("plant", simulation, only="pace").pace == "lockstep"
+        self._lockstep = self.lockstep()
         if config.arm_at_start and not self._lockstep:
             raise ConfigError("guard.arm_at_start: only where plant.pace is lockstep; expected guard/arm to be called")
         self.declare("robot", self.robot.config)

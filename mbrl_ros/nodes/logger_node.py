@@ -20,7 +20,6 @@ from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.spin import RECORDING, run
 from mbrl_ros.recordings.recording import Recorder
-from mbrl_ros.simulation import plant
 
 STATES = {"joint_states": JointState}
 RING = {"state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
@@ -49,8 +48,7 @@ class LoggerNode(PartNode):
         self._failure = ""  # as it was said
         self._diagnostics = topics.Diagnostics(self)
         ring = {**RING, "plan": Plan} if own.plan else RING
-        lockstep = self.declare("plant", self.component(plant.Config, "plant"), only="pace").pace == "lockstep"
-        states = topics.KEEP if lockstep else topics.KEEP_STATES  # as the others hear them
+        states = topics.KEEP if self.lockstep() else topics.KEEP_STATES  # as the others hear them
         for kinds, qos in ((STATES, states), (ring, topics.KEEP), (LATCHED, topics.LATCHED)):
             for topic, kind in kinds.items():
                 name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"

@@ -137,6 +137,11 @@ class SettingsNode(Node):
             self._groups[name] = group  # after the declaration, which calls _check and _apply too
         return value
 
+    def lockstep(self) -> bool:
+        """Declare plant.pace: whether the simulated robot waits for an answer to every state."""
+        pace: str = self.declare("plant", self.component(self.parts["plant"], "plant"), only="pace").pace
+        return pace == "lockstep"
+
     def _declare_empty(self, name: str, kind: Parameter.Type, descriptor: ParameterDescriptor) -> None:
         """Declare an empty list: by its type, which the list itself does not tell, then set, then described.
 

@@ -263,7 +263,7 @@ def posterior(prior: LocalPrior, moments: Moments, mean: Float[Array, " d"], cou
     S_ww is not positive definite; what is not a number arrives.
     """
     F, f, Sigma, good = local_fit.posterior(prior.w, prior.y, prior.J, *prior.residual, moments.mean, moments.cov,
-                                             moments.count, mean, count, scale, CONDITION_JITTER)
+                                            moments.count, mean, count, scale, CONDITION_JITTER)
     if not good:
         raise np.linalg.LinAlgError("the covariance of the regressors is not positive definite")
     return F, f, Sigma

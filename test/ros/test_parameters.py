@@ -174,7 +174,6 @@ def test_whole_numbers_will_do_for_doubles_in_a_file(ros):
     (PlantNode, {"robot.sites": ["nose"]}, "no site or body 'nose'"),
     (PlantNode, {"robot.effort_limit": [1.0]}, "robot.effort_limit: expected 2 values, one per joint, got 1"),
     (PlantNode, {"robot.effort_limit": ["a", "b"]}, "robot.effort_limit: expected"),
-    (PlantNode, {"robot.period": 0.0203}, "expected a multiple of the model's timestep"),
     (PlantNode, {"plant.pace": "hurried"}, "plant.pace: unknown 'hurried'; choose one of lockstep, realtime"),
     (PlantNode, {"plant.payload": 100.0}, "plant.payload: expected a value from 0.0 to 20.0, got 100.0"),
     (PlantNode, {"plant.payload": "x"}, "plant.payload: expected float, got str 'x'"),

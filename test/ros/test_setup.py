@@ -15,9 +15,8 @@ MODEL = str(ROOT / "config" / "robots" / "planar2.xml")
 
 
 @pytest.fixture
-def talker():
+def talker(ros):
     """Says robot_description and joint_states, from a node of its own."""
-    rclpy.init()
     node = rclpy.create_node("talker")
     said = {}
 
@@ -36,7 +35,6 @@ def talker():
     yield node, start, executor
     executor.shutdown()
     node.destroy_node()
-    rclpy.try_shutdown()
 
 
 def heard(executor, listener, what):

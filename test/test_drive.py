@@ -188,7 +188,7 @@ def test_commands_come_at_irregular_times():
     """Late by up to half a period: what acts on average is the command, less a part of its change from 0 to 0.5."""
     plant = plant_in(World(jitter=0.5))
     late = [plant.step(np.array([float(i % 2)])).effort[0] - i % 2 for i in range(1, 200)]
-    late = np.abs(late)
+    late = np.abs(late[1:])  # before the first, what held the arm acted
     assert late.min() < 0.03 and 0.47 < late.max() <= 0.5 and late.mean() == pytest.approx(0.25, abs=0.03)
 
 

@@ -55,7 +55,7 @@ def test_efforts_arrive_late_and_irregularly():
     reported = [plant.step(np.full(2, effort)).effort[0] for effort in (1.0, 2.0, 3.0)]
     assert reported == pytest.approx([0.0, 0.5, 1.5])
     shaken = PinocchioPlant(robot, delay=0.02, jitter=0.004)
-    steady = [shaken.step(np.full(2, float(i))).effort[0] - (i - 1) for i in range(1, 100)]
+    steady = [shaken.step(np.full(2, float(i))).effort[0] - (i - 1) for i in range(1, 40)]  # within its limit
     assert -0.21 < min(steady) < -0.1 and 0.1 < max(steady) < 0.21  # 4 of 20 ms, of efforts 1 apart
 
 

@@ -76,7 +76,7 @@ def test_moments_forget_as_fast_at_any_rate(rate):
 
 def test_the_newest_effort_in_x_is_the_mean_over_a_step():
     robot = make(period=0.002, effort_history=2)
-    estimator, stride = JointFilter(robot, EstimatorConfig()), robot.stride
+    estimator, stride = JointFilter(robot, EstimatorConfig(effort_source="joint_states")), robot.stride
     assert stride == 5
     for k in range(4 * stride):
         observation = Observation(2_000_000 * (k + 1), robot.home, np.zeros(2), np.array([float(k), 1.0]))

@@ -37,6 +37,10 @@ def test_a_divergence_counts_and_is_no_number_in_the_file():
     assert "1 of 2 |" in markdown({"ensemble": found})
 
 
+def test_no_target_after_the_load_is_no_cost():
+    assert "| 2.00, - |" in markdown({"ensemble": totals([row(0, [1.0], [2.0])])})
+
+
 def test_cases_are_named_by_what_differs_between_them():
     def names(*arguments):
         return evaluate.names_of(evaluate.parser().parse_args(["--robot", "planar2", *arguments]))

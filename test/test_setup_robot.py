@@ -121,6 +121,7 @@ def test_the_rate_is_the_first_that_will_do_and_no_faster_than_the_joint_states(
 
     real = assembly.make_robot
     monkeypatch.setattr(assembly, "make_robot", make_robot)
+    monkeypatch.setattr(setup_robot, "_with_excitation", lambda settings, said: settings)  # ten simulations more
     path = file_of(tmp_path, arm(after=MOTORS))
     slow = 50
     assert set_up(path).settings["robot"]["period"] == 0.02

@@ -65,7 +65,8 @@ def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """All targets of all seeds together."""
     medians, worsts = (np.concatenate([r[k] for r in rows]) for k in ("medians_mm", "worsts_mm"))
     half = (len(rows[0]["worsts_mm"]) + 1) // 2
-    cost = lambda r, part: sum(r["costs"][part]) / max(sum(r["oracle_costs"][part]), 1e-12)  # noqa: E731
+    def cost(r: dict[str, Any], part: slice) -> float:  # NaN where there is no such target
+        return float(np.divide(sum(r["costs"][part]), sum(r["oracle_costs"][part]) or np.nan))
     return {"seeds": len(rows), "targets": len(worsts), "success_5mm": float(np.mean(worsts <= 5)),
             "success_20mm": float(np.mean(worsts <= 20)), "median_error_mm": float(np.median(medians)),
             "worst_error_mm": float(worsts.max()), "diverged": sum(r["diverged"] for r in rows),
@@ -80,9 +81,11 @@ def markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| | within 5 mm | within 20 mm | median | worst | cost: before, after payload | worst seed | diverged |",
              "|---|---|---|---|---|---|---|---|"]
     for name, s in summaries.items():
+        before, after = ("-" if np.isnan(s[f"cost_ratio_{half}"]) else f"{s[f'cost_ratio_{half}']:.2f}"
+                         for half in ("before", "after"))
         cells = [name, f"{100 * s['success_5mm']:.1f} %", f"{100 * s['success_20mm']:.1f} %",
                  f"{s['median_error_mm']:.2f} mm", f"{s['worst_error_mm']:.2f} mm",
-                 f"{s['cost_ratio_before']:.2f}, {s['cost_ratio_after']:.2f}", f"{s['cost_ratio_worst']:.2f}",
+                 f"{before}, {after}", f"{s['cost_ratio_worst']:.2f}",
                  f"{s['diverged']} of {s['seeds']}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

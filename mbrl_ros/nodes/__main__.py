@@ -20,6 +20,9 @@ def start(name: str) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        raise SystemExit((__doc__ or "").strip() + "\n\nNAME: demo, bringup, fit, or estimator_node and so on")
+        asked = sys.argv[1:] in (["-h"], ["--help"])
+        print((__doc__ or "").strip() + "\n\nNAME: demo, setup, bringup, fit, or estimator_node and so on",
+              file=sys.stdout if asked else sys.stderr)
+        raise SystemExit(0 if asked else 2)
     sys.argv[:2] = sys.argv[1:2]
     raise SystemExit(start(sys.argv[0]))

@@ -211,3 +211,12 @@ def test_neighbours_that_shake_a_joint_get_less_excitation_before_it_gets_less_g
     for _ in range(20):
         base.act(state, excite=True)
     assert base._lively == pytest.approx(0.1) and base._calm < 1.0  # where that does not help
+
+
+def test_an_arm_that_does_not_carry_itself_is_held_from_the_first_period_of_the_plain_loop():
+    """What held it before is what the hold begins with: else it falls until the integral knows."""
+    ring = assembly.make_ring(settings("arm", plant={"gravity_compensation": False, "pace": "lockstep"}), seed=0)
+    ring.controller.request("hold")
+    robot = ring.estimator.robot
+    away = [np.abs(ring.tick()[0].belief.mean[robot.slice("joint/position")] - robot.home).max() for _ in range(100)]
+    assert max(away) < 0.02

@@ -207,7 +207,7 @@ class Run:
         """To the start posture, at rest: how is one of BACK; `seed` is for the noise of a plant that is reset."""
         if how == RESET:
             self.controller.stop(IDLE, "back at the start")  # so that whatever comes next begins anew
-            self.ring.observation = self.plant.reset(seed)
+            self.ring.begin(self.plant.reset(seed))
             return
         robot, calm = self.robot, 0
         self.controller.request(HOME)

@@ -85,7 +85,7 @@ def pushed(robot: str, prior: str, feedback: bool, seed: int, force: float, last
     of = from_mapping(guard.Config, section(run.settings, "guard"), "guard")
     quick = QuickPlant(run.robot, run.plant.config, of, run.controller)
     run.plant = run.ring.plant = quick
-    run.ring.observation = quick.reset(seed)
+    run.ring.begin(quick.reset(seed))
     learn(run, 10.0)
     target, period, peaks, before = run.robot.tool_position(run.robot.home), run.robot.period, [], []
     run.controller.set_target(target)

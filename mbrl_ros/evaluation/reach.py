@@ -66,7 +66,8 @@ def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
     medians, worsts = (np.concatenate([r[k] for r in rows]) for k in ("medians_mm", "worsts_mm"))
     half = (len(rows[0]["worsts_mm"]) + 1) // 2
     def cost(r: dict[str, Any], part: slice) -> float:  # NaN where there is no such target
-        return float(np.divide(sum(r["costs"][part]), sum(r["oracle_costs"][part]) or np.nan))
+        with np.errstate(invalid="ignore"):  # of two that diverged
+            return float(np.divide(sum(r["costs"][part]), sum(r["oracle_costs"][part]) or np.nan))
     return {"seeds": len(rows), "targets": len(worsts), "success_5mm": float(np.mean(worsts <= 5)),
             "success_20mm": float(np.mean(worsts <= 20)), "median_error_mm": float(np.median(medians)),
             "worst_error_mm": float(worsts.max()), "diverged": sum(r["diverged"] for r in rows),

@@ -39,7 +39,6 @@ from mbrl_ros.models.dynamics import linearize
 from mbrl_ros.ring.controller import REACH
 from mbrl_ros.ring.mpc import GLOBAL
 from mbrl_ros.ring.policy import LinearPolicy, policy_of
-from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate, TimedPolicy, Trial
 
 Settings = Mapping[str, Any]
@@ -129,9 +128,10 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for (loop, how), group in itertools.groupby(rows, lambda row: (row["loop"], row["execution"])):
         of = list(group)
         costs = np.array([np.mean(row["costs"]) for row in of])
+        last = [row["final_mm"][-1] for row in of]
         found.append({"loop": loop, "execution": how, "seeds": len(of), "cost_median": float(np.median(costs)),
-                      "cost_worst": float(costs.max()), "last_mm_median": float(np.median([r["final_mm"][-1] for r in of])),
-                      "last_mm_worst": float(max(r["final_mm"][-1] for r in of)), "costs": costs.tolist()})
+                      "cost_worst": float(costs.max()), "last_mm_median": float(np.median(last)),
+                      "last_mm_worst": float(max(last)), "costs": costs.tolist()})
     return found
 
 
@@ -168,7 +168,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.plot(trial, middle, styles[how], color=colors[loop], label=f"{loop} {how}".strip())
         axes.fill_between(trial, low, high, color=colors[loop], alpha=0.12, linewidth=0)
     axes.set(xlabel="trial", ylabel="cost of a trial", yscale="log", xticks=trial)
-    axes.legend(fontsize=8, ncols=3, frameon=False)
+    axes.legend(fontsize=8, ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=150)

@@ -34,6 +34,7 @@ from mbrl_ros.types import ITERATION_LIMIT, NOT_FINITE, Array, LinearGaussianDyn
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+NOISE = "Deviation of the first candidates, in units of the metric"
 METRICS = CURVATURE, LIMITS = ("curvature", "limits")
 PLAYED = ("mean", "best")
 FOLLOW = ("Along which worlds a candidate is rolled out; mean: that of the model; sample, and of an ensemble member and "
@@ -69,7 +70,7 @@ class Sampling:
         iterations: int = param(3, "How often candidates are drawn", low=1)
         knots: int = param(5, "Times over the horizon at which efforts are drawn, with straight lines between; as many "
                               "as the horizon has steps at most", low=1)
-        noise: float = param(0.3, "Deviation of the first candidates, in units of the metric", low=0.0)
+        noise: float = param(0.1, NOISE, low=0.0)
         metric: str = param(CURVATURE, "Unit of the noise; curvature: Q_uu^-1/2 of the local model, limits where there "
                                        "is none; limits: half the range of the effort, or 1 without limits",
                             choices=METRICS)
@@ -182,6 +183,8 @@ class RandomShooting(Sampling):
     @dataclass(frozen=True)
     class Config(Sampling.Config):
         """Settings of the planner."""
+
+        noise: float = param(0.05, NOISE, low=0.0)  # the best of so many has all the noise of one
 
     def update(self, theta: Tensor, J: Tensor, draws: Draws) -> Draws:
         return draws._replace(mean=theta[J.argmin()])

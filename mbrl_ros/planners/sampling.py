@@ -69,8 +69,8 @@ class Sampling:
         horizon: float = param(0.4, HORIZON, low=1e-4)
         samples: int = param(128, "Candidates of an iteration", low=2)
         iterations: int = param(3, "How often candidates are drawn", low=1)
-        knots: int = param(5, "Times over the horizon at which efforts are drawn, with straight lines between; at most "
-                              "as many as it has steps", low=1)
+        knots: int = param(5, "Times over the horizon at which efforts are drawn, straight lines between; at most all "
+                              "of its steps", low=1)
         noise: float = param(0.1, NOISE, low=0.0)
         metric: str = param(CURVATURE, "Unit of the noise; curvature: Q_uu^-1/2 of the local model, limits where there "
                                        "is none; limits: half the range of the effort, or 1 without limits",
@@ -86,7 +86,7 @@ class Sampling:
         self.horizon = steps_in(self.config.horizon, robot)
         self._pass: Any = ilqr.solve
         self._compiled: Any = sampling.costs
-        self._ahead = 0.0 if robot is None else 1.0 / robot.stride  # steps by which the caller shifts a plan
+        self._ahead = 1.0 if robot is None else 1.0 / robot.stride  # steps by which the caller shifts a plan
 
     @torch.no_grad()
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:

@@ -99,7 +99,8 @@ class Counted:
     def w(self, x: Tensor, u: Tensor) -> Tensor:
         """By which members are asked."""
         self._count(x, u)
-        w: Tensor = self.model.w(x, u)
+        found: Any = self.model
+        w: Tensor = found.w(x, u)
         return w
 
     def _count(self, x: Tensor, u: Tensor) -> None:
@@ -178,7 +179,8 @@ def _lq(name: str, seed: int) -> Result:
 
 def _swing(name: str, problem: str, seed: int) -> Result:
     """The cost is what was paid, by the running weights, while it was replanned at every step."""
-    swing, planner, plan = SWING_UPS[problem], made(name, problem, HORIZON), None
+    swing, planner = SWING_UPS[problem], made(name, problem, HORIZON)
+    plan: Plan | None = None
     first, period, total = swing.problem(seed, HORIZON), swing.model.period, 0.0
     steps = round(SECONDS / period)
     x, up = first.x0, []

@@ -69,14 +69,14 @@ class Sampling:
         horizon: float = param(0.4, HORIZON, low=1e-4)
         samples: int = param(128, "Candidates of an iteration", low=2)
         iterations: int = param(3, "How often candidates are drawn", low=1)
-        knots: int = param(5, "Times over the horizon at which efforts are drawn, straight lines between; at most all "
-                              "of its steps", low=1)
+        knots: int = param(5, "Times over the horizon at which efforts are drawn, straight lines between; all "
+                              "of its steps at most", low=1)
         noise: float = param(0.1, NOISE, low=0.0)
         metric: str = param(CURVATURE, "Unit of the noise; curvature: Q_uu^-1/2 of the local model, limits where there "
                                        "is none; limits: half the range of the effort, or 1 without limits",
                             choices=METRICS)
-        play: str = param("mean", "What becomes the plan; mean: of the distribution, which exploits errors of a learned "
-                                  "model less; best: the cheapest candidate", choices=PLAYED)
+        play: str = param("mean", "What becomes the plan; mean: that of the distribution, which exploits errors of a "
+                                  "learned model less; best: the cheapest candidate", choices=PLAYED)
         follow: str = param(MEAN, FOLLOW, choices=WAYS)
         particles: int = param(5, "Worlds for each candidate, unless it follows the mean", low=1)
 

@@ -185,6 +185,8 @@ class RandomShooting(Sampling):
     class Config(Sampling.Config):
         """Settings of the planner."""
 
+        samples: int = param(64, "Candidates of an iteration", low=2)
+        iterations: int = param(6, "How often candidates are drawn", low=1)
         noise: float = param(0.05, NOISE, low=0.0)  # the best of so many has all the noise of one
 
     def update(self, theta: Tensor, J: Tensor, draws: Draws) -> Draws:

@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full arms loops faults soak mutants figures bench test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full arms loops faults soak mutants figures bench planners test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -20,6 +20,7 @@ takes.arms = ONLY SEEDS TARGETS DATA_SECONDS JOBS
 takes.loops = ROBOT PRIOR SEEDS JOBS
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
+takes.planners = ONLY SEEDS ROBOT JOBS
 takes.bench = ONLY
 takes.figures = ONLY SEEDS
 given = $(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word)))))
@@ -60,6 +61,10 @@ soak: bootstrap ## hours of reaching, a process per node: does anything grow, or
 
 mutants: bootstrap ## does a test fail for every change to guard.py?
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/mutate.py
+
+planners: bootstrap ## every planner on the same problems: a table, 20 minutes; ONLY= SEEDS= ROBOT= JOBS=
+	@$(use) && python3 -m mbrl_ros.evaluation.planners $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(ROBOT),--robot $(ROBOT)) $(if $(JOBS),--jobs $(JOBS))
 
 figures: bootstrap ## measures for README and results anew, and writes their tables: hours; ONLY= SEEDS=
 	@$(use) && python3 scripts/figures.py --run $(or $(ONLY),all) $(if $(SEEDS),--seeds $(SEEDS))

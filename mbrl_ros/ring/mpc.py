@@ -113,7 +113,7 @@ class ModelPredictiveController:
         `failures` and `status`."""
         began, self.feedback = time.perf_counter(), None
         x, (lower, upper) = state.belief.mean, self._bounds(last_effort)
-        warm = _shift(self._previous, self.robot.stride) if self._previous is not None else None
+        warm = shifted(self._previous, self.robot.stride) if self._previous is not None else None
         effort = None
         try:
             model = self._corrected(model, dynamics, state)
@@ -232,13 +232,13 @@ def _first(steps: Array) -> Array:
     return steps[0].cpu().numpy() if isinstance(steps, torch.Tensor) else steps[0]
 
 
-def _shift(plan: Plan, stride: int) -> Plan:
+def shifted(plan: Plan, stride: int) -> Plan:
     """The plan one period later, a step being `stride` of them: between its steps; its last step is repeated."""
     def later(a: Array) -> Array:
         if a is None:  # a planner that knows no covariance
             return None
-        shifted = torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
-        return shifted if stride == 1 else a + (shifted - a) / stride
+        next_step = torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
+        return next_step if stride == 1 else a + (next_step - a) / stride
 
     policy = LinearGaussianPolicy(*(later(steps) for steps in vars(plan.policy).values()))
     return replace(plan, policy=policy, states=later(plan.states), efforts=later(plan.efforts))

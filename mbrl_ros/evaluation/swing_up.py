@@ -130,7 +130,7 @@ class SwingUp:
 
 
 SWING_UPS = {
-    "pendulum": SwingUp(Pendulum(), (math.pi, 0.0), running=(1.0, 0.1), effort=(0.1,), terminal=(100.0, 10.0),
+    "pendulum": SwingUp(Pendulum(), (math.pi, 0.0), running=(0.1, 0.01), effort=(0.1,), terminal=(100.0, 10.0),
                         limit=(5.0,), steps=60, angles=(0,)),
     "cart_pole": SwingUp(CartPole(), (0.0, math.pi, 0.0, 0.0), running=(1.0, 1.0, 0.1, 0.1), effort=(0.02,),
                          terminal=(100.0, 100.0, 10.0, 10.0), limit=(20.0,), steps=40, angles=(1,)),

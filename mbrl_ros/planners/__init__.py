@@ -5,5 +5,6 @@ from typing import Any
 
 from mbrl_ros.planners.collocation import Collocation
 from mbrl_ros.planners.ilqr import Ilqr, Lqr
+from mbrl_ros.planners.mcts import Mcts
 
-PLANNERS: dict[str, Any] = {"lqr": Lqr, "ilqr": Ilqr, "collocation": Collocation}
+PLANNERS: dict[str, Any] = {"lqr": Lqr, "ilqr": Ilqr, "collocation": Collocation, "mcts": Mcts}

@@ -51,7 +51,7 @@ class Step(NamedTuple):
     K: Tensor  # (T, m, n)
     Sigma: Tensor  # (T, m, m)
     slope: Tensor  # of the cost along the step
-    multiplier: Tensor  # the largest of the dynamics
+    multipliers: Tensor  # (T, n), of the dynamics
 
 
 class Trajectory(NamedTuple):
@@ -123,12 +123,13 @@ class Collocation:
         while i < c.iterations:
             i += 1
             F, cost, _ = expand(problem.model, problem.cost, x, u)
+            F = F.expand(T, n, n + m)
             if not bool(is_finite(F, cost, None) & torch.isfinite(d).all()):
                 status = NOT_FINITE
                 break
             step = self._quadratic_program(problem, F, d, cost, mu, u)
             K, Sigma = step.K, step.Sigma
-            rho = max(rho, SAFETY * float(step.multiplier))
+            rho = max(rho, SAFETY * float(step.multipliers.abs().max()))
             merit, largest = J + rho * d.abs().sum(), float(d.abs().max())
             promise = rho * d.abs().sum() - step.slope
             tolerance = max(c.tolerance * (1 + float(merit.abs())), float(rounding(merit)))
@@ -168,11 +169,10 @@ class Collocation:
         s = self._inner.solve(lq, torch.zeros_like(u))
         z = torch.cat([s.x, torch.nn.functional.pad(s.u, (0, 0, 0, 1))], -1)
         pull = (cost.C @ z.unsqueeze(-1)).squeeze(-1) + cost.c
-        multiplier, largest = pull[-1, :n], pull[-1, :n].abs().amax()
+        multipliers = [pull[-1, :n]]
         for t in range(len(u) - 1, 0, -1):
-            multiplier = pull[t, :n] + F[t, :, :n].mT @ multiplier
-            largest = torch.maximum(largest, multiplier.abs().amax())
-        return Step(s.x, s.u, s.K, s.Sigma, (cost.c * z).sum(), largest)
+            multipliers.append(pull[t, :n] + F[t, :, :n].mT @ multipliers[-1])
+        return Step(s.x, s.u, s.K, s.Sigma, (cost.c * z).sum(), torch.stack(multipliers[::-1]))
 
     def _search(self, problem: Problem, x: Tensor, u: Tensor, merit: Tensor, rho: float, promise: Tensor
                 ) -> int | None:

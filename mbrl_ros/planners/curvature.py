@@ -28,25 +28,9 @@ class Curvature:
         self.points = torch.cat([x[..., :-1, :], u], -1).detach().unbind(-2)  # T of (*b, n + m)
 
     def __call__(self, t: int, g: Float[Tensor, "*b n"]) -> Float[Tensor, "*b p p"]:
-        """d2 (g' f) / d[x; u]2 at step t: every direction is one row of a batch that is differentiated twice.
-
-        Raises ConfigError where torch cannot differentiate the model.
-        """
-        at, n = self.points[t], self.n
-        p = at.shape[-1]
-        rows = at.expand(p, *at.shape).clone()
-        with torch.enable_grad():
-            rows.requires_grad_(True)
-            value = (g * predict_mean(self.model, rows[..., :n], rows[..., n:])).sum()
-            if not value.requires_grad:
-                raise ConfigError("ilqr.second_order: expected false with this model, whose mean torch does not "
-                                  "differentiate; it is for learned models of torch, such as ensemble, network and gp")
-            slope = torch.autograd.grad(value, rows, create_graph=True)[0]
-            if not slope.requires_grad:  # linear, as far as torch can see
-                return at.new_zeros(*at.shape, p)
-            directions = torch.eye(p, dtype=at.dtype, device=at.device).reshape(p, *[1] * (at.ndim - 1), p)
-            H = torch.autograd.grad(slope, rows, directions.expand_as(slope))[0].movedim(0, -2)
-        return torch.where(self.on, 0.5 * (H + H.mT), 0.0)
+        """See hessian, at step t."""
+        at = self.points[t]
+        return torch.where(self.on, hessian(self.model, at[..., : self.n], at[..., self.n :], g), 0.0)
 
 
 def curvature_of(model: Any, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"], on: Bool[Tensor, " *b"]
@@ -54,3 +38,25 @@ def curvature_of(model: Any, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b 
     """None where the model is linear, or no problem asks for it."""
     none = isinstance(model, LinearGaussianDynamics) or not bool(on.any())
     return None if none else Curvature(model, x, u, on)
+
+
+def hessian(model: Any, x: Float[Tensor, "*b n"], u: Float[Tensor, "*b m"], g: Float[Tensor, "*b n"]
+            ) -> Float[Tensor, "*b p p"]:
+    """d2 (g' f) / d[x; u]2: every direction is one row of a batch that is differentiated twice.
+
+    Raises ConfigError where torch cannot differentiate the model.
+    """
+    at, n = torch.cat([x, u], -1).detach(), x.shape[-1]
+    p = at.shape[-1]
+    with torch.enable_grad():
+        rows = at.expand(p, *at.shape).clone().requires_grad_(True)
+        value = (g * predict_mean(model, rows[..., :n], rows[..., n:])).sum()
+        if not value.requires_grad:
+            raise ConfigError("ilqr.second_order: expected false with this model, whose mean torch does not "
+                              "differentiate; it is for learned models of torch, such as ensemble, network and gp")
+        slope = torch.autograd.grad(value, rows, create_graph=True)[0]
+        if not slope.requires_grad:  # linear, as far as torch can see
+            return at.new_zeros(*at.shape, p)
+        directions = torch.eye(p, dtype=at.dtype, device=at.device).reshape(p, *[1] * (at.ndim - 1), p)
+        H = torch.autograd.grad(slope, rows, directions.expand_as(slope))[0].movedim(0, -2)
+    return 0.5 * (H + H.mT)

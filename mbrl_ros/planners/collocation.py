@@ -6,8 +6,8 @@ F_t [dx; du]_t + d_t with the defects d_t = E[x' | x_t, u_t] - x_{t+1} and the l
 `Ilqr.solve` solves as any other (one backward pass where no limit acts). The step length is that of a ladder with the
 least merit J + rho sum |d|_1, which falls along the step where rho is above the largest multiplier of the dynamics
 (Nocedal & Wright 2006, theorem 18.2). All nodes of all lengths are evaluated as one batch, without a rollout. Where the
-full step is refused since its own curvature leaves a defect, it is corrected by the LQ problem with that defect (second-
-order correction, algorithm 18.3 there).
+full step is refused since its own curvature leaves a defect, it is corrected by the LQ problem with that defect
+(second-order correction, algorithm 18.3 there).
 """
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """Monte-Carlo tree search with UCT over a finite set of efforts, each held for some periods.
 
-A node is a sequence of efforts from x0. From the root on, the effort that was never tried here is taken, and where all
-were, the one with the largest Q + 2 C sqrt(2 ln N_parent / N) (Kocsis & Szepesvari 2006), which ends in a new leaf. A batch of
-sequences that go on from it at random is rolled out, and the mean of their costs counts at every node on the way. Q is 1
-at the least and 0 at the largest of the costs of this tree, so that C means the same for every cost. Played is the
-cheapest sequence met: the model has no noise here, so a cost once seen can be had.
+A node is a sequence of efforts from x0. From the root on, an effort that was never tried here is taken, and where all
+were, the one with the largest Q + 2 C sqrt(2 ln N_parent / N) (Kocsis & Szepesvari 2006), until that makes a new leaf.
+Sequences that go on from it are rolled out, one as the last plan did, the others at random, and the least of their
+costs counts at every node on the way. Q is 1 at the least and 0 at the largest mean cost of the nodes of this tree, so
+that C means the same for every cost. Played is the cheapest sequence met: the model has no noise here, so a cost once
+seen can be had.
 
 A cost is one number for a whole horizon, hence no discount: what came before a node is the same for all of its efforts.
 """
@@ -89,7 +90,7 @@ class Mcts:
         iterations: int = param(64, "Leaves per plan", low=1)
         batch: int = param(16, "Leaves that are chosen before their rollouts are made, as one batch", low=1)
         rollouts: int = param(8, "Random continuations of every leaf", low=1)
-        exploration: float = param(0.35, "C; efforts are told apart by their costs alone where it is 0", low=0.0)
+        exploration: float = param(0.1, "C; efforts are told apart by their costs alone where it is 0", low=0.0)
         reuse: bool = param(True, "Go on with the part of the tree that the last plan has led to")
 
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
@@ -146,7 +147,8 @@ class Mcts:
 
     def _begin(self, previous: Plan | None, warm: Tensor, value: float, efforts: Tensor,
                generator: torch.Generator) -> Tree:
-        """The tree of the last plan where that has led, its costs moved by what the plan's own changed; or a new one."""
+        """The tree of the last plan where that has led, its costs moved by what the plan's own changed; or a new one.
+        """
         old = previous.memory if previous is not None else None
         node = old.child_of(efforts, self.config.hold, warm) if self.config.reuse and isinstance(old, Tree) else None
         if node is None or node.count == 0:

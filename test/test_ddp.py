@@ -108,7 +108,7 @@ def test_a_step_whose_curvature_is_not_convex_goes_without() -> None:
 def test_refused_where_nothing_bends(model: str, prior: str) -> None:
     """With what works; over a network it is made."""
     second = {"ilqr": {"second_order": True}, "controller": {"planner": "ilqr", "model": model}}
-    with pytest.raises(ConfigError, match="second_order: expected false with controller.model"):
+    with pytest.raises(ConfigError, match=r"second_order: expected false with controller\.model"):
         assembly.make_controller(settings("planar2", prior, **second), robot())
     second["controller"]["model"] = "global"
     assembly.make_controller(settings("planar2", "ensemble", **second), robot())

@@ -200,7 +200,8 @@ def ddp(seeds: list[int]) -> None:
         ratio = np.median([b.iterations / a.iterations for a, b in pairs])
         of = [np.median([[one.iterations, one.seconds] for one in kind], 0) for kind in zip(*pairs, strict=True)]
         print(f"| DDP, {name} | same optimum {sum(same)} of {len(same)} | iterations {of[0][0]:.0f} iLQR, "
-              f"{of[1][0]:.0f} DDP, ratio {ratio:.2f} | {of[0][1]:.2f} s and {of[1][1]:.2f} s of processor time |", flush=True)
+              f"{of[1][0]:.0f} DDP, ratio {ratio:.2f} | {of[0][1]:.2f} s and {of[1][1]:.2f} s of processor "
+              "time |", flush=True)
 
 
 def collocation(seeds: list[int]) -> None:
@@ -273,8 +274,8 @@ def searched(seeds: list[int]) -> None:
     low, high = interval(both[:, 0, 0] - both[:, 1, 0])
     up = np.isfinite(both[..., 1]).sum(0)
     print(f"| MCTS, pendulum | upright within 5 s {up[0]} of {len(both)}, random {up[1]} | median cost "
-          f"{np.median(both[:, 0, 0]):.1f}, random {np.median(both[:, 1, 0]):.1f} | difference {low:.1f} to {high:.1f}, "
-          f"{(c.iterations * c.rollouts + 1) * HORIZON} model calls per plan |", flush=True)
+          f"{np.median(both[:, 0, 0]):.1f}, random {np.median(both[:, 1, 0]):.1f} | difference {low:.1f} to {high:.1f} "
+          f" {(c.iterations * c.rollouts + 1) * HORIZON} model calls per plan |", flush=True)
 
 
 def interval(differences: Array, draws: int = 10_000) -> tuple[float, float]:

@@ -73,7 +73,7 @@ def ipopt(name: str, swing: SwingUp, x: Array, u: Array) -> tuple[float, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    print("| problem | begun at | collocation | its iterations | s | Ipopt | s | agree |\n|---|---|---|---|---|---|---|---|")
+    print(f"| problem | begun at | collocation | its iterations | s | Ipopt | s | agree |\n{'|---' * 8}|")
     for name, swing in SWING_UPS.items():
         problem = swing.problem(SEED)
         began = time.process_time()
@@ -84,8 +84,8 @@ def main() -> None:
         for start, (x, u) in starts.items():
             cost, other = ipopt(name, swing, x.numpy(), u.numpy())
             agree = abs(cost - plan.cost) < AGREES
-            print(f"| {name} | {start} | {plan.cost:.7f} | {plan.iterations}, {plan.status} | {seconds:.2f} | {cost:.7f} "
-                  f"| {other:.2f} | {'yes' if agree else 'no'} |", flush=True)
+            print(f"| {name} | {start} | {plan.cost:.7f} | {plan.iterations}, {plan.status} | {seconds:.2f} | "
+                  f"{cost:.7f} | {other:.2f} | {'yes' if agree else 'no'} |", flush=True)
             if agree:
                 break
 

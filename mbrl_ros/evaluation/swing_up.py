@@ -274,8 +274,8 @@ def searched(seeds: list[int]) -> None:
     low, high = interval(both[:, 0, 0] - both[:, 1, 0])
     up = np.isfinite(both[..., 1]).sum(0)
     print(f"| MCTS, pendulum | upright within 5 s {up[0]} of {len(both)}, random {up[1]} | median cost "
-          f"{np.median(both[:, 0, 0]):.1f}, random {np.median(both[:, 1, 0]):.1f} | difference {low:.1f} to {high:.1f} "
-          f" {(c.iterations * c.rollouts + 1) * HORIZON} model calls per plan |", flush=True)
+          f"{np.median(both[:, 0, 0]):.1f}, random {np.median(both[:, 1, 0]):.1f} | by {low:.1f} to {high:.1f}, "
+          f"{(c.iterations * c.rollouts + 1) * HORIZON} model calls per plan |", flush=True)
 
 
 def interval(differences: Array, draws: int = 10_000) -> tuple[float, float]:

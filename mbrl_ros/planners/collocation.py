@@ -101,14 +101,9 @@ class Collocation:
         elif previous is None and self.config.guess == LINE:
             x = line(problem)
         found = self.solve(problem, x, u)
-        states, efforts = [start, begin(problem, found.u)[0]], [u, found.u]
-        followed = follow(problem, found)
-        if followed is not None:
-            states.append(followed[0])
-            efforts.append(followed[1])
-        x, u = torch.stack(states), torch.stack(efforts)
-        cost = problem.cost.evaluate(x, u)
-        best = int(torch.where(torch.isfinite(cost), cost, torch.inf).argmin())
+        u = torch.stack([u, found.u, follow(problem, found)])
+        x, cost = begin(problem, u)
+        best = int(cost.argmin())
         plan = as_plan(x[best], u[best], float(cost[best]), found.status, found.iterations, found.K, found.Sigma)
         return plan if found.status == CONVERGED else replace(plan, detail=f"largest defect {found.defect:.1e}")
 
@@ -197,12 +192,11 @@ def line(problem: Problem) -> Float[Tensor, "T+1 n"]:
     return x0 + torch.linspace(0.0, 1.0, T + 1, dtype=x0.dtype, device=x0.device)[:, None] * (goal - x0)
 
 
-def follow(problem: Problem, found: Trajectory) -> tuple[Tensor, Tensor] | None:
-    """The rollout of u + K (. - x) along what was found, within the limits; None where it is not finite."""
-    x, u = [problem.x0], []
+def follow(problem: Problem, found: Trajectory) -> Float[Tensor, "T m"]:
+    """The efforts of u + K (. - x) along what was found, within the limits; without feedback from where it diverges."""
+    x, u = problem.x0, []
     for t in range(len(found.u)):
-        effort = found.u[t] + found.K[t] @ (x[-1] - found.x[t])
-        u.append(effort.clamp(problem.lower[t], problem.upper[t]))
-        x.append(predict_mean(problem.model, x[-1], u[-1]))
-    states, efforts = torch.stack(x), torch.stack(u)
-    return (states, efforts) if bool(torch.isfinite(states).all() and torch.isfinite(efforts).all()) else None
+        effort = (found.u[t] + found.K[t] @ (x - found.x[t])).clamp(problem.lower[t], problem.upper[t])
+        u.append(torch.where(torch.isfinite(effort), effort, found.u[t]))
+        x = predict_mean(problem.model, x, u[-1])
+    return torch.stack(u)

@@ -84,10 +84,9 @@ def test_on_linear_models_it_is_ilqr(limit: float) -> None:
     assert not bool(hessian(Straight(), problem.x0, torch.zeros(2).double(), problem.x0).any())
 
 
-@pytest.mark.parametrize("name", ["pendulum", "two_links"])
-def test_same_optimum_in_at_most_half_the_iterations(name: str) -> None:
-    """One start each; `python3 -m mbrl_ros.evaluation.swing_up --only ddp` has twenty."""
-    plain, curved = (solved(name, 100, second_order=on) for on in (False, True))
+def test_same_optimum_in_at_most_half_the_iterations() -> None:
+    """One start; `python3 -m mbrl_ros.evaluation.swing_up --only ddp` has twenty, and two links as well."""
+    plain, curved = (solved("pendulum", 100, second_order=on) for on in (False, True))
     assert plain.status == curved.status == CONVERGED
     assert curved.cost == pytest.approx(plain.cost, abs=1e-6)
     assert curved.iterations <= 0.5 * plain.iterations

@@ -46,10 +46,10 @@ def exact(x: float, steps: int) -> float:
 
 
 def test_root_values_converge_to_dynamic_programming() -> None:
-    """Of both efforts: means of visits, so that the error of the better falls as log N / N and is positive."""
+    """Means of visits, so that errors are positive, and that of the better effort falls as log N / N."""
     errors = []
     for iterations in (100, 2000):
-        planner = Mcts(Mcts.Config(horizon=STEPS, levels=2, hold=1, iterations=iterations, rollouts=1))
+        planner = Mcts(Mcts.Config(horizon=STEPS, levels=2, hold=1, iterations=iterations, rollouts=1, batch=1))
         plan = planner.plan(chain(), None)
         root, here = plan.memory.root, Tolls().of[1]
         values = {effort: root.children[i].cost for i, effort in enumerate((-1.0, 1.0))}
@@ -59,7 +59,7 @@ def test_root_values_converge_to_dynamic_programming() -> None:
         assert plan.cost == pytest.approx(exact(1.0, STEPS)) == min(expected.values())
         assert max(root.children.values(), key=lambda child: child.count) is root.children[1]
     assert -1e-9 <= errors[1][1.0] < 0.25 * errors[0][1.0] and errors[1][1.0] < 0.1
-    assert -1e-9 <= errors[1][-1.0] < 1.0
+    assert min(errors[0][-1.0], errors[1][-1.0]) >= -1e-9
 
 
 def test_every_sequence_is_met_where_there_are_few() -> None:
@@ -86,8 +86,8 @@ def test_the_part_of_the_tree_that_the_plan_led_to_is_used_again() -> None:
     inherited, before = plan.memory.root.children[action].count, plan.memory.root.count
     after = planner.plan(chain(float(plan.states[2, 0]), steps=8, seed=1), shifted)
     assert after.memory.root.count == inherited + 32 and plan.memory.root.count == before
-    one_step = replace(plan, efforts=torch.cat([plan.efforts[1:], -plan.efforts[-1:]]))
-    for previous, reuse in ((one_step, True), (shifted, False)):
+    elsewhere = replace(plan, efforts=-shifted.efforts)
+    for previous, reuse in ((elsewhere, True), (shifted, False)):
         planner = Mcts(replace(planner.config, reuse=reuse))
         assert planner.plan(chain(steps=8, seed=1), previous).memory.root.count == 32
 

@@ -182,8 +182,8 @@ def defects(problem: Problem, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b
     return predict_mean(problem.model, x[..., :-1, :], u) - x[..., 1:, :]
 
 
-def line(problem: Problem) -> Float[Tensor, "T+1 n"]:
-    """From x0 straight to the nearest state that costs least at the end."""
+def line(problem: Problem) -> Float[Tensor, "steps n"]:
+    """From x0 straight to the nearest state that costs least at the end, at T + 1 steps."""
     (T, m), x0 = problem.lower.shape, problem.x0
     x = x0.expand(T + 1, -1)
     last = problem.cost.quadratize(x, x0.new_zeros(T, m))

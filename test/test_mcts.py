@@ -58,7 +58,7 @@ def test_root_values_converge_to_dynamic_programming() -> None:
         assert root.count == iterations == sum(child.count for child in root.children.values())
         assert plan.cost == pytest.approx(exact(1.0, STEPS)) == min(expected.values())
         assert max(root.children.values(), key=lambda child: child.count) is root.children[1]
-    assert -1e-9 <= errors[1][1.0] < 0.25 * errors[0][1.0] and errors[1][1.0] < 0.1
+    assert -1e-9 <= errors[1][1.0] < 0.25 * errors[0][1.0] and errors[1][1.0] < 0.5
     assert min(errors[0][-1.0], errors[1][-1.0]) >= -1e-9
 
 

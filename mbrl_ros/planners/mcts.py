@@ -90,7 +90,7 @@ class Mcts:
         iterations: int = param(64, "Leaves per plan", low=1)
         batch: int = param(16, "Leaves that are chosen before their rollouts are made, as one batch", low=1)
         rollouts: int = param(8, "Random continuations of every leaf", low=1)
-        exploration: float = param(0.1, "C; efforts are told apart by their costs alone where it is 0", low=0.0)
+        exploration: float = param(0.35, "C; efforts are told apart by their costs alone where it is 0", low=0.0)
         reuse: bool = param(True, "Go on with the part of the tree that the last plan has led to")
 
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:

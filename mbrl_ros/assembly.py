@@ -67,6 +67,12 @@ def make_controller(s: Settings, r: robot.Robot) -> controller.Controller:
         able = [name for name, kind in PLANNERS.items() if getattr(kind, "counts_spread", False)]
         raise ConfigError(f"learner.caution: expected 0 with {config.planner} on the {config.model} model, which does "
                           f"not count it; it is for {', '.join(able)} on the local one")
+    second_order = getattr(getattr(planner, "config", None), "second_order", False)
+    if second_order and not (config.model == mpc.GLOBAL and _bends(learning.prior)):
+        of = ", ".join(name for name in MODELS if _bends(name))
+        raise ConfigError(f"{config.planner}.second_order: expected false with controller.model {config.model} and "
+                          f"learner.prior {learning.prior}, which has no second derivatives; it is for "
+                          f"controller.model global over {of}")
     return controller.Controller(r, Task(section(s, "task"), r), planner, config,
                                  from_mapping(excitation.Config, section(s, "excitation"), "excitation"))
 
@@ -79,6 +85,11 @@ def _check_follow(config: controller.Config, planning: Any, prior: str) -> None:
         what = "the local model" if config.model == mpc.LOCAL else f"the prior {prior}"
         raise ConfigError(f"{config.planner}.follow: expected one of {', '.join(ways)} with {what}; "
                           f"{planning.follow} is for controller.model global and the priors {', '.join(with_members)}")
+
+
+def _bends(prior: str) -> bool:
+    """Whether a kind of model has second derivatives, which torch finds."""
+    return bool(getattr(MODELS[prior], "bends", True))
 
 
 class Parts(NamedTuple):

@@ -128,6 +128,7 @@ class Plan:
     status: str  # one of STATUSES
     iterations: int
     memory: Any = None  # what the planner wants to know when it is given this plan; nobody else looks into it
+    detail: str = ""  # what the status alone does not say
 
 
 FED_BACK = 3  # planned states that go with a command, which is in use for two periods at most

@@ -9,10 +9,20 @@ import pytest
 import scipy.optimize
 import torch
 from checks import assert_close, box_minimum, kkt_solution, quadratic_form, random_covariance
-from systems import DEVICES, PROBLEMS, lq_problem, parking, random_dynamics, residual_problem, swing_up, to
+from systems import (
+    DEVICES,
+    PROBLEMS,
+    Pendulum,
+    lq_problem,
+    parking,
+    random_dynamics,
+    residual_problem,
+    swing_up,
+    to,
+)
 from torch import Tensor
 
-from mbrl_ros.models.dynamics import predict_mean
+from mbrl_ros.models.dynamics import linearize, predict_mean
 from mbrl_ros.planners.ilqr import Ilqr, Lqr, box_newton
 from mbrl_ros.planners.plan import warm_start
 from mbrl_ros.planners.problem import Problem
@@ -325,3 +335,33 @@ def test_a_problem_in_numpy_has_the_same_plan_in_numpy(problem: Problem) -> None
                 if isinstance(value, Tensor):
                     assert isinstance(getattr(a, name), np.ndarray)
                     assert np.array_equal(getattr(a, name), value.numpy()), name
+
+
+class Watched(Pendulum):
+    """The pendulum, which keeps where it was asked for its derivative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[Tensor, Tensor]] = []
+
+    def jacobian(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """See models.linearize."""
+        self.asked.append((x, u))
+        plain = linearize(Pendulum(), x, u)
+        return predict_mean(Pendulum(), x, u), plain.F
+
+
+def test_a_global_model_is_linearised_anew_along_every_trajectory() -> None:
+    """At all states of the plan of one iteration less, beginning with the warm start."""
+    model = Watched()
+    Ilqr(Ilqr.Config(iterations=4)).plan(replace(swing_up(), model=model), None)
+    assert len(model.asked) == 4
+    for before, (x, u) in enumerate(model.asked):
+        if before == 0:
+            states, efforts = starting(swing_up())
+        else:
+            plan = Ilqr(Ilqr.Config(iterations=before)).plan(swing_up(), None)
+            states, efforts = plan.states, plan.efforts
+        assert_close(x, states[:-1], rtol=0, atol=1e-9)
+        assert_close(u, efforts, rtol=0, atol=1e-9)
+    assert all(float((a - b).abs().max()) > 0.1 for (a, _), (b, _) in pairwise(model.asked))

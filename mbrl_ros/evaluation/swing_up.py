@@ -1,26 +1,43 @@
-"""Swing-ups of three mechanisms with known dynamics, as problems for any planner.
+"""Swing-ups of three mechanisms with known dynamics, as problems for any planner, and what DDP, collocation and MCTS
+make of them beside iLQR and random shooting.
+
+    python3 -m mbrl_ros.evaluation.swing_up --only ddp,collocation,mcts
 
 Angles are zero upright, so every one begins about pi. x = [q; qd]; steps are semi-implicit Euler, which are the
 dynamics here and no approximation of others. Masses are points at the ends of rods without weight.
 """
 from __future__ import annotations
 
+import argparse
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mbrl_ros.config import ConfigError
+from mbrl_ros.evaluation.reach import parse_seeds
+from mbrl_ros.models.dynamics import predict_mean
+from mbrl_ros.planners.collocation import Collocation
+from mbrl_ros.planners.ilqr import Ilqr
+from mbrl_ros.planners.mcts import Mcts
+from mbrl_ros.planners.plan import best_of, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.types import Gaussian, QuadraticCost
+from mbrl_ros.types import CONVERGED, STATUSES, Array, Gaussian, Plan, QuadraticCost
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 GRAVITY = 9.81  # [m/s2]
 NEAR = 0.2  # [rad]
+GRADIENT = 1e-6  # its norm, at which a solver has arrived
+SAME, OPTIMUM = 1e-6, 1e-5  # by how much costs of one optimum may differ, of shooting and of collocation
 
 
 @dataclass(frozen=True)
@@ -136,3 +153,159 @@ SWING_UPS = {
                          terminal=(100.0, 100.0, 10.0, 10.0), limit=(20.0,), steps=40, angles=(1,)),
     "two_links": SwingUp(TwoLinks(), (math.pi, 0.0, 0.0, 0.0), running=(1.0, 1.0, 0.1, 0.1), effort=(0.1, 0.1),
                          terminal=(100.0, 100.0, 10.0, 10.0), limit=(6.0, 3.0), steps=60, angles=(0, 1))}
+
+
+class Solved(NamedTuple):
+    """What a solver ended with."""
+
+    cost: float
+    status: str
+    iterations: int  # backward passes until the gradient stays below GRADIENT
+    seconds: float  # of processor time, for all passes
+
+
+class _Traced(Ilqr):
+    """iLQR that keeps the norm of the gradient of every pass: of q_u, where no limit holds the effort."""
+
+    gradients: list[float]
+
+    def _advance(self, problem: Problem, s: Any, step: Any, clamped: Any) -> Any:
+        q_u = (step.L @ (step.L.mT @ step.k.unsqueeze(-1))).squeeze(-1)
+        free = (step.k > problem.lower - s.u) & (step.k < problem.upper - s.u)
+        self.gradients.append(float((q_u * free).norm()) if bool(step.success) else math.inf)
+        return super()._advance(problem, s, step, clamped)
+
+
+def solved(name: str, seed: int, second_order: bool) -> Solved:
+    """A swing-up by iLQR or DDP from no effort, to the end of what can be told apart."""
+    problem = SWING_UPS[name].problem(seed)
+    planner = _Traced(Ilqr.Config(iterations=600, tolerance=0.0, second_order=second_order))
+    planner.gradients = []
+    began = time.process_time()
+    found = planner.solve(problem, warm_start(problem, None))
+    seconds = time.process_time() - began
+    above = [i for i, norm in enumerate(planner.gradients) if norm >= GRADIENT]
+    return Solved(float(found.cost), STATUSES[int(found.status)], (above[-1] if above else -1) + 2, seconds)
+
+
+def ddp(seeds: list[int]) -> None:
+    """Iterations and processor time of both, where both end in the same optimum."""
+    for name in ("pendulum", "two_links"):
+        pairs = []
+        for seed in seeds:
+            plain, curved = (solved(name, seed, on) for on in (False, True))
+            pairs.append((plain, curved))
+            print(f"{name} {seed}: iLQR {plain}, DDP {curved}", file=sys.stderr, flush=True)
+        same = [a.status == b.status == CONVERGED and abs(a.cost - b.cost) < SAME for a, b in pairs]
+        ratio = np.median([b.iterations / a.iterations for a, b in pairs])
+        of = [np.median([[one.iterations, one.seconds] for one in kind], 0) for kind in zip(*pairs, strict=True)]
+        print(f"| DDP, {name} | same optimum {sum(same)} of {len(same)} | iterations {of[0][0]:.0f} iLQR, "
+              f"{of[1][0]:.0f} DDP, ratio {ratio:.2f} | {of[0][1]:.2f} s and {of[1][1]:.2f} s of processor "
+              "time |", flush=True)
+
+
+def collocation(seeds: list[int]) -> None:
+    """From a straight line in state space, which is no rollout, against iLQR from no effort."""
+    swing, reached, rows = SWING_UPS["cart_pole"], 0, []
+    for seed in seeds:
+        problem = swing.problem(seed)
+        planners = (Ilqr(Ilqr.Config(horizon=swing.steps, iterations=600, tolerance=1e-12)),
+                    Collocation(Collocation.Config(horizon=swing.steps, iterations=600, guess="line")))
+        found = []
+        for planner in planners:
+            began = time.process_time()
+            found.append((planner.plan(problem, None), time.process_time() - began))
+        (plain, _), (plan, _) = found
+        reached += plan.cost <= plain.cost + OPTIMUM
+        rows.append([[p.iterations, seconds] for p, seconds in found])
+        print(f"cart_pole {seed}: iLQR {plain.cost:.8f} {plain.status} {plain.iterations}, collocation {plan.cost:.8f} "
+              f"{plan.status} {plan.iterations} {plan.detail}", file=sys.stderr, flush=True)
+    (i, s), (j, t) = np.median(rows, 0)
+    print(f"| collocation, cart_pole | optimum of iLQR or better {reached} of {len(seeds)} | iterations {i:.0f} iLQR, "
+          f"{j:.0f} collocation | {s:.2f} s and {t:.2f} s of processor time |", flush=True)
+
+
+REPLANNED = replace(SWING_UPS["pendulum"], running=(1.0, 0.1), terminal=(10.0, 1.0))
+HORIZON, HOLD, TICKS = 40, 4, 25  # steps of a plan and of an effort; efforts in 5 s
+
+
+def played(plan: Callable[[Problem, Plan | None], Plan], seed: int) -> tuple[float, float]:
+    """Cost of 5 s of the pendulum, replanned after every held effort, and when it is upright for good [s]."""
+    x, last = REPLANNED.start(seed), None
+    states, efforts = [x], []
+    for tick in range(TICKS):
+        problem = replace(REPLANNED.problem(seed, HORIZON), x0=x, seed=1000 * seed + tick)
+        last = plan(problem, None if last is None else later(last, HOLD))
+        for u in last.efforts[:HOLD]:
+            x = predict_mean(REPLANNED.model, x, u)
+            states.append(x)
+            efforts.append(u)
+    xs, us = torch.stack(states), torch.stack(efforts)
+    fallen = (~REPLANNED.upright(xs)).nonzero().flatten().tolist()
+    steps = fallen[-1] + 1 if fallen else 0
+    cost = float(REPLANNED.cost(len(us)).evaluate(xs, us))
+    return cost, steps * REPLANNED.model.period if steps < len(xs) else math.inf
+
+
+def later(plan: Plan, steps: int) -> Plan:
+    """The plan so many steps later; the last one is repeated."""
+    efforts = torch.cat([plan.efforts[steps:], plan.efforts[-1:].expand(steps, -1)])
+    states = torch.cat([plan.states[steps:], plan.states[-1:].expand(steps, -1)])
+    return replace(plan, efforts=efforts, states=states)
+
+
+def searched(seeds: list[int]) -> None:
+    """MCTS against random shooting over the same efforts, with as many rollouts of the model."""
+    tree = Mcts(Mcts.Config(horizon=HORIZON, hold=HOLD))
+    c = tree.config
+
+    def shoot(problem: Problem, previous: Plan | None) -> Plan:
+        efforts, generator = tree.efforts(problem), torch.Generator().manual_seed(problem.seed)
+        drawn = torch.randint(len(efforts), (c.iterations * c.rollouts, HORIZON // HOLD), generator=generator)
+        u = efforts[drawn].repeat_interleave(HOLD, 1)
+        return best_of(problem, torch.cat([warm_start(problem, previous)[None], u]))
+
+    pairs = []
+    for seed in seeds:
+        pairs.append([played(tree.plan, seed), played(shoot, seed)])
+        print(f"pendulum {seed}: MCTS {pairs[-1][0]}, random {pairs[-1][1]} (cost, upright from [s])", file=sys.stderr,
+              flush=True)
+    both = np.array(pairs)  # (seeds, planners, [cost, time])
+    low, high = interval(both[:, 0, 0] - both[:, 1, 0])
+    up = np.isfinite(both[..., 1]).sum(0)
+    print(f"| MCTS, pendulum | upright within 5 s {up[0]} of {len(both)}, random {up[1]} | median cost "
+          f"{np.median(both[:, 0, 0]):.1f}, random {np.median(both[:, 1, 0]):.1f} | by {low:.1f} to {high:.1f}, "
+          f"{(c.iterations * c.rollouts + 1) * HORIZON} model calls per plan |", flush=True)
+
+
+def interval(differences: Array, draws: int = 10_000) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of paired differences."""
+    rows = np.random.default_rng(0).integers(len(differences), size=(draws, len(differences)))
+    low, high = np.percentile(differences[rows].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+PARTS = {"ddp": (ddp, 20), "collocation": (collocation, 20), "mcts": (searched, 10)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.swing_up",
+                                description=" ".join((__doc__ or "").partition("\n\n")[0].split()))
+    p.add_argument("--only", default=",".join(PARTS), help="with commas between (%(default)s)")
+    p.add_argument("--seeds", default="", help="of starts; empty: 0-19, of MCTS 0-9")
+    a = p.parse_args(arguments)
+    torch.set_num_threads(1)
+    try:
+        for name in a.only.split(","):
+            if name not in PARTS:
+                raise ConfigError(f"--only: unknown {name!r}; choose of {', '.join(PARTS)}")
+            figure, count = PARTS[name]
+            figure(parse_seeds(a.seeds) if a.seeds else list(range(count)))
+    except ConfigError as error:
+        print(f"swing_up: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

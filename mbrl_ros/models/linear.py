@@ -82,6 +82,8 @@ def fit_per_step(trials: Sequence[Trial], prior: Sequence[NormalInverseWishart] 
 class NoModel:
     """No global model: no change is expected, with the spread of the data; as a prior it is flat."""
 
+    bends = False
+
     @dataclass(frozen=True)
     class Config:
         """Parameters `none.*`: there are none."""

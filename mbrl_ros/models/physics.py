@@ -143,6 +143,8 @@ class Nominal:
     """Wrong physics as a regression on w, which must hold the fitted rows; R is fitted, and masses, damping, friction
     and payload are where `identify` is on."""
 
+    bends = False  # see assembly: torch finds no derivatives of MuJoCo's steps
+
     @dataclass(frozen=True)
     class Config:
         """Parameters `nominal.*`: how wrong the data sheet is."""

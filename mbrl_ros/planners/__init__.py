@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mbrl_ros.planners.collocation import Collocation
 from mbrl_ros.planners.ilqr import Ilqr, Lqr
+from mbrl_ros.planners.mcts import Mcts
 from mbrl_ros.planners.sampling import Cem, ICem, Mppi, RandomShooting
 
-PLANNERS: dict[str, Any] = {"lqr": Lqr, "ilqr": Ilqr, "random": RandomShooting, "cem": Cem, "icem": ICem,
-                            "mppi": Mppi}
+PLANNERS: dict[str, Any] = {"lqr": Lqr, "ilqr": Ilqr, "collocation": Collocation, "mcts": Mcts,
+                            "random": RandomShooting, "cem": Cem, "icem": ICem, "mppi": Mppi}

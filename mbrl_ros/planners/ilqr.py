@@ -19,8 +19,10 @@ from torch import Tensor
 
 from mbrl_ros.config import param
 from mbrl_ros.planners import fused
+from mbrl_ros.planners.curvature import curvature_of
 from mbrl_ros.planners.lqr import (
     Backward,
+    Bend,
     Spread,
     backward,
     expand,
@@ -55,6 +57,7 @@ BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem 
 BOX_SLACK = 1e-10  # a gradient below this part of the largest is zero: its sign does not clamp
 SOLVER = "auto: compiled, for one problem on the CPU of the kinds that are; torch: the reference for all of them"
 HORIZON = "How far to plan ahead, in whole steps (robot.step) [s]; without a robot, a step is a second"
+NEAR = 0.1  # the part of 1 + |cost| which the expected improvement is below where the curvature is counted
 NO_SPREAD = (np.empty((0, 0)),) * 2
 
 
@@ -102,18 +105,18 @@ class BoxGain:
 
 
 def backward_in_box(F: Float[Tensor, "... n p"], cost: QuadraticCost, spread: Spread | None,
-                    mu: Float[Tensor, " *b"] | None, low: Float[Tensor, "*b T m"], high: Float[Tensor, "*b T m"]
-                    ) -> tuple[Backward, Bool[Tensor, " *b"] | None]:
+                    mu: Float[Tensor, " *b"] | None, low: Float[Tensor, "*b T m"], high: Float[Tensor, "*b T m"],
+                    curvature: Bend | None = None) -> tuple[Backward, Bool[Tensor, " *b"] | None]:
     """lqr.backward with bounds on k, and for which problems a bound acted; None: for none."""
-    if fused.applies(F):
+    if fused.applies(F) and curvature is None:
         found = fused.backward(F, None, cost, mu, spread, (low, high), BOX_ITERATIONS, BOX_SLACK, values=False)
         return from_fused(found), found.clamped
     if F.is_cuda:  # limits that may act branch on values, which a CUDA graph cannot: first without them
-        step = backward(F, None, cost, mu, spread=spread)
+        step = backward(F, None, cost, mu, spread=spread, curvature=curvature)
         if bool(((low <= step.k) & (step.k <= high)).all()):
             return step, None
     box = BoxGain(low, high)
-    return backward(F, None, cost, mu, box, spread), box.clamped
+    return backward(F, None, cost, mu, box, spread, curvature), box.clamped
 
 
 def box_newton(Quu: Float[Tensor, "*b m m"], Qua: Float[Tensor, "*b m a"], low: Float[Tensor, "*b m"],
@@ -179,6 +182,7 @@ class _State(NamedTuple):
     solved: Tensor  # (*b,) bool: K and L come from a backward pass
     retry: Tensor  # (*b,) bool: mu was set to zero because nothing was left to gain with it
     iterations: Tensor  # (*b,) int
+    near: Tensor  # (*b,) bool: little was left to gain
 
 
 class Ilqr:
@@ -202,6 +206,8 @@ class Ilqr:
         mu_min: float = param(1e-6, "Smallest regularisation that is not zero", low=1e-300)
         mu_max: float = param(1e10, "Regularisation above which the line search has failed", low=0.0)
         mu_factor: float = param(1.6, "By which the rate of change of the regularisation itself changes", low=1.01)
+        second_order: bool = param(False, "Count the curvature of the dynamics, too, which is DDP: fewer iterations, "
+                                   "each dearer; for controller.model global, since local ones are linear")
         solver: str = param("auto", SOLVER, choices=("auto", "torch"))
 
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
@@ -234,7 +240,8 @@ class Ilqr:
                 break
             expansion = expand(problem.model, problem.cost, state.x, state.u) if expansion is None else expansion
             mu = state.mu if bool((state.mu > 0).any()) else None
-            step, clamped = backward_in_box(*expansion, mu, problem.lower - state.u, problem.upper - state.u)
+            bend = curvature_of(problem.model, state.x, state.u, state.near) if self.config.second_order else None
+            step, clamped = backward_in_box(*expansion, mu, problem.lower - state.u, problem.upper - state.u, bend)
             state, moved = self._advance(problem, state, step, clamped)
             if not bool(step.success.all()):
                 bad = (state.status == RUNNING) & ~is_finite(*expansion)
@@ -280,7 +287,7 @@ class Ilqr:
         status = torch.where(torch.isfinite(cost), RUNNING, STATUSES.index(NOT_FINITE))
         L = torch.eye(m, dtype=u.dtype, device=u.device).expand(*batch, T, m, m)
         return _State(x, u, u.new_zeros(*batch, T, m, n), L, cost, zero + self.config.mu_start, zero + 1.0,
-                      status, no, no, torch.zeros_like(status))
+                      status, no, no, torch.zeros_like(status), no)
 
     def _advance(self, problem: Problem, s: _State, step: Backward, clamped: Tensor | None) -> tuple[_State, bool]:
         """Line search, acceptance, regularisation and status of every problem; whether any trajectory changed."""
@@ -292,7 +299,8 @@ class Ilqr:
         tolerance = torch.maximum(self.config.tolerance * (1 + size), rounding(size))
         expected = -(step.linear + 0.5 * step.quadratic)
         flat = usable & (expected <= tolerance)
-        s = s._replace(K=K, L=L, solved=s.solved | usable, iterations=s.iterations + running)
+        s = s._replace(K=K, L=L, solved=s.solved | usable, iterations=s.iterations + running,
+                       near=expected <= NEAR * (1 + size))  # false where not a number
         converged = flat & (s.mu == 0)
         search = usable & ~flat
         accepted = torch.zeros_like(search)

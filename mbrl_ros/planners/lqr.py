@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # gain(t, Q_uu, Q_ua) -> H = -[k K] (*b, m, 1 + n), the Cholesky factor of Q_uu, and 0 where that exists (*b,)
 Gain = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+# curvature(t, gradient of the value at the nominal x_{t+1} (*b, n)) -> what Q_t has beside it (*b, n + m, n + m)
+Bend = Callable[[int, Tensor], Tensor]
 
 
 class Spread(NamedTuple):
@@ -92,12 +94,17 @@ def newton(t: int, Quu: Float[Tensor, "*b m m"], Qua: Float[Tensor, "*b m a"]
 
 
 def backward(F: Float[Tensor, "*#t n p"], f: Float[Tensor, "*#t n"] | None, cost: QuadraticCost,
-             mu: Float[Tensor, " *b"] | None = None, gain: Gain = newton, spread: Spread | None = None) -> Backward:
+             mu: Float[Tensor, " *b"] | None = None, gain: Gain = newton, spread: Spread | None = None,
+             curvature: Bend | None = None) -> Backward:
     """Gains and values for F (*b, T or 1, n, n + m) or (n, n + m), f alike without the last axis, mu (*b,).
 
     f = None is zero. mu / 2 |x'|^2 is added where the gains are computed, not to the values: with mu, x should be a
     deviation. Never raises: see `success`. On a GPU the unconstrained problem is one kernel, or one CUDA graph.
+    With `curvature`, x must be a deviation from the nominal states; where Q_uu with it is not positive definite, that
+    step goes without.
     """
+    if curvature is not None:
+        return _in_torch(F, f, cost, mu, gain, spread, curvature)
     if gain is newton and fused.applies(F):
         return from_fused(fused.backward(F, f, cost, mu, spread))
     if gain is newton and F.is_cuda:
@@ -128,7 +135,7 @@ _graphed = Graphed(_flat)
 
 
 def _in_torch(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | None, gain: Gain,
-              spread: Spread | None) -> Backward:
+              spread: Spread | None, curvature: Bend | None = None) -> Backward:
     """`backward` step by step."""
     n, m, T = F.shape[-2], F.shape[-1] - F.shape[-2], cost.c.shape[-2] - 1
     a = 1 + n
@@ -147,6 +154,8 @@ def _in_torch(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | Non
             prices.append(0.5 * (values[-1][..., 1:, 1:] * Sigmas[t]).sum((-2, -1)))
             C_t = C_t + prices[-1][..., None, None] * Ls[t]
         Q = fma(C_t, GTs[t], values[-1] @ Gs[t], alpha=0.5)
+        if curvature is not None:
+            Q = _bent(Q, curvature(t, 0.5 * values[-1][..., 1:, 0]), None if ridges is None else ridges[t], m)
         Qu = Q.narrow(-2, a, m)  # [Q_ua Q_uu]
         ridged = Qu if ridges is None else Qu + ridges[t]
         H, L, info = gain(t, ridged.narrow(-1, a, m), ridged.narrow(-1, 0, a))
@@ -164,6 +173,14 @@ def _in_torch(F: Tensor, f: Tensor | None, cost: QuadraticCost, mu: Tensor | Non
     success = (failures == 0).all(-1) & torch.isfinite(linear + quadratic)
     price = torch.stack(prices[::-1], -1) if prices else None
     return Backward(-H[..., 1:], k, L, Quu, values[::-1], linear, quadratic, success, price)
+
+
+def _bent(Q: Tensor, H: Tensor, ridge: Tensor | None, m: int) -> Tensor:
+    """Q (*b, 1 + n + m, 1 + n + m) plus H of [x; u] where that leaves Q_uu and its ridge positive definite."""
+    bent = Q + torch.nn.functional.pad(H, (1, 0, 1, 0))
+    Quu = bent[..., -m:, -m:] if ridge is None else bent[..., -m:, -m:] + ridge[..., -m:]
+    convex = torch.linalg.cholesky_ex(Quu)[1] == 0
+    return torch.where(convex[..., None, None], bent, Q)
 
 
 def _fma(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:

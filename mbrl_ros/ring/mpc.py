@@ -121,7 +121,7 @@ class ModelPredictiveController:
             start = state.time + round(ahead * self.robot.step * 1e9)
             problem = self._problem(x, start, dynamics, lower, upper, state, model)
             plan = self.planner.plan(problem, warm)
-            self.status = plan.status
+            self.status = f"{plan.status}: {plan.detail}" if plan.detail else plan.status
             effort = self._play(plan, x, lower[0], upper[0])
         except Exception as error:  # no planner may stop the arm from being controlled
             self.status = f"{FAILED}: {type(error).__name__}: {error}"

@@ -7,8 +7,9 @@ A stepper is a function (x, u) -> x' over tensors, x (*b, n), u (*b, m). There a
     member    one member of an ensemble for each particle, the same at every step (TS-inf of Chua et al. 2018)
     resample  likewise, but dealt anew at every step (TS-1)
 
-Members are followed without their noise. Particles are the first axis of x: particle i follows member i mod E, so that
-all candidates beside it (further axes) meet the same worlds, and as many particles as members meet each once.
+Particles are the first axis of x: particle i follows member i mod E, so that all candidates beside it (further axes)
+meet the same worlds, and as many particles as members meet each once. Members that know the noise of an outcome have it
+drawn, as in PETS, once a step and particle; others are followed without.
 """
 from __future__ import annotations
 
@@ -117,9 +118,20 @@ class _Members:
         rounds = -(-P // E)
         padded = rows[torch.arange(rounds * E) % P]  # rows[i] follows member i mod E
         dealt = w[padded].reshape(rounds, E, *w.shape[1:]).movedim(1, 0)  # (E, rounds, *b, dw)
-        y = model.regression.each(dealt).movedim(0, 1).flatten(0, 1)[:P]
-        state: Tensor = model.next_state(x, u, y[rows.argsort()])
+        outcomes = getattr(model.regression, "outcomes", None)
+        y, deviation = (model.regression.each(dealt), None) if outcomes is None else outcomes(dealt)
+        back = rows.argsort()
+        y = _undealt(y, back)
+        if deviation is not None:
+            noise = torch.randn((P, *[1] * (y.dim() - 2), y.shape[-1]), generator=self._generator, dtype=y.dtype)
+            y = y + _undealt(deviation, back) * noise.to(y.device)
+        state: Tensor = model.next_state(x, u, y)
         return state
+
+
+def _undealt(y: Tensor, back: Tensor) -> Tensor:
+    """(E, rounds, *b, dy) of members -> (P, *b, dy) of particles."""
+    return y.movedim(0, 1).flatten(0, 1)[: len(back)][back]
 
 
 def _root(cov: Tensor) -> Tensor:

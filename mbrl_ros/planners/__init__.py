@@ -4,5 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from mbrl_ros.planners.ilqr import Ilqr, Lqr
+from mbrl_ros.planners.sampling import Cem, ICem, Mppi, RandomShooting
 
-PLANNERS: dict[str, Any] = {"lqr": Lqr, "ilqr": Ilqr}
+PLANNERS: dict[str, Any] = {"lqr": Lqr, "ilqr": Ilqr, "random": RandomShooting, "cem": Cem, "icem": ICem,
+                            "mppi": Mppi}

@@ -219,7 +219,7 @@ class Ilqr:
         if isinstance(problem.x0, np.ndarray):
             return self._plan_numpy(problem, previous)
         u = warm_start(problem, previous)
-        if self.config.solver == "auto" and _is_common(problem):
+        if self.config.solver == "auto" and is_common(problem):
             return _torch(self._plan_compiled(_numpy(problem), u.numpy()))
         s = self.solve(problem, u)
         return as_plan(s.x, s.u, float(s.cost), STATUSES[int(s.status)], int(s.iterations), s.K, s.Sigma)
@@ -358,7 +358,7 @@ class Lqr(Ilqr):
         super().__init__(Ilqr.Config(horizon=c.horizon, iterations=1, solver=c.solver), robot)
 
 
-def _is_common(problem: Problem) -> bool:
+def is_common(problem: Problem) -> bool:
     """Whether the kernel solves it: one problem on the CPU in double precision, linear dynamics, the cost of a task.
 
     The kernel trusts sizes; where they do not fit, torch says so.

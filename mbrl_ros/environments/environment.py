@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.models.angles import AngleModel
-from mbrl_ros.models.features import Data, FeatureModel, Features
+from mbrl_ros.models.dynamics import DynamicsModel
+from mbrl_ros.models.features import Data, Features
 from mbrl_ros.types import Array, QuadraticCost
 
 if TYPE_CHECKING:
@@ -23,22 +24,25 @@ if TYPE_CHECKING:
 
 
 class Known(Protocol):
-    """What is known of an environment without its dynamics. All but sizes takes torch tensors with any batch."""
+    """What is known of an environment without its dynamics: x is the observation, z what a model of it steps."""
 
-    n: int  # dim x, the observation
+    n: int  # dim x
     m: int  # dim a, the action
     low: Float[Array, " m"]
     high: Float[Array, " m"]
-    learned: list[int]  # the coordinates of x that the regression of a model is about
+    learned: list[int]  # the coordinates of z that the regression of a model is about
 
-    def reward(self, x_next: Float[Tensor, "*b n"], a: Float[Tensor, "*b m"]) -> Float[Tensor, " *b"]:
-        """Of an action that led to x_next. Raises ConfigError where only the environment itself knows it."""
+    def inner(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b k"]:
+        """z of an observation."""
 
-    def terminated(self, x_next: Float[Tensor, "*b n"]) -> Tensor:
+    def reward(self, z_next: Float[Tensor, "*b k"], a: Float[Tensor, "*b m"]) -> Float[Tensor, " *b"]:
+        """Of an action that led to z_next. Raises ConfigError where only the environment itself knows it."""
+
+    def terminated(self, z_next: Float[Tensor, "*b k"]) -> Tensor:
         """Whether it ends there (*b,) bool."""
 
-    def model(self, regression: Any) -> FeatureModel | Any:
-        """A fitted regression as a model of x' by x and a: a DynamicsModel."""
+    def model(self, regression: Any) -> DynamicsModel:
+        """A fitted regression as a model of z' by z and a, with `w` and `next_state` for rollouts."""
 
     def acted(self, x_next: Float[Array, "N n"], a: Float[Array, "N m"]) -> Float[Array, "N m"]:
         """The actions that acted, in numpy, where limits made others of a."""
@@ -67,14 +71,18 @@ class Environment(Known, Protocol):
 
 
 class Observed:
-    """Known where all of x is learned, with angles [rad] at some rows, and actions act as they are."""
+    """Known where z is x and all of it is learned, with angles [rad] at some rows, and actions act as they are."""
 
     def __init__(self, n: int, low: Array, high: Array, angles: tuple[int, ...] = ()):
         self.n, self.m, self.low, self.high = n, len(low), np.asarray(low, float), np.asarray(high, float)
         self.learned, self.angles = list(range(n)), angles
         self._features = Features(tuple(range(n)), tuple(range(n)), n, self.m)
 
-    def model(self, regression: Any) -> FeatureModel:
+    def inner(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+        """See Known."""
+        return x
+
+    def model(self, regression: Any) -> AngleModel:
         """See Known."""
         return AngleModel(self._features, regression, self.angles)
 
@@ -90,7 +98,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Return:
-    """Minus the sum of rewards, until an end, as the Cost of a Problem."""
+    """Minus the sum of rewards, until an end, as the Cost of a Problem over z."""
 
     known: Known
 

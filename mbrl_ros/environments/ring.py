@@ -19,7 +19,7 @@ from mbrl_ros.config import from_mapping, param, section
 from mbrl_ros.environments.environment import Step
 from mbrl_ros.evaluation import measures
 from mbrl_ros.models.features import Data
-from mbrl_ros.models.robot_model import RobotModel
+from mbrl_ros.models.kinematics import Kinematics
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.learner import features_of
 from mbrl_ros.robot import Robot
@@ -54,6 +54,7 @@ class Reaching:
         self.low, self.high = -np.ones(self.m), np.ones(self.m)
         self.learned = list(range(2 * self.m))
         self.scale = self.config.effort * robot.effort_limit  # (m,) [N m or N] of an action of one
+        self._kinematics = Kinematics(robot)
         self.tool = robot.slice(f"site/{robot.sites[0]}/position")
 
     def observe(self, x: Float[Array, "*b n"], target: Float[Array, " 3"]) -> Float[Array, "*b nx"]:
@@ -67,24 +68,28 @@ class Reaching:
         between = guard.brakes(self.limits, q, qd, robot.weight(q) if self._carries else np.zeros(self.m))
         return np.clip(effort, *between)
 
-    def reward(self, x_next: Float[Tensor, "*b n"], a: Float[Tensor, "*b m"]) -> Float[Tensor, " *b"]:
+    def reward(self, z_next: Float[Tensor, "*b k"], a: Float[Tensor, "*b m"]) -> Float[Tensor, " *b"]:
         """See Known."""
-        square = x_next[..., -3:].square().sum(-1)
+        square = (z_next[..., -3:] - self._kinematics.tool(z_next[..., : self.m])).square().sum(-1)
         if self.config.reward == PAPER:
             cost = square + 0.01 * a.square().sum(-1)
         else:
             away = square.clamp(max=measures.FAR**2)
             cost = self.robot.step * (1e3 * away + 0.01 * (self.config.effort * a).square().sum(-1))
-        return -torch.where(self.terminated(x_next), FAULT, cost)
+        return -torch.where(self.terminated(z_next), FAULT, cost)
 
-    def terminated(self, x_next: Float[Tensor, "*b n"]) -> Tensor:
+    def terminated(self, z_next: Float[Tensor, "*b k"]) -> Tensor:
         """Where the guard would stop the arm, because a joint is too fast."""
-        speed = x_next[..., self.robot.slice("joint/velocity")].abs()
-        return (speed > torch.as_tensor(self.limits.overspeed).to(x_next)).any(-1)
+        speed = z_next[..., self.m : 2 * self.m].abs()
+        return (speed > torch.as_tensor(self.limits.overspeed).to(z_next)).any(-1)
+
+    def inner(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b k"]:
+        """z = [joint rows of the ring's x; target]."""
+        return torch.cat([x[..., self.robot.joint_rows], x[..., self.tool] + x[..., -3:]], -1)
 
     def model(self, regression: Any) -> ReachingModel:
         """See Known."""
-        return ReachingModel(self, RobotModel(self.robot, features_of(self.robot), regression))
+        return ReachingModel(self, regression)
 
     def acted(self, x_next: Float[Array, "N n"], a: Float[Array, "N m"]) -> Float[Array, "N m"]:
         """See Known."""
@@ -97,42 +102,36 @@ class Reaching:
 
 
 class ReachingModel:
-    """A RobotModel of x = [x of the ring; target - tool] under actions, with the limit on the rate of efforts."""
+    """A regression as a model of z under actions, with the limit on the rate of efforts. A DynamicsModel."""
 
-    def __init__(self, of: Reaching, model: RobotModel):
-        self._of, self._model = of, model
+    def __init__(self, of: Reaching, regression: Any):
+        self.regression, self._features = regression, features_of(of.robot)
+        self._scale = torch.as_tensor(of.scale)
+        self._step = torch.as_tensor(of.robot.effort_rate_limit * of.robot.step)
+        self._last = slice(2 * of.m, 3 * of.m)  # the newest effort in z
 
-    @property
-    def regression(self) -> Any:
-        """What was fitted."""
-        return self._model.regression
-
-    def w(self, x: Tensor, a: Tensor) -> Tensor:
+    def w(self, z: Tensor, a: Tensor) -> Tensor:
         """The regressors (*b, dw)."""
-        return self._model.w(x[..., :-3], self._effort(x, a))
+        return self._features.w(z[..., :-3], self._effort(z, a))
 
-    def next_state(self, x: Tensor, a: Tensor, y: Tensor) -> Tensor:
-        """x' (*b, n) where the joints change by y (*b, dy)."""
-        after = self._model.next_state(x[..., :-3], self._effort(x, a), y)
-        tool = self._of.tool
-        return torch.cat([after, x[..., -3:] + x[..., tool] - after[..., tool]], -1)
+    def next_state(self, z: Tensor, a: Tensor, y: Tensor) -> Tensor:
+        """z' (*b, k) where the joints change by y (*b, dy)."""
+        after = self._features.next_state(z[..., :-3], self._effort(z, a), y)
+        return torch.cat([after, z[..., -3:].expand(*after.shape[:-1], 3)], -1)
 
-    def mean(self, x: Tensor, a: Tensor) -> Tensor:
-        """x' of the mean change (*b, n)."""
-        return self.next_state(x, a, self.regression.mean(self.w(x, a)))
+    def mean(self, z: Tensor, a: Tensor) -> Tensor:
+        """z' of the mean change (*b, k)."""
+        return self.next_state(z, a, self.regression.mean(self.w(z, a)))
 
-    def predict(self, x: Tensor, a: Tensor) -> Gaussian:
-        """Gaussian over x'; of tool and target to first order."""
-        p = self._model.predict(x[..., :-3], self._effort(x, a))
-        y = self.regression.predict(self.w(x, a)).mean
-        T = torch.cat([torch.eye(x.shape[-1] - 3).to(x), -torch.eye(x.shape[-1] - 3).to(x)[self._of.tool]])
-        return Gaussian(self.next_state(x, a, y), T @ p.cov @ T.mT)
+    def predict(self, z: Tensor, a: Tensor) -> Gaussian:
+        """Gaussian over z'; of zero covariance where nothing is learned."""
+        y = self.regression.predict(self.w(z, a))
+        cov = torch.nn.functional.pad(self._features.lift_covariance(y.cov), (0, 3, 0, 3))
+        return Gaussian(self.next_state(z, a, y.mean), cov)
 
-    def _effort(self, x: Tensor, a: Tensor) -> Tensor:
-        robot = self._of.robot
-        last = x[..., robot.slice("effort/1")]
-        step = torch.as_tensor(robot.effort_rate_limit * robot.step).to(x)
-        return (a * torch.as_tensor(self._of.scale).to(x)).clamp(last - step, last + step)
+    def _effort(self, z: Tensor, a: Tensor) -> Tensor:
+        last, step = z[..., self._last], self._step.to(z)
+        return (a * self._scale.to(z)).clamp(last - step, last + step)
 
 
 class RingEnvironment(Reaching):
@@ -162,13 +161,9 @@ class RingEnvironment(Reaching):
             self._estimator.commanded(effort)
             x = self._see(self._plant.step(effort))
         self._step += 1
-        after = torch.as_tensor(x)
+        after = self.inner(torch.as_tensor(x))
         reward = float(self.reward(after, torch.as_tensor(a)))
         return Step(x, reward, bool(self.terminated(after)), self._step >= self.config.steps)
-
-    def true_distance(self) -> float:
-        """Of the tool from the target, without sensors, for evaluation only [m]."""
-        return float(np.linalg.norm(self._plant.true_tool() - self.target))
 
     def _see(self, observation: Any) -> Array:
         state = self._estimator.update(observation)

@@ -2,11 +2,13 @@
 
     y ~ N(mu_e(w), diag sigma_e^2(w)),    e = 1..E,    log sigma^2 = low + softplus(high - softplus(high - l) - low)
 
-mu_e and l_e are the outputs of one network of SiLU layers, w and y in units of their deviations; `high` and `low` are
-learned per output, and a small pull draws them together, so that no log-variance runs away where there are no data.
-Member e is fitted to a bootstrap sample of what is not fold e of the data (blocks of time), and keeps the weights that
-were best on that fold. There the scale of sigma is set as well, once all are trained: likelihood finds where noise is
-larger, but an error on data that were learned is no measure of how large.
+mu_e and l_e are the outputs of one network of SiLU layers, w and y in units of their deviations, and mu_e has a linear
+part besides, which begins at the ridge regression: positions follow velocities almost exactly, and that need not be
+learned. `high` and `low` are learned per output, and a small pull draws them together, so that no log-variance runs
+away where there are no data. Member e is fitted to a bootstrap sample of what is not fold e of the data (blocks of
+time), and keeps the weights whose mean erred least on that fold: the likelihood there says to stop when sigma is too
+small on data that were learned, long before the mean is good. So it is on the folds, and once all are trained, that the
+scale of sigma is set.
 
 Four models of the paper in one: with one member the network alone (P), `deterministic` members of constant sigma,
 whose noise is not drawn in rollouts (D), or ensembles of both (PE, DE). From one fit to the next the weights go on.
@@ -25,8 +27,9 @@ from torch.nn.functional import silu, softplus
 from mbrl_ros.config import param
 from mbrl_ros.models.ensemble import FOLDS, _spread
 from mbrl_ros.models.features import Data, scale_of, time_folds
+from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.noise import NOISE_FLOOR
-from mbrl_ros.types import Gaussian
+from mbrl_ros.types import Array, Gaussian
 
 HIGH, LOW, PULL = 0.5, -10.0, 0.01  # where the limits of log-variances begin, and what draws them together (PETS)
 WIDE = 20.0  # from a log-variance to limits that do not touch it: exp(-20) is nothing
@@ -48,7 +51,7 @@ class ProbabilisticEnsemble:
         layers: int = param(2, "Hidden layers", 1, 10)
         hidden: int = param(64, "Units in each of them", 1, 1024)
         epochs: int = param(100, "Most passes over the data in one fit", 0, 100_000)
-        patience: int = param(5, "Epochs without a better held-out likelihood before training ends", 1, 100_000)
+        patience: int = param(5, "Epochs without a smaller held-out error before training ends", 1, 100_000)
         batch: int = param(64, "Transitions per step and network", 1, 100_000)
         learning_rate: float = param(1e-3, "Of Adam", 0.0, 1.0)
         weight_decay: float = param(1e-4, "Of the first layer; up to the last it grows to five times that", 0.0, 100.0)
@@ -58,6 +61,7 @@ class ProbabilisticEnsemble:
     b_in: Tensor  # (E, h)
     W_mid: Tensor  # (L - 1, E, h, h)
     b_mid: Tensor  # (L - 1, E, h)
+    A: Tensor  # (E, dy, dw), of the means
     W_out: Tensor  # (E, 2 dy, h), first the means, then the log-variances
     b_out: Tensor  # (E, 2 dy)
     high: Tensor  # (E, dy)
@@ -115,18 +119,18 @@ class ProbabilisticEnsemble:
         for W, a in zip(weights[-2::-1], inner[::-1], strict=True):
             s = a.sigmoid()
             J = (J * (s * (1 + a * (1 - s))).unsqueeze(2)) @ W.unsqueeze(1)
-        J = J.mean(0)
+        J = (J + self._raw["A"].unsqueeze(1)).mean(0)
         return y.mean(0).reshape(*w.shape[:-1], -1), J.reshape(*w.shape[:-1], *J.shape[-2:])
 
     @cached_property
     def _raw(self) -> dict[str, Tensor]:
         """First and last layer in raw units."""
         dy = len(self.y_scale)
-        W_in = self.W_in / self.w_scale
+        W_in, A = self.W_in / self.w_scale, self.y_scale[:, None] * self.A / self.w_scale
         shift = 2 * self.y_scale.log()
         return {"W_in": W_in, "b_in": (self.b_in - W_in @ self.w_mean).unsqueeze(1),
-                "W_mean": self.y_scale[:, None] * self.W_out[:, :dy],
-                "b_mean": (self.y_mean + self.y_scale * self.b_out[:, :dy]).unsqueeze(1),
+                "A": A, "W_mean": self.y_scale[:, None] * self.W_out[:, :dy],
+                "b_mean": (self.y_mean + self.y_scale * self.b_out[:, :dy] - A @ self.w_mean).unsqueeze(1),
                 "W_noise": self.W_out[:, dy:], "b_noise": (self.b_out[:, dy:] + shift).unsqueeze(1),
                 "high": (self.high + shift).unsqueeze(1), "low": (self.low + shift).unsqueeze(1)}
 
@@ -137,7 +141,7 @@ class ProbabilisticEnsemble:
         for W, b in zip(self.W_mid, self.b_mid, strict=True):
             inner.append(torch.baddbmm(b[:, None], silu(inner[-1]), W.mT))
         h = silu(inner[-1])
-        mean = torch.baddbmm(p["b_mean"], h, p["W_mean"].mT)
+        mean = torch.baddbmm(torch.baddbmm(p["b_mean"], w, p["A"].mT), h, p["W_mean"].mT)
         if not noise:
             return mean, None, inner
         return mean, _bounded(torch.baddbmm(p["b_noise"], h, p["W_noise"].mT), p["high"], p["low"]), inner
@@ -160,10 +164,12 @@ def _fit(data: Data, config: ProbabilisticEnsemble.Config, seed: int,
                                                               ("y_mean", y_mean), ("y_scale", y_scale))}
     generator = torch.Generator().manual_seed(seed)
     p = _initial(w.shape[1], y.shape[1], config, generator)
+    scaled = (w - w_mean) / w_scale, (y - y_mean) / y_scale
     if start is not None:
         p = _in_units(start, units, p)
-    scaled_w, scaled_y = (torch.as_tensor(v, dtype=torch.float32)
-                          for v in ((w - w_mean) / w_scale, (y - y_mean) / y_scale))
+    else:
+        p["A"], p["b_out"][:, :y.shape[1]] = _ridges(*scaled, held_out)
+    scaled_w, scaled_y = (torch.as_tensor(v, dtype=torch.float32) for v in scaled)
     p = _train(p, scaled_w, scaled_y, held_out, config, generator)
     shift = _scale_of_noise(p, scaled_w, scaled_y, held_out)
     for name in ("high", "low"):
@@ -180,11 +186,21 @@ def _initial(dw: int, dy: int, config: ProbabilisticEnsemble.Config, generator: 
     def drawn(*shape: int) -> Tensor:
         return torch.nn.init.trunc_normal_(torch.empty(shape), generator=generator) / (2 * shape[-1] ** 0.5)
     p = {"W_in": drawn(E, h, dw), "b_in": torch.zeros(E, h), "W_mid": drawn(L - 1, E, h, h),
-         "b_mid": torch.zeros(L - 1, E, h), "W_out": drawn(E, 2 * dy, h), "b_out": torch.zeros(E, 2 * dy)}
+         "b_mid": torch.zeros(L - 1, E, h), "A": torch.zeros(E, dy, dw),
+         "W_out": drawn(E, 2 * dy, h), "b_out": torch.zeros(E, 2 * dy)}
+    p["W_out"][:, :dy] = 0.0  # at first, the linear part alone
     if config.deterministic:
         p["W_out"][:, dy:] = 0.0
     high, low = (WIDE, -WIDE) if config.deterministic else (HIGH, LOW)
     return {**p, "high": torch.full((E, dy), high), "low": torch.full((E, dy), low)}
+
+
+def _ridges(w: Array, y: Array, held_out: Tensor) -> tuple[Tensor, Tensor]:
+    """A (E, dy, dw) and b (E, dy) of every member's ridge regression, which does not know its fold either."""
+    strength = choose_ridge(w, y)
+    found = [ridge(w[~of], y[~of], strength) for of in held_out.numpy()]
+    A, b = (torch.as_tensor(np.stack(each), dtype=torch.float32) for each in zip(*found, strict=True))
+    return A, b
 
 
 def _in_units(start: ProbabilisticEnsemble, units: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -196,10 +212,11 @@ def _in_units(start: ProbabilisticEnsemble, units: dict[str, Tensor], like: dict
                          f"{list(p[wrong[0]].shape)} instead of {list(like[wrong[0]].shape)}")
     dy, ratio = len(start.y_scale), start.y_scale / units["y_scale"]
     shift = 2 * ratio.log()
-    p["b_in"] = p["b_in"] + ((units["w_mean"] - start.w_mean) / start.w_scale * p["W_in"]).sum(-1)
-    p["W_in"] = p["W_in"] * units["w_scale"] / start.w_scale
+    moved, wider = (units["w_mean"] - start.w_mean) / start.w_scale, units["w_scale"] / start.w_scale
+    p["b_in"], p["W_in"] = p["b_in"] + p["W_in"] @ moved, p["W_in"] * wider
     p["W_out"] = torch.cat([ratio[:, None] * p["W_out"][:, :dy], p["W_out"][:, dy:]], 1)
-    mean = ratio * p["b_out"][:, :dy] + (start.y_mean - units["y_mean"]) / units["y_scale"]
+    mean = ratio * (p["b_out"][:, :dy] + p["A"] @ moved) + (start.y_mean - units["y_mean"]) / units["y_scale"]
+    p["A"] = ratio[:, None] * p["A"] * wider
     p["b_out"] = torch.cat([mean, p["b_out"][:, dy:] + shift], -1)
     return {**{name: value.float() for name, value in p.items()}, "high": (p["high"] + shift).float(),
             "low": (p["low"] + shift).float()}
@@ -211,7 +228,7 @@ def _network(p: dict[str, Tensor], w: Tensor) -> tuple[Tensor, Tensor]:
     for W, b in zip(p["W_mid"], p["b_mid"], strict=True):
         h = silu(torch.baddbmm(b[:, None], h, W.mT))
     mean, l = torch.baddbmm(p["b_out"][:, None], h, p["W_out"].mT).chunk(2, -1)
-    return mean, _bounded(l, p["high"][:, None], p["low"][:, None])
+    return mean + w @ p["A"].mT, _bounded(l, p["high"][:, None], p["low"][:, None])
 
 
 def _loss(p: dict[str, Tensor], w: Tensor, y: Tensor) -> Tensor:
@@ -222,10 +239,10 @@ def _loss(p: dict[str, Tensor], w: Tensor, y: Tensor) -> Tensor:
 
 def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config: ProbabilisticEnsemble.Config,
            generator: torch.Generator) -> dict[str, Tensor]:
-    """Every member at its least held-out loss; w (N, dw), y (N, dy) scaled, held_out (E, N)."""
+    """Every member at its least held-out error; w (N, dw), y (N, dy) scaled, held_out (E, N)."""
     dy, E = y.shape[-1], config.members
     p = {name: value.clone().requires_grad_(True) for name, value in p.items()}
-    depth = {"W_in": 0.0, "W_mid": 0.5, "W_out": 1.0}
+    depth = {"W_in": 0.0, "W_mid": 0.5, "A": 0.0, "W_out": 1.0}
     groups = [{"params": [value], "weight_decay": config.weight_decay * (1 + STEEPER * depth[name])
                if name in depth else 0.0} for name, value in p.items()
               if not (config.deterministic and name in ("high", "low"))]
@@ -236,7 +253,7 @@ def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config:
         rows = [r[torch.randint(len(r), (size,), generator=generator)] for r in rows]
     batch = min(config.batch, size)
     steps = max(EPOCH, -(-size // batch))
-    best, least, waited = _snapshot(p), _held_out_loss(p, w, y, held_out), 0
+    best, least, waited = _snapshot(p), _held_out_error(p, w, y, held_out), 0
     for _ in range(config.epochs):
         shuffled = torch.stack([r[torch.randperm(len(r), generator=generator)[:size]] for r in rows])
         for s in range(steps):
@@ -250,7 +267,7 @@ def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config:
                 for name in ("W_out", "b_out"):  # the noise stays constant
                     p[name].grad[:, dy:] = 0.0  # type: ignore[index]
             optimizer.step()
-        now = _held_out_loss(p, w, y, held_out)
+        now = _held_out_error(p, w, y, held_out)
         better = now < least
         waited = 0 if bool(better.any()) else waited + 1
         for name, value in _snapshot(p).items():
@@ -268,10 +285,10 @@ def _snapshot(p: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _held_out_loss(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor) -> Tensor:
-    """Of every member on its own fold (E,)."""
-    loss = _loss(p, w.expand(len(held_out), -1, -1), y)
-    return (loss * held_out).sum(1) / held_out.sum(1)
+def _held_out_error(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor) -> Tensor:
+    """Mean square of every member on its own fold (E,)."""
+    square = (_network(p, w.expand(len(held_out), -1, -1))[0] - y).square().mean(-1)
+    return (square * held_out).sum(1) / held_out.sum(1)
 
 
 @torch.no_grad()

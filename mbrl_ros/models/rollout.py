@@ -110,28 +110,24 @@ class _Members:
 
     def __init__(self, model: Any, anew: bool, seed: int):
         self._model, self._anew, self._generator = model, anew, torch.Generator().manual_seed(seed)
+        self._outcomes = getattr(model.regression, "outcomes", lambda w: (model.regression.each(w), None))
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
         model, E, P = self._model, self._model.regression.count, len(x)
         w = model.w(x, u)
-        rows = torch.randperm(P, generator=self._generator) if self._anew else torch.arange(P)
-        rounds = -(-P // E)
-        padded = rows[torch.arange(rounds * E) % P]  # rows[i] follows member i mod E
-        dealt = w[padded].reshape(rounds, E, *w.shape[1:]).movedim(1, 0)  # (E, rounds, *b, dw)
-        outcomes = getattr(model.regression, "outcomes", None)
-        y, deviation = (model.regression.each(dealt), None) if outcomes is None else outcomes(dealt)
-        back = rows.argsort()
-        y = _undealt(y, back)
+        rounds, plain = -(-P // E), not self._anew and P % E == 0
+        if not plain:
+            rows = torch.randperm(P, generator=self._generator) if self._anew else torch.arange(P)
+            w = w[rows[torch.arange(rounds * E) % P]]  # rows[i] follows member i mod E
+        y, deviation = self._outcomes(w.reshape(rounds, E, *w.shape[1:]).movedim(1, 0))  # (E, rounds, *b, dw)
         if deviation is not None:
-            noise = torch.randn((P, *[1] * (y.dim() - 2), y.shape[-1]), generator=self._generator, dtype=y.dtype)
-            y = y + _undealt(deviation, back) * noise.to(y.device)
-        state: Tensor = model.next_state(x, u, y)
+            noise = torch.randn((P, *[1] * (x.dim() - 2), y.shape[-1]), generator=self._generator, dtype=y.dtype)
+            y, deviation = (a.movedim(0, 1).flatten(0, 1)[:P] for a in (y, deviation))
+            y = y + deviation * noise.to(y.device)
+        else:
+            y = y.movedim(0, 1).flatten(0, 1)[:P]
+        state: Tensor = model.next_state(x, u, y if plain else y[rows.argsort()])
         return state
-
-
-def _undealt(y: Tensor, back: Tensor) -> Tensor:
-    """(E, rounds, *b, dy) of members -> (P, *b, dy) of particles."""
-    return y.movedim(0, 1).flatten(0, 1)[: len(back)][back]
 
 
 def _root(cov: Tensor) -> Tensor:

@@ -79,8 +79,9 @@ class Agent:
         if self.regression is None:
             return self._rng.uniform(self.known.low, self.known.high)
         seed = (1_000_003 * self.seed + self._step) % 2**32
-        cost = Return(self.known)
-        problem = Problem(torch.as_tensor(x), self.known.model(self.regression), cost, self._lower, self._upper, seed)
+        known = self.known
+        problem = Problem(known.inner(torch.as_tensor(x)), known.model(self.regression), Return(known), self._lower,
+                          self._upper, seed)
         plan = self._planner.plan(problem, self._previous)
         self._previous = replace(plan, efforts=torch.cat([plan.efforts[1:], plan.efforts[-1:]]))
         self._step += 1

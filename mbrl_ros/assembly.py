@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from mbrl_ros import robot
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, section
+from mbrl_ros.models import MODELS
+from mbrl_ros.models.rollout import MEAN, ways_of
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.problem import Planner
 from mbrl_ros.ring import controller, estimator, excitation, guard, learner, mpc
@@ -60,12 +62,23 @@ def make_controller(s: Settings, r: robot.Robot) -> controller.Controller:
                           "disturbance within the period tell the learner that they cause it")
     if config.model == mpc.GLOBAL and learning.prior == "none":
         raise ConfigError("controller.model: expected local, since the prior none is no global model to plan with")
+    _check_follow(config, getattr(planner, "config", None), learning.prior)
     if learning.caution > 0 and (config.model == mpc.GLOBAL or not getattr(planner, "counts_spread", False)):
         able = [name for name, kind in PLANNERS.items() if getattr(kind, "counts_spread", False)]
         raise ConfigError(f"learner.caution: expected 0 with {config.planner} on the {config.model} model, which does "
                           f"not count it; it is for {', '.join(able)} on the local one")
     return controller.Controller(r, Task(section(s, "task"), r), planner, config,
                                  from_mapping(excitation.Config, section(s, "excitation"), "excitation"))
+
+
+def _check_follow(config: controller.Config, planning: Any, prior: str) -> None:
+    """That a planner which follows worlds (models/rollout.py) is given a model which has such."""
+    ways = ways_of(None if config.model == mpc.LOCAL else MODELS[prior])
+    if getattr(planning, "follow", MEAN) not in ways:
+        with_members = [name for name, kind in MODELS.items() if len(ways_of(kind)) > len(ways)]
+        what = "the local model" if config.model == mpc.LOCAL else f"the prior {prior}"
+        raise ConfigError(f"{config.planner}.follow: expected one of {', '.join(ways)} with {what}; "
+                          f"{planning.follow} is for controller.model global and the priors {', '.join(with_members)}")
 
 
 class Parts(NamedTuple):

@@ -7,6 +7,7 @@ from arms import make, settings
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
+from mbrl_ros.models.rollout import WAYS
 from mbrl_ros.nodes.warm_up import warm_up
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.plan import as_plan
@@ -17,6 +18,15 @@ from mbrl_ros.types import CONVERGED, NOT_FINITE
 @pytest.mark.parametrize("planner", PLANNERS)
 def test_what_plans_passes(planner, model):
     controller = assembly.make_controller(settings(controller={"planner": planner, "model": model}), make())
+    warm_up(controller, controller.robot)
+    assert controller.mpc.plan is not None
+
+
+@pytest.mark.parametrize("follow", WAYS)
+def test_so_does_what_follows_worlds_of_a_global_model(follow):
+    given = settings(prior="ensemble", controller={"planner": "icem", "model": "global"},
+                     icem={"follow": follow, "samples": 4, "particles": 2, "elites": 2})
+    controller = assembly.make_controller(given, make())
     warm_up(controller, controller.robot)
     assert controller.mpc.plan is not None
 

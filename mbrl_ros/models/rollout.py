@@ -67,8 +67,8 @@ def stepper(model: Any, way: str, seed: int = 0) -> Step:
 
 
 def ways_of(model: Any) -> Sequence[str]:
-    """Those of WAYS that the model can do: all of them where it is an ensemble, or a regression by one."""
-    return WAYS if hasattr(getattr(model, "regression", None), "each") else WAYS[:2]
+    """Those of WAYS that the model, or kind of model, can do: all where it is an ensemble, or a regression by one."""
+    return WAYS if hasattr(getattr(model, "regression", model), "each") else WAYS[:2]
 
 
 class _Sample:

@@ -16,6 +16,16 @@ from mbrl_ros.types import Gaussian, LinearGaussianDynamics, StateEstimate
 TICKS = 3
 
 
+class _AtRest(NoModel):
+    """Can be followed in every way there is."""
+
+    count = 1
+
+    def each(self, w: torch.Tensor) -> torch.Tensor:
+        """See Ensemble."""
+        return self.mean(w)
+
+
 def warm_up(controller: Controller, robot: Robot) -> None:
     """Tick a controller in every mode, at rest at home; it is not to be used afterwards.
 
@@ -32,7 +42,7 @@ def warm_up(controller: Controller, robot: Robot) -> None:
     dynamics = LinearGaussianDynamics(F, np.zeros(robot.n), 1e-6 * np.eye(robot.n))
     features = features_of(robot)
     one, w_scale = torch.ones(features.dy).double(), torch.ones(features.dw).double()
-    model = RobotModel(robot, features, NoModel(0 * one, one, w_scale))
+    model = RobotModel(robot, features, _AtRest(0 * one, one, w_scale))
     controller.has_model, controller.mpc.budget = True, np.inf  # it may compile
     for mode in (EXCITE, REACH):
         controller.request(mode)

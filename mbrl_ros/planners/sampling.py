@@ -29,15 +29,17 @@ from mbrl_ros.planners.lqr import expand
 from mbrl_ros.planners.plan import as_plan, begin, steps_in, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
+from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.types import ITERATION_LIMIT, NOT_FINITE, Array, LinearGaussianDynamics, Plan
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+NOISE = "Deviation of the first candidates, in units of the metric"
 METRICS = CURVATURE, LIMITS = ("curvature", "limits")
 PLAYED = ("mean", "best")
-FOLLOW = ("Along which worlds a candidate is rolled out; mean: that of the model; sample, and of an ensemble member and "
-          "resample: `particles` worlds drawn from its doubt, of which the mean cost counts")
+FOLLOW = ("Along which worlds a candidate is rolled out; mean: that of the model; sample, and for ensembles member and "
+          "resample: `particles` worlds drawn from its doubt, whose mean cost counts")
 
 
 class Memory(NamedTuple):
@@ -67,9 +69,9 @@ class Sampling:
         horizon: float = param(0.4, HORIZON, low=1e-4)
         samples: int = param(128, "Candidates of an iteration", low=2)
         iterations: int = param(3, "How often candidates are drawn", low=1)
-        knots: int = param(5, "Times over the horizon at which efforts are drawn, with straight lines between; as many "
-                              "as the horizon has steps at most", low=1)
-        noise: float = param(0.3, "Deviation of the first candidates, in units of the metric", low=0.0)
+        knots: int = param(5, "Times over the horizon at which efforts are drawn, with straight lines between; at most "
+                              "as many as it has steps", low=1)
+        noise: float = param(0.1, NOISE, low=0.0)
         metric: str = param(CURVATURE, "Unit of the noise; curvature: Q_uu^-1/2 of the local model, limits where there "
                                        "is none; limits: half the range of the effort, or 1 without limits",
                             choices=METRICS)
@@ -185,6 +187,8 @@ class RandomShooting(Sampling):
     class Config(Sampling.Config):
         """Settings of the planner."""
 
+        noise: float = param(0.05, NOISE, low=0.0)  # the best of so many has all the noise of one
+
     def update(self, theta: Tensor, J: Tensor, draws: Draws) -> Draws:
         return draws._replace(mean=theta[J.argmin()])
 
@@ -223,7 +227,7 @@ class ICem(Cem):
         beta: float = param(1.0, "The noise has the spectrum f^-beta over the knots; 0: white", low=0.0, high=10.0)
         decay: float = param(1.25, "By which the number of candidates shrinks every iteration, to twice the elites at "
                                    "least", low=1.0)
-        keep: float = param(0.3, "Part of the elites that are candidates again, in the next plan too", low=0.0, high=1.0)
+        keep: float = param(0.3, "Part of the elites that are candidates again, in the next plan too", 0.0, 1.0)
 
     def count(self, iteration: int) -> int:
         c = self.config
@@ -291,7 +295,7 @@ def _or_infinite(J: Tensor) -> Tensor:
 def _arrays(problem: Problem) -> tuple[Array, ...]:
     """What the kernels want of a problem of the kind that is compiled."""
     model, cost = problem.model, problem.cost
-    assert isinstance(model, LinearGaussianDynamics)
+    assert isinstance(model, LinearGaussianDynamics) and isinstance(cost, ResidualCost)
     n, p = model.F.shape[-2:]
     tensors = (problem.x0, model.F.reshape(-1, n, p), model.f.reshape(-1, n), cost.R, cost.reference, cost.scale,
                cost.width, cost.dead)

@@ -142,12 +142,13 @@ class RingEnvironment(Reaching):
         robot = assembly.make_robot(settings)
         super().__init__(robot, settings)
         self.settings, self.target, self._given = settings, target, target
-        self._plant, self._estimator = assembly.make_plant(settings, robot), assembly.make_estimator(settings, robot)
+        self._plant = assembly.make_plant(settings, robot)
 
     def reset(self, seed: int) -> Float[Array, " n"]:
         """At rest at home."""
         drawn = measures.config_of(self.settings, {"seed": seed, "targets": 1})
         self.target = measures.draw_targets(self.robot, drawn)[0] if self._given is None else self._given
+        self._estimator = assembly.make_estimator(self.settings, self.robot)  # which learns noise from what it has seen
         observation = self._plant.reset(seed)
         self._ramp, self._step = guard.Ramp(self.robot.effort_rate_limit), 0
         self._ramp.effort = observation.effort

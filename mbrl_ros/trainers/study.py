@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -213,6 +213,17 @@ def jobs_of(a: argparse.Namespace) -> list[Job]:
     return jobs
 
 
+def results(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trials]]:
+    """Of all jobs, as they are done; without workers one after the other, here."""
+    if workers == 0:
+        yield from ((job, run(job)) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        futures = {pool.submit(run, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.trainers.study",
                                 description=(__doc__ or "").partition("\n")[0])
@@ -220,7 +231,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--models", default=",".join(MODELS), help="of the ablation (%(default)s)")
     p.add_argument("--seeds", default="0-4", help="such as 0-9 or 1,4,7; tune on those from 100 up (%(default)s)")
     p.add_argument("--trials", type=int, default=0, help="at most; 0: 10 on the cart-pole, 15 on the arm, 5 to ablate")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time (%(default)s)")
+    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
     return p
 
@@ -236,18 +247,16 @@ def main(arguments: list[str] | None = None) -> int:
     done: dict[Job, Trials] = {}
     rows: list[Row] = []
     began = time.monotonic()
-    with ProcessPoolExecutor(a.jobs) as pool:
-        futures = {pool.submit(run, job): job for job in jobs}
-        for future in as_completed(futures):
-            job = futures[future]
-            done[job] = future.result()
-            away = " ".join(f"{1e3 * d:.0f}" for d in done[job].distance)
-            print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.problem}, {job.model}, "
-                  f"{job.follow}, seed {job.seed}: {away} mm", flush=True)
-            groups = {(*j[:3], j.until_solved): [k for k in jobs if k in done and (*k[:3], k.until_solved)
-                                                  == (*j[:3], j.until_solved)] for j in jobs if j in done}
-            rows = [summary(g[0], [j.seed for j in g], [done[j] for j in g]) for g in groups.values()]
-            (folder / "pets.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
+    for job, found in results(jobs, a.jobs):
+        done[job] = found
+        away = " ".join(f"{1e3 * d:.0f}" for d in found.distance)
+        print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.problem}, {job.model}, {job.follow}, "
+              f"seed {job.seed}: {away} mm", flush=True)
+        groups: dict[Job, list[Job]] = {}
+        for each in (job for job in jobs if job in done):
+            groups.setdefault(each._replace(seed=0), []).append(each)
+        rows = [summary(key, [j.seed for j in group], [done[j] for j in group]) for key, group in groups.items()]
+        (folder / "pets.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
     plot(rows).savefig(folder / "pets.png", dpi=110)
     print(table(rows))
     print(f"pets.json and pets.png are in {folder}")

@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full arms faults soak mutants figures bench test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full arms pets faults soak mutants figures bench test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -17,6 +17,7 @@ takes.demo = SEED ROBOT TASK PLANNER PRIOR TARGETS DATA_SECONDS
 takes.scenarios = ONLY ROBOTS PRIORS SEEDS JOBS
 takes.scenarios-full = $(takes.scenarios)
 takes.arms = ONLY SEEDS TARGETS DATA_SECONDS JOBS
+takes.pets = ONLY SEEDS JOBS
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
 takes.bench = ONLY
@@ -44,6 +45,10 @@ arms: bootstrap ## public arms from their model files alone: a table, 20 minutes
 	@$(use) && python3 -m mbrl_ros.evaluation.arms $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS)) \
 		$(if $(JOBS),--jobs $(JOBS))
+
+pets: bootstrap ## PETS over trials, cart-pole and arm, and what its parts are for: up to an hour; ONLY= SEEDS= JOBS=
+	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.study $(if $(ONLY),--only $(ONLY)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \

@@ -115,7 +115,7 @@ def test_a_model_of_the_ring_knows_the_limit_on_the_rate_of_efforts():
         a = rng.uniform(-0.3, 0.3, 7) + np.array([1.0, 0, 0, 0, 0, 0, 0]) * rng.choice([-0.7, 0.7])
         said = model._effort(environment.inner(torch.as_tensor(x)), torch.as_tensor(a)).numpy()
         x_next = environment.step(a).observation
-        assert np.allclose(said, x_next[robot.slice("effort/1")], atol=1e-9)
+        assert np.allclose(said, x_next[robot.slice("effort/1")], atol=1e-4)
         x = x_next
 
 

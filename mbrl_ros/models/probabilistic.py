@@ -6,9 +6,9 @@ mu_e and l_e are the outputs of one network of SiLU layers, w and y in units of 
 part besides, which begins at the ridge regression: positions follow velocities almost exactly, and that need not be
 learned. `high` and `low` are learned per output, and a small pull draws them together, so that no log-variance runs
 away where there are no data. Member e is fitted to a bootstrap sample of what is not fold e of the data (blocks of
-time), and keeps the weights whose mean erred least on that fold: the likelihood there says to stop when sigma is too
-small on data that were learned, long before the mean is good. So it is on the folds, and once all are trained, that the
-scale of sigma is set.
+time), and keeps the weights of the best likelihood on that fold, whatever the scale of sigma, which on data that were
+learned soon gets too small: to stop for that would be long before mean and shape are good. The scale is set once all
+are trained, by the folds.
 
 Four models of the paper in one: with one member the network alone (P), `deterministic` members of constant sigma,
 whose noise is not drawn in rollouts (D), or ensembles of both (PE, DE). From one fit to the next the weights go on.
@@ -51,7 +51,7 @@ class ProbabilisticEnsemble:
         layers: int = param(2, "Hidden layers", 1, 10)
         hidden: int = param(64, "Units in each of them", 1, 1024)
         epochs: int = param(100, "Most passes over the data in one fit", 0, 100_000)
-        patience: int = param(5, "Epochs without a smaller held-out error before training ends", 1, 100_000)
+        patience: int = param(5, "Epochs without a better held-out likelihood before training ends", 1, 100_000)
         batch: int = param(64, "Transitions per step and network", 1, 100_000)
         learning_rate: float = param(1e-3, "Of Adam", 0.0, 1.0)
         weight_decay: float = param(1e-4, "Of the first layer; up to the last it grows to five times that", 0.0, 100.0)
@@ -239,7 +239,7 @@ def _loss(p: dict[str, Tensor], w: Tensor, y: Tensor) -> Tensor:
 
 def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config: ProbabilisticEnsemble.Config,
            generator: torch.Generator) -> dict[str, Tensor]:
-    """Every member at its least held-out error; w (N, dw), y (N, dy) scaled, held_out (E, N)."""
+    """Every member at its least held-out loss; w (N, dw), y (N, dy) scaled, held_out (E, N)."""
     dy, E = y.shape[-1], config.members
     p = {name: value.clone().requires_grad_(True) for name, value in p.items()}
     depth = {"W_in": 0.0, "W_mid": 0.5, "A": 0.0, "W_out": 1.0}
@@ -253,7 +253,7 @@ def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config:
         rows = [r[torch.randint(len(r), (size,), generator=generator)] for r in rows]
     batch = min(config.batch, size)
     steps = max(EPOCH, -(-size // batch))
-    best, least, waited = _snapshot(p), _held_out_error(p, w, y, held_out), 0
+    best, least, waited = _snapshot(p), _held_out_loss(p, w, y, held_out), 0
     for _ in range(config.epochs):
         shuffled = torch.stack([r[torch.randperm(len(r), generator=generator)[:size]] for r in rows])
         for s in range(steps):
@@ -267,7 +267,7 @@ def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config:
                 for name in ("W_out", "b_out"):  # the noise stays constant
                     p[name].grad[:, dy:] = 0.0  # type: ignore[index]
             optimizer.step()
-        now = _held_out_error(p, w, y, held_out)
+        now = _held_out_loss(p, w, y, held_out)
         better = now < least
         waited = 0 if bool(better.any()) else waited + 1
         for name, value in _snapshot(p).items():
@@ -285,10 +285,12 @@ def _snapshot(p: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _held_out_error(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor) -> Tensor:
-    """Mean square of every member on its own fold (E,)."""
-    square = (_network(p, w.expand(len(held_out), -1, -1))[0] - y).square().mean(-1)
-    return (square * held_out).sum(1) / held_out.sum(1)
+def _held_out_loss(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor) -> Tensor:
+    """`_loss` of every member on its own fold (E,), with the scale of sigma that suits each output best there."""
+    mean, log_variance = _network(p, w.expand(len(held_out), -1, -1))
+    of = held_out.unsqueeze(-1) / held_out.sum(1)[:, None, None]
+    square = ((y - mean).square() + NOISE_FLOOR**2) * (-log_variance).exp()
+    return ((square * of).sum(1).log() + (log_variance * of).sum(1)).mean(-1)
 
 
 @torch.no_grad()

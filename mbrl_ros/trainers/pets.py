@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters `pets.*`: of CEM, small enough for a plan every 20 ms on one core; the paper has 25, 400, 5, 25, 40,
-    20. Those of the model are `pe.*`."""
+    """Parameters `pets.*`: of CEM, for one core; the paper has 25, 400, 5, 25, 40, 0.5, member, 20. Those of the model
+    are `pe.*`."""
 
     horizon: int = param(15, "Steps that are planned", 1, 1000)
     samples: int = param(64, "Candidates of an iteration", 2, 100_000)
     iterations: int = param(3, "How often candidates are drawn", 1, 100)
-    knots: int = param(15, "Times over the horizon at which actions are drawn, with straight lines between", 1, 1000)
+    knots: int = param(3, "Times over the horizon at which actions are drawn, with straight lines between", 1, 1000)
     elites: int = param(7, "Best candidates of an iteration, by which the next is drawn", 1, 100_000)
-    noise: float = param(0.5, "Deviation of the first candidates, as a part of half the range of an action", 0.0, 10.0)
+    noise: float = param(0.3, "Deviation of the first candidates, as a part of half the range of an action", 0.0, 10.0)
     follow: str = param(MEMBER, "mean: no noise and no doubt; member: a particle stays with one (TS-inf); resample: "
                         "another at every step (TS-1)", choices=(MEAN, MEMBER, RESAMPLE))
     particles: int = param(5, "Worlds for each candidate, unless it follows the mean", 1, 10_000)

@@ -71,8 +71,8 @@ def _tool(environment: Environment, x: Array) -> Array:
     return distance
 
 
-PROBLEMS = {"cartpole": Problem(lambda _: CartPole(), _pole, 0.1, 10, 200, Settings(horizon=25, knots=8)),
-            "arm": Problem(_arm, _tool, 0.02, 15, 150, Settings(knots=3, noise=0.3))}
+PROBLEMS = {"cartpole": Problem(lambda _: CartPole(), _pole, 0.1, 10, 200, Settings(horizon=25, knots=8, noise=0.5)),
+            "arm": Problem(_arm, _tool, 0.02, 15, 150, Settings())}
 ABLATION = 5  # trials of it
 MODELS = {name: ProbabilisticEnsemble.Config(members=5 if "e" in name else 1, deterministic="d" in name)
           for name in ("d", "p", "de", "pe")}

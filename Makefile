@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full arms loops faults soak mutants figures bench planners test lint clean
+.PHONY: help bootstrap demo scenarios scenarios-full arms loops planners pets faults soak mutants figures bench test lint clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -18,6 +18,7 @@ takes.scenarios = ONLY ROBOTS PRIORS SEEDS JOBS
 takes.scenarios-full = $(takes.scenarios)
 takes.arms = ONLY SEEDS TARGETS DATA_SECONDS JOBS
 takes.loops = ROBOT PRIOR SEEDS JOBS
+takes.pets = ONLY SEEDS JOBS
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
 takes.planners = ONLY SEEDS ROBOT JOBS
@@ -49,6 +50,10 @@ arms: bootstrap ## public arms from their model files alone: a table, 20 minutes
 
 loops: bootstrap ## plan once, plan and refit per trial, or replan every tick: cost by trial; ROBOT= PRIOR= SEEDS= JOBS=
 	@$(use) && python3 -m mbrl_ros.evaluation.loops $(if $(ROBOT),--robot $(ROBOT)) $(if $(PRIOR),--prior $(PRIOR)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+
+pets: bootstrap ## PETS over trials, cart-pole and arm, and what its parts are for: up to an hour; ONLY= SEEDS= JOBS=
+	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.study $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=

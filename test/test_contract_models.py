@@ -21,9 +21,9 @@ from mbrl_ros.types import Moments
 
 torch.set_num_threads(1)
 SETTINGS = {"ensemble": {"members": 3, "steps": 400}, "network": {"steps": 400}, "bnn": {"steps": 400},
-            "gp": {"inducing": 64, "steps": 20, "batch": 100}}
+            "pe": {"members": 3, "epochs": 20}, "gp": {"inducing": 64, "steps": 20, "batch": 100}}
 QUICK = {"ensemble": {"members": 2, "steps": 20}, "network": {"steps": 20}, "bnn": {"steps": 20},
-         "gp": {"inducing": 20, "steps": 5, "batch": 50}}
+         "pe": {"members": 2, "epochs": 1}, "gp": {"inducing": 20, "steps": 5, "batch": 50}}
 kinds = pytest.mark.parametrize("kind", list(MODELS))
 
 
@@ -99,11 +99,11 @@ def test_covariance_is_positive_definite(kind):
         assert torch.linalg.eigvalsh(cov).min() > 0
 
 
-@pytest.mark.parametrize("kind", ["ensemble", "bnn", "gp", "nominal"])
+@pytest.mark.parametrize("kind", ["ensemble", "bnn", "pe", "gp", "nominal"])
 def test_it_is_calibrated_on_held_out_blocks_of_time_of_an_excited_arm(kind):
     """Two blocks of 100 transitions in a row, 14 outputs each; neighbours in time err alike."""
     data, fresh = split_blocks(excited_arm())
-    settings = {**SETTINGS, "ensemble": {}, "bnn": {}}
+    settings = {**SETTINGS, "ensemble": {}, "bnn": {}, "pe": {}}
     assert 0.92 < coverage(fit(kind, data, settings, seed=0), fresh).mean() < 0.98
 
 

@@ -61,7 +61,8 @@ def hill(monkeypatch):
 
 
 def small(**more):
-    return settings("planar2", "gaussian", trainer={"seconds": 1.0, "trials": 2, **more}, learner={"adapt": False})
+    return settings("planar2", "gaussian", trainer={"seconds": 1.0, "trials": 2, **more}, learner={"adapt": False},
+                    pets={"horizon": 3, "samples": 8, "elites": 2, "iterations": 1}, pe={"epochs": 1})
 
 
 @pytest.mark.usefixtures("hill")

@@ -19,6 +19,7 @@ from mbrl_ros.types import Array, Trial
 SETTLED = 0.5  # [s] at the end of the time for a target
 LASTING = 0.3  # [s] that an error must be small before it counts as back
 EARLIER = 4.0  # [s] before a change that are the measure for after it
+FAR = 0.3  # [m] from which on an error costs no more
 ONSET = 1.0  # [s] after a change in which its effect begins
 
 
@@ -76,7 +77,7 @@ class TargetResult:
 
 def running_cost(error: Array, effort: Array, limit: Array) -> Array:
     """1e3 min(|error|, 0.3 m)^2 + 0.01 |u / limit|^2 per second; error (T, 3) to the path, effort (T, m)."""
-    distance = np.minimum(np.linalg.norm(error, axis=-1), 0.3)
+    distance = np.minimum(np.linalg.norm(error, axis=-1), FAR)
     return 1e3 * distance**2 + 0.01 * ((effort / limit) ** 2).sum(-1)
 
 

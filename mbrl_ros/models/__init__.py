@@ -9,7 +9,9 @@ from mbrl_ros.models.linear import NoModel
 from mbrl_ros.models.mixture import GlobalGaussian, Mixture
 from mbrl_ros.models.network import BayesianNetwork, Network
 from mbrl_ros.models.physics import Nominal
+from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 
 # Each is a Regression (features.py) with `Config` and `fit`; FeatureModel makes it a DynamicsModel, prior.py a prior.
-MODELS: dict[str, Any] = {"ensemble": Ensemble, "network": Network, "bnn": BayesianNetwork, "gp": GaussianProcess,
-                          "mixture": Mixture, "gaussian": GlobalGaussian, "nominal": Nominal, "none": NoModel}
+MODELS: dict[str, Any] = {"ensemble": Ensemble, "network": Network, "bnn": BayesianNetwork,
+                          "pe": ProbabilisticEnsemble, "gp": GaussianProcess, "mixture": Mixture,
+                          "gaussian": GlobalGaussian, "nominal": Nominal, "none": NoModel}

@@ -182,8 +182,8 @@ class FeatureModel:
 
     def predict(self, x: Tensor, u: Tensor) -> Gaussian:
         """Gaussian over x'; its covariance is zero on the memory rows."""
-        y = self.regression.predict(self.features.w(x, u))
-        return Gaussian(self.features.next_state(x, u, y.mean), self.features.lift_covariance(y.cov))
+        y = self.regression.predict(self.w(x, u))
+        return Gaussian(self.next_state(x, u, y.mean), self.features.lift_covariance(y.cov))
 
 
 def scale_of(z: Float[Array, "N d"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:

@@ -39,6 +39,17 @@ class Kinematics:
         """q, qd (*b, m) -> [position, velocity] of every site (*b, 6 S) [m, m/s]."""
         return torch.cat([_site(chain, q, qd) for chain in self._chains], -1)
 
+    def tool(self, q: Tensor) -> Tensor:
+        """Position (*b, 3) [m] of the first site alone, at q (*b, m): from the tip to the base, a vector at a time."""
+        chain = self._chains[0]
+        zero, C, tip = (torch.as_tensor(a, dtype=q.dtype, device=q.device) for a in (chain.zero, chain.C, chain.tip))
+        angle, p = q[..., chain.index] - zero, tip[:, 3].expand(*q.shape[:-1], 4)
+        for i in reversed(range(len(zero))):
+            at, hinge = angle[..., i : i + 1], chain.hinge[i]
+            p = (p @ C[0, i].mT + (at.sin() if hinge else at) * (p @ C[1, i].mT)
+                 + ((1 - at.cos()) * (p @ C[2, i].mT) if hinge else 0.0))
+        return p[..., :3]
+
 
 def _site(chain: Chain, q: Tensor, qd: Tensor) -> Tensor:
     """v = sum_i a_i x (p - o_i) qd_i over hinges about a_i through o_i, a_i qd_i over slides."""

@@ -7,8 +7,9 @@ A stepper is a function (x, u) -> x' over tensors, x (*b, n), u (*b, m). There a
     member    one member of an ensemble for each particle, the same at every step (TS-inf of Chua et al. 2018)
     resample  likewise, but dealt anew at every step (TS-1)
 
-Members are followed without their noise. Particles are the first axis of x: particle i follows member i mod E, so that
-all candidates beside it (further axes) meet the same worlds, and as many particles as members meet each once.
+Particles are the first axis of x: particle i follows member i mod E, so that all candidates beside it (further axes)
+meet the same worlds, and as many particles as members meet each once. Members that know the noise of an outcome have it
+drawn, as in PETS, once a step and particle; others are followed without.
 """
 from __future__ import annotations
 
@@ -109,16 +110,23 @@ class _Members:
 
     def __init__(self, model: Any, anew: bool, seed: int):
         self._model, self._anew, self._generator = model, anew, torch.Generator().manual_seed(seed)
+        self._outcomes = getattr(model.regression, "outcomes", lambda w: (model.regression.each(w), None))
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
         model, E, P = self._model, self._model.regression.count, len(x)
         w = model.w(x, u)
-        rows = torch.randperm(P, generator=self._generator) if self._anew else torch.arange(P)
-        rounds = -(-P // E)
-        padded = rows[torch.arange(rounds * E) % P]  # rows[i] follows member i mod E
-        dealt = w[padded].reshape(rounds, E, *w.shape[1:]).movedim(1, 0)  # (E, rounds, *b, dw)
-        y = model.regression.each(dealt).movedim(0, 1).flatten(0, 1)[:P]
-        state: Tensor = model.next_state(x, u, y[rows.argsort()])
+        rounds, plain = -(-P // E), not self._anew and P % E == 0
+        if not plain:
+            rows = torch.randperm(P, generator=self._generator) if self._anew else torch.arange(P)
+            w = w[rows[torch.arange(rounds * E) % P]]  # rows[i] follows member i mod E
+        y, deviation = self._outcomes(w.reshape(rounds, E, *w.shape[1:]).movedim(1, 0))  # (E, rounds, *b, dw)
+        if deviation is not None:
+            noise = torch.randn((P, *[1] * (x.dim() - 2), y.shape[-1]), generator=self._generator, dtype=y.dtype)
+            y, deviation = (a.movedim(0, 1).flatten(0, 1)[:P] for a in (y, deviation))
+            y = y + deviation * noise.to(y.device)
+        else:
+            y = y.movedim(0, 1).flatten(0, 1)[:P]
+        state: Tensor = model.next_state(x, u, y if plain else y[rows.argsort()])
         return state
 
 

@@ -157,6 +157,8 @@ class Sampling:
     def _local(self, problem: Problem, u: Float[Tensor, "T m"]) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """K (T, m, n) and Sigma = Q_uu^-1 (T, m, m) of one backward pass about the efforts u, None where there is none,
         and the unit L (T, m, m) of the noise."""
+        if self.config.metric == LIMITS and problem.local is None:  # nothing that a backward pass is for
+            return None, None, _by_limits(problem)
         found = self._backward(problem if problem.local is None else replace(problem, model=problem.local), u)
         if found is not None:
             root, info = torch.linalg.cholesky_ex(found[1])

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mbrl_ros.trainers.pets import Pets
 from mbrl_ros.trainers.refit import Refit
 
-TRAINERS: dict[str, Any] = {"refit": Refit}  # each has a Config, of parameters under its name
+TRAINERS: dict[str, Any] = {"refit": Refit, "pets": Pets}  # each has a Config, of parameters under its name

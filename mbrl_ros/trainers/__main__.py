@@ -23,7 +23,7 @@ from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import Run, Stopped, collect
 from mbrl_ros.evaluation.reach import finite
 from mbrl_ros.trainers import TRAINERS
-from mbrl_ros.trainers.trainer import Config, Trainer
+from mbrl_ros.trainers.trainer import Config, Trainer, target_of
 
 Row = dict[str, Any]
 
@@ -36,8 +36,7 @@ def train(settings: Mapping[str, Any], name: str, updates: int, seed: int) -> It
     run = Run(settings, measures.Config(data_seconds=config.seconds), seed)
     kind, robot, steps = TRAINERS[name], run.robot, round(config.seconds / run.robot.period)
     trainer: Trainer = kind(from_mapping(kind.Config, section(settings, name), name), robot, settings, seed)
-    drawn = measures.draw_targets(robot, measures.config_of(settings, {"seed": seed, "targets": 1}))[0]
-    target = np.array(config.target) if config.target else drawn
+    target = target_of(config, robot, settings, seed)
     run.controller.set_target(target)
     for i in range(updates):
         played = trainer.policy()

@@ -1,15 +1,19 @@
 """What is asked of a trainer: say what to play next, and learn from the trials that it gave."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from mbrl_ros.config import ConfigError, param
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import BACK
 from mbrl_ros.models.features import Data
 from mbrl_ros.ring.policy import Policy
-from mbrl_ros.types import Trial
+from mbrl_ros.robot import Robot
+from mbrl_ros.types import Array, Trial
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,12 @@ class Config:
     def __post_init__(self) -> None:
         if len(self.target) not in (0, 3):
             raise ConfigError(f"trainer.target: expected 3 coordinates [m], got {len(self.target)}")
+
+
+def target_of(config: Config, robot: Robot, settings: Mapping[str, Any], seed: int) -> Array:
+    """Where the tool shall go in all trials (3,) [m]."""
+    drawn = measures.draw_targets(robot, measures.config_of(settings, {"seed": seed, "targets": 1}))[0]
+    return np.array(config.target) if config.target else drawn
 
 
 class Trainer(Protocol):

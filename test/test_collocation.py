@@ -37,7 +37,7 @@ def test_from_the_straight_line_to_the_optimum_of_ilqr(problem) -> None:
     start = line(problem)
     best = Ilqr(Ilqr.Config(iterations=300, tolerance=1e-13)).plan(problem, None)
     assert float(defects(problem, start, torch.zeros_like(problem.lower)).abs().max()) > 0.01
-    assert_close(start[0], problem.x0)
+    assert_close(start[0], problem.x0, rtol=0, atol=1e-12)
     assert_close(start[-1], torch.zeros_like(start[-1]) + torch.tensor([1.0, 1, 0, 0]).double()[: len(problem.x0)]
                  * (len(problem.x0) == 4), rtol=0, atol=1e-9)
     config = Collocation.Config(horizon=len(problem.lower), iterations=300, guess="line")

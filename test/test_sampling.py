@@ -244,9 +244,9 @@ def test_worlds_that_are_all_sick_leave_the_warm_start() -> None:
 @every
 @pytest.mark.parametrize("prior, model, follow, said", [
     ("ensemble", "local", "member", "expected one of mean, sample with the local model; member is for controller.model "
-                                    "global and the priors ensemble, network, bnn"),
+                                    "global and the priors ensemble, network, bnn, pe"),
     ("gaussian", "global", "resample", "expected one of mean, sample with the prior gaussian; resample is for "
-                                       "controller.model global and the priors ensemble, network, bnn")])
+                                       "controller.model global and the priors ensemble, network, bnn, pe")])
 def test_worlds_that_a_model_has_not_are_refused_where_they_are_asked_for(kind: Any, prior: str, model: str,
                                                                          follow: str, said: str) -> None:
     name = next(key for key, of in KINDS.items() if of is kind)

@@ -51,7 +51,8 @@ class ProbabilisticEnsemble:
         layers: int = param(2, "Hidden layers", 1, 10)
         hidden: int = param(64, "Units in each of them", 1, 1024)
         epochs: int = param(100, "Most passes over the data in one fit", 0, 100_000)
-        patience: int = param(5, "Epochs without a better held-out likelihood before training ends", 1, 100_000)
+        patience: int = param(20, "Epochs without a better held-out likelihood before training ends; at first noise "
+                              "is learned, which spoils it", 1, 100_000)
         batch: int = param(64, "Transitions per step and network", 1, 100_000)
         learning_rate: float = param(1e-3, "Of Adam", 0.0, 1.0)
         weight_decay: float = param(1e-4, "Of the first layer; up to the last it grows to five times that", 0.0, 100.0)

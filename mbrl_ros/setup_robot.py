@@ -160,7 +160,6 @@ def _fastest(settings: dict[str, Any], seed: int) -> float:
     base = BasePolicy(robot, from_mapping(excitation.Config, given, "excitation"))
     seen, fastest = plant.reset(seed), 0.0
     base.start(robot.home, seen.effort)
-    estimator.commanded(seen.effort)
     for k in range(round((RESTING + TRIED) / robot.period)):
         state = estimator.update(seen)
         assert state is not None  # the plant's clock runs

@@ -62,17 +62,17 @@ def test_periods_count_and_the_effort_is_the_mean_over_the_period():
 @pytest.mark.parametrize("delay", [0, 1, 3])
 @pytest.mark.parametrize("parts", [1, 4])
 def test_efforts_from_commands_act_after_their_delay_however_often_states_come(delay, parts):
-    """Command k is given at the state of period k, of which there are `parts`; what is reported does not count."""
+    """Command k is given at the state of period k, of which there are `parts`; what is reported counts before that."""
     robot = make()
     estimator = JointFilter(robot, Config(effort_source="commands", command_delay=delay))
     acted = []
     for k in range(1, 10):
         for part in range(parts):
-            state = estimator.update(observe(k + part / parts, effort=(9.0, 9.0)))
+            state = estimator.update(observe(k + part / parts, effort=(9.0, np.nan) if k == 1 else (8.0, 8.0)))
             if part == 0:
                 acted.append(state.effort)
                 estimator.commanded(np.array([float(k), -100.0]))
-    expected = [[max(0.0, k - 1.0 - delay), -robot.effort_limit[1] if k > 1 + delay else 0.0] for k in range(1, 10)]
+    expected = [[k - 1.0 - delay, -robot.effort_limit[1]] if k > 1 + delay else [9.0, 0.0] for k in range(1, 10)]
     assert np.allclose(acted, expected)
 
 

@@ -56,7 +56,7 @@ class JointFilter:
         self.noise = ReadingNoise(least, robot.m, robot.period, config.noise_memory) if config.noise_memory else None
         self.state: _Filter | None = None
         self._by_command = config.effort_source == "commands"
-        self._command = np.zeros(robot.m)
+        self._command: Array | None = None
         self.delay = Delay(robot, config.command_delay)
         self.reading = EffortReading(robot)
         self._reported: Array | None = None  # over the last period
@@ -104,6 +104,9 @@ class JointFilter:
         s.publish(acting if self._by_command else reported)
 
     def _start(self, observation: Observation, episode: int) -> _Filter:
+        if self._command is None:  # what holds the arm before anybody commands is known from the robot, if at all
+            self.commanded(np.where(np.isfinite(observation.effort), observation.effort, 0.0))
+        assert self._command is not None
         velocity = np.zeros(self.robot.m) if observation.velocity is None else observation.velocity
         mean = np.array([observation.position, velocity])
         cov = self.variance[0], np.zeros(self.robot.m), self.variance[1]

@@ -52,13 +52,10 @@ class Ring:
     controller: Actor
     observation: Observation
 
-    def __post_init__(self) -> None:
-        self.begin(self.observation)
-
     def begin(self, observation: Observation) -> None:
-        """From a plant that was reset, at rest by the effort that it reports, as if somebody had commanded that."""
+        """Go on from a plant that was reset, at rest by the effort that it reports."""
         self.observation = observation
-        self.estimator.commanded(np.nan_to_num(observation.effort))
+        self.estimator.commanded(observation.effort)
 
     def tick(self) -> tuple[StateEstimate, Float[Array, " m"]]:
         """One control period; returns the state acted on and the effort: none (zero) where nothing is asked for, since

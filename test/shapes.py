@@ -9,7 +9,9 @@ import typing
 from jaxtyping import AbstractArray, Bool, Float, Int, config, install_import_hook
 
 # The rooms whose functions are ordinary Python; what is compiled (kernels/) cannot be wrapped.
-ROOMS = [f'mbrl_ros.{room}' for room in ('types', 'gaussian', 'robot', 'models', 'task', 'planners', 'ring')]
+ROOMS = [f'mbrl_ros.{room}' for room in (
+    'types', 'gaussian', 'robot', 'models', 'task', 'planners', 'ring', 'environments', 'evaluation.swing_up',
+    'trainers.pets')]
 
 
 def check_shapes():

@@ -151,7 +151,7 @@ def test_more_noise_wants_more_ridge():
 
 
 def test_unknown_kind_and_settings_name_the_known_ones():
-    with pytest.raises(ConfigError, match="choose one of ensemble, network, bnn, gp, mixture, gaussian, nominal, none"):
+    with pytest.raises(ConfigError, match="choose one of ensemble, network, bnn, pe, gp, mixture, gaussian, nominal"):
         fit("spline", planar_arm(), {}, 0)
     with pytest.raises(ConfigError, match=r"ensemble\.layers: unknown setting"):
         fit("ensemble", planar_arm(), {"ensemble": {"layers": 2}}, 0)

@@ -176,7 +176,7 @@ def _fit(data: Data, config: ProbabilisticEnsemble.Config, seed: int,
     for name in ("high", "low"):
         p[name] = p[name] + shift
     p["b_out"] = torch.cat([p["b_out"][:, :y.shape[1]], p["b_out"][:, y.shape[1]:] + shift], -1)
-    return ProbabilisticEnsemble(**{name: value.double() for name, value in p.items()}, **units,
+    return ProbabilisticEnsemble(**{name: value.double().contiguous() for name, value in p.items()}, **units,
                                  noisy=torch.tensor(not config.deterministic))
 
 

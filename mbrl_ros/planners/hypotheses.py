@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import param
+from mbrl_ros.planners import lqr
 from mbrl_ros.planners.ilqr import HORIZON, Ilqr
+from mbrl_ros.planners.ilqr import _torch as as_tensors
 from mbrl_ros.planners.plan import as_plan
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
-from mbrl_ros.types import NOT_FINITE, Array, LinearGaussianDynamics, Plan
+from mbrl_ros.types import NOT_FINITE, Array, LinearGaussianDynamics, LinearGaussianPolicy, Plan
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -45,6 +47,7 @@ class Hypotheses:
         count: int = param(5, "Hypotheses, the mean model among them; with 1 it is ilqr", low=1, high=1000)
         choice: str = param(EXPECTED, "What is least in the plan: its expected cost over the hypotheses, or its worst",
                             choices=CHOICES)
+        joint: bool = param(True, "Whether one policy for all of them competes, too")
         renewal: float = param(0.1, "Part of the draws that is new at every plan", low=0.0, high=1.0)
 
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
@@ -63,6 +66,8 @@ class Hypotheses:
         plans = [first, *(self._ilqr.plan(replace(problem, model=model), previous) for model in models[1:])]
         if previous is not None:
             plans.append(previous)
+        if self.config.joint:
+            plans.append(shared(problem, models, first))
         x, u = play(problem, models, plans)  # (plans, models, T + 1, n), (plans, models, T, m)
         cost = problem.cost.evaluate(x, u)
         score = cost.mean(-1) if self.config.choice == EXPECTED else cost.max(-1)
@@ -82,6 +87,35 @@ class Hypotheses:
         if old is None or old.shape != shape:
             return new
         return (1 - self.config.renewal) ** 0.5 * old + self.config.renewal**0.5 * new
+
+
+def shared(problem: Problem, models: list[LinearGaussianDynamics], about: Plan) -> Plan:
+    """One policy for all models: a step of the recursion in which each has values of its own, V_i, and the efforts
+    minimise the mean of Q_i. The cost is expanded about a plan."""
+    x, u = (torch.as_tensor(a) for a in (about.states, about.efforts))
+    cost = as_tensors(problem.cost).quadratize(x, u)
+    C = lqr._homogeneous_cost(cost).numpy()  # (T + 1, h, h)
+    (T, m), n = about.efforts.shape, len(problem.x0)
+    a = 1 + n
+    G = np.zeros((len(models), a, a + m))
+    G[:, 0, 0] = 1.0
+    for i, model in enumerate(models):
+        G[i, 1:, 0], G[i, 1:, 1:] = model.f, model.F
+    GT = np.ascontiguousarray(G.swapaxes(1, 2))
+    V = np.broadcast_to(C[T][:a, :a], (len(models), a, a))
+    K, k, Sigma = np.empty((T, m, n)), np.empty((T, m)), np.empty((T, m, m))
+    for t in range(T - 1, -1, -1):
+        Q = C[t] + GT @ V @ G
+        mean = Q.mean(0)
+        Sigma[t] = np.linalg.inv(mean[a:, a:])
+        H = -Sigma[t] @ mean[a:, :a]  # [k K]
+        k[t], K[t] = H[:, 0], H[:, 1:]
+        Qau = Q[:, :a, a:]
+        S = Q[:, :a, :a] + Qau @ H + (Qau @ H).swapaxes(1, 2) + H.T @ Q[:, a:, a:] @ H
+        V = 0.5 * (S + S.swapaxes(1, 2))
+    x_hat = about.states[:-1]
+    policy = LinearGaussianPolicy(x_hat, k + (K @ x_hat[..., None])[..., 0], K, np.zeros_like(k), 0.5 * (Sigma + Sigma.swapaxes(1, 2)))
+    return replace(about, policy=policy)
 
 
 def _posterior(model: LinearGaussianDynamics, draws: Array) -> list[LinearGaussianDynamics]:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mbrl_ros.planners.hypotheses import Hypotheses
 from mbrl_ros.planners.ilqr import Ilqr, Lqr
 
-PLANNERS: dict[str, Any] = {"lqr": Lqr, "ilqr": Ilqr, "hypotheses": Hypotheses}
+PLANNERS: dict[str, Any] = {"lqr": Lqr, "ilqr": Ilqr}

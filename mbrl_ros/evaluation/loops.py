@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,7 +33,7 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, new_folder, parse_overrides
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import RESET, Run, Stopped, collect, data_of, trial_of
-from mbrl_ros.evaluation.reach import finite, parse_seeds
+from mbrl_ros.evaluation.reach import parse_seeds, write
 from mbrl_ros.models.dynamics import linearize
 from mbrl_ros.ring.controller import REACH
 from mbrl_ros.ring.mpc import GLOBAL
@@ -116,10 +115,7 @@ def score(run: Run, trial: Trial, target: Array, steps: int) -> tuple[float, flo
     path = run.controller.mpc.task.path_to(target, trial.x[0, sites], int(trial.time[0]),
                                            trial.x[0, robot.slice("joint/position")])
     reference, _ = path.at(int(trial.time[0]), robot.period, len(trial.x))
-    cost = measures.running_cost(trial.x[1:, sites] - reference[1:], trial.u, robot.effort_limit)
-    last = cost[-1] if len(cost) else np.inf
-    return (robot.period * float(cost.sum() + (steps - len(cost)) * last),
-            1e3 * float(np.linalg.norm(trial.x[-1, sites] - target)))
+    return measures.score_trial(robot, trial, target, steps, reference[1:])
 
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -135,12 +131,9 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def paired(better: Mapping[str, Any], worse: Mapping[str, Any], draws: int = 10000) -> tuple[float, float]:
-    """The 95 % interval of the median ratio of costs, better to worse, by bootstrap over seeds."""
-    ratio = np.array(better["costs"]) / np.array(worse["costs"])
-    index = np.random.default_rng(0).integers(0, len(ratio), (draws, len(ratio)))
-    low, high = np.percentile(np.median(ratio[index], 1), [2.5, 97.5])
-    return float(low), float(high)
+def paired(better: Mapping[str, Any], worse: Mapping[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of the median ratio of costs, better to worse."""
+    return measures.interval(np.array(better["costs"]) / np.array(worse["costs"]), np.median)
 
 
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
@@ -205,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         over = merge({"plant": {"pace": "lockstep"}}, parse_overrides(a.set))
         settings = assembly.settings(Names(a.robot, a.task, prior=a.prior), over)
         config = measures.config_of(settings, {"data_seconds": a.data_seconds})
-        rows = []
+        folder, rows = new_folder(a.output), []
         with ProcessPoolExecutor(a.jobs) as pool:
             futures = [pool.submit(run_case, settings, loop, how, config, a.seconds, a.trials, a.refit_every, seed)
                        for loop, how in cases(loops) for seed in parse_seeds(a.seeds)]
@@ -216,9 +209,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, Stopped) as error:
         print(f"loops: {error}", file=sys.stderr)
         return 2
-    folder, found = new_folder(a.output), totals(rows)
-    content = {"arguments": {k: str(v) for k, v in vars(a).items()}, "all": found, "rows": rows}
-    (folder / "loops.json").write_text(json.dumps(finite(content), indent=1, allow_nan=False))
+    found = totals(rows)
+    write(folder / "loops.json", a, all=found, rows=rows)
     draw(rows, folder / "loops.png")
     print(markdown(found))
     print(f"loops.json and loops.png are in {folder}")

@@ -6,7 +6,7 @@ half second. Errors are those of the true tool, without sensor noise.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,14 +96,24 @@ def score_cycle(robot: Robot, tool: Array, reference: Array, effort: Array) -> T
     return TargetResult(float(np.median(error)), float(error.max()), float(cost))
 
 
-def score_trial(robot: Robot, trial: Trial, target: Array, steps: int) -> tuple[float, float]:
-    """Cost of a trial without a path, to the target (3,) from the first period on, and the last error [mm]; what is
-    missing of `steps` periods counts like the last. Infinite for a trial of no period."""
+def score_trial(robot: Robot, trial: Trial, target: Array, steps: int, path: Array | None = None
+                ) -> tuple[float, float]:
+    """Cost of a trial against a path (T, 3), or without one against the target (3,) from the first period on, and the
+    last error to the target [mm]; what is missing of `steps` periods counts like the last. Infinite for a trial of no
+    period."""
     if len(trial.u) == 0:
         return np.inf, np.inf
-    away = trial.x[1:, robot.slice(f"site/{robot.sites[0]}/position")] - target
-    cost = running_cost(away, trial.u, robot.effort_limit)
-    return robot.period * float(cost.sum() + (steps - len(cost)) * cost[-1]), 1e3 * float(np.linalg.norm(away[-1]))
+    tool = trial.x[1:, robot.slice(f"site/{robot.sites[0]}/position")]
+    cost = running_cost(tool - (target if path is None else path), trial.u, robot.effort_limit)
+    return (robot.period * float(cost.sum() + (steps - len(cost)) * cost[-1]),
+            1e3 * float(np.linalg.norm(tool[-1] - target)))
+
+
+def interval(values: Array, of: Callable[..., Array] = np.mean, draws: int = 10_000) -> tuple[float, float]:
+    """The 95 % interval of their mean, or median, by bootstrap: of one value (N,) for each seed."""
+    drawn = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
+    low, high = np.percentile(of(values[drawn], axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def recovery_time(error: Array, change: int, period: float) -> float:

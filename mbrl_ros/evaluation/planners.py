@@ -15,7 +15,6 @@ reach_global  likewise with the ensemble behind it
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mbrl_ros import assembly
-from mbrl_ros.config import ConfigError, Names, merge, new_folder
+from mbrl_ros.config import ConfigError, Names, new_folder
 from mbrl_ros.evaluation import measures, reach
 from mbrl_ros.evaluation.procedure import Run
 from mbrl_ros.evaluation.swing_up import SWING_UPS
@@ -39,10 +38,9 @@ from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.models.dynamics import linearize, predict_mean
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.ilqr import Lqr
-from mbrl_ros.planners.plan import begin
+from mbrl_ros.planners.plan import begin, shifted
 from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.planners.sampling import Sampling
-from mbrl_ros.ring.mpc import shifted
 from mbrl_ros.task.quadratic import Quadratic
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics, Plan, QuadraticCost
 
@@ -186,7 +184,7 @@ def _swing(name: str, problem: str, seed: int) -> Result:
     x, up = first.x0, []
     running, none = swing.cost(1), torch.zeros(1, len(x), dtype=torch.float64)
     for i in range(steps):
-        warm = None if plan is None else shifted(plan, 1)
+        warm = None if plan is None else shifted(plan)
         plan = planner.plan(replace(first, x0=x, seed=steps * seed + i), warm)
         u = plan.efforts[0]
         total += float(running.evaluate(torch.cat([x[None], none]), u[None]))
@@ -198,7 +196,7 @@ def _swing(name: str, problem: str, seed: int) -> Result:
 def _reach(name: str, problem: str, seed: int, robot: str) -> Result:
     targets = 6 if problem == REACH_LOCAL else 2
     more = {"controller": {"model": MODEL[problem]}, "ensemble": ENSEMBLE}
-    settings = merge(assembly.settings(Names(robot, planner=name, prior="ensemble"), more), {})
+    settings = assembly.settings(Names(robot, planner=name, prior="ensemble"), more)
     config = measures.Config(targets=targets, data_seconds=10.0, seconds_per_target=2.0, seed=seed)
     run = Run(settings, config, seed)
     planner = run.controller.mpc.planner = Watched(run.controller.mpc.planner)
@@ -258,7 +256,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             axes.set(xlabel=label, yticks=range(len(names)), yticklabels=names)
             if label == "success [%]":
                 axes.set(title=problem, xlim=(0, 100))
-            elif np.isfinite(values).any():
+            elif np.isfinite(values).any() and np.nanmax(values) > 10 * np.nanmin(values) > 0:
                 axes.set_xscale("log")
             axes.spines[["top", "right"]].set_visible(False)
     panels[0, 0].invert_yaxis()
@@ -288,8 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"planners: {error}", file=sys.stderr)
         return 2
-    content = {"arguments": {k: str(v) for k, v in vars(a).items()}, "rows": rows}
-    (folder / "planners.json").write_text(json.dumps(reach.finite(content), indent=1))
+    reach.write(folder / "planners.json", a, rows=rows)
     draw(rows).savefig(folder / "planners.png", dpi=110)
     print(markdown(rows))
     print(f"written to {folder}")

@@ -129,8 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     summaries = {name: totals(of_case) for name, of_case in rows.items()}
     print(markdown(summaries))
     if a.json:
-        content = {"arguments": {k: str(v) for k, v in vars(a).items()}, "all": summaries, "seeds": rows}
-        a.json.write_text(json.dumps(finite(content), indent=1))
+        write(a.json, a, all=summaries, seeds=rows)
     return 0
 
 
@@ -141,6 +140,12 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(v) for v in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def write(path: Path, a: argparse.Namespace, **content: Any) -> None:
+    """A JSON file of the arguments of a command and what came of it."""
+    said = {"arguments": {k: str(v) for k, v in vars(a).items()}, **content}
+    path.write_text(json.dumps(finite(said), indent=1, allow_nan=False))
 
 
 def names_of(a: argparse.Namespace) -> dict[str, Names]:

@@ -21,15 +21,16 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import ConfigError
+from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.models.dynamics import predict_mean
 from mbrl_ros.planners.collocation import Collocation
 from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.mcts import Mcts
-from mbrl_ros.planners.plan import best_of, warm_start
+from mbrl_ros.planners.plan import best_of, shifted, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.types import CONVERGED, STATUSES, Array, Gaussian, Plan, QuadraticCost
+from mbrl_ros.types import CONVERGED, STATUSES, Gaussian, Plan, QuadraticCost
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -234,8 +235,10 @@ def played(plan: Callable[[Problem, Plan | None], Plan], seed: int) -> tuple[flo
     x, last = REPLANNED.start(seed), None
     states, efforts = [x], []
     for tick in range(TICKS):
-        problem = replace(REPLANNED.problem(seed, HORIZON), x0=x, seed=1000 * seed + tick)
-        last = plan(problem, None if last is None else later(last, HOLD))
+        if last is not None:
+            for _ in range(HOLD):
+                last = shifted(last)
+        last = plan(replace(REPLANNED.problem(seed, HORIZON), x0=x, seed=1000 * seed + tick), last)
         for u in last.efforts[:HOLD]:
             x = predict_mean(REPLANNED.model, x, u)
             states.append(x)
@@ -245,13 +248,6 @@ def played(plan: Callable[[Problem, Plan | None], Plan], seed: int) -> tuple[flo
     steps = fallen[-1] + 1 if fallen else 0
     cost = float(REPLANNED.cost(len(us)).evaluate(xs, us))
     return cost, steps * REPLANNED.model.period if steps < len(xs) else math.inf
-
-
-def later(plan: Plan, steps: int) -> Plan:
-    """The plan so many steps later; the last one is repeated."""
-    efforts = torch.cat([plan.efforts[steps:], plan.efforts[-1:].expand(steps, -1)])
-    states = torch.cat([plan.states[steps:], plan.states[-1:].expand(steps, -1)])
-    return replace(plan, efforts=efforts, states=states)
 
 
 def searched(seeds: list[int]) -> None:
@@ -271,18 +267,11 @@ def searched(seeds: list[int]) -> None:
         print(f"pendulum {seed}: MCTS {pairs[-1][0]}, random {pairs[-1][1]} (cost, upright from [s])", file=sys.stderr,
               flush=True)
     both = np.array(pairs)  # (seeds, planners, [cost, time])
-    low, high = interval(both[:, 0, 0] - both[:, 1, 0])
+    low, high = measures.interval(both[:, 0, 0] - both[:, 1, 0])
     up = np.isfinite(both[..., 1]).sum(0)
     print(f"| MCTS, pendulum | upright within 5 s {up[0]} of {len(both)}, random {up[1]} | median cost "
           f"{np.median(both[:, 0, 0]):.1f}, random {np.median(both[:, 1, 0]):.1f} | by {low:.1f} to {high:.1f}, "
           f"{(c.iterations * c.rollouts + 1) * HORIZON} model calls per plan |", flush=True)
-
-
-def interval(differences: Array, draws: int = 10_000) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of paired differences."""
-    rows = np.random.default_rng(0).integers(len(differences), size=(draws, len(differences)))
-    low, high = np.percentile(differences[rows].mean(1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 PARTS = {"ddp": (ddp, 20), "collocation": (collocation, 20), "mcts": (searched, 10)}

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import silu, softplus
 
 from mbrl_ros.config import param
-from mbrl_ros.models.ensemble import FOLDS, _spread
+from mbrl_ros.models.ensemble import FOLDS, _snapshot, _spread
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.noise import NOISE_FLOOR
@@ -279,10 +279,6 @@ def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config:
         if waited >= config.patience:
             break
     return best
-
-
-def _snapshot(p: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in p.items()}
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """What any planner needs: where to begin, what efforts lead to, and a plan made from them."""
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +52,18 @@ def as_plan(x: Float[Array, "T+1 n"], u: Float[Array, "T m"], cost: float, statu
     policy = LinearGaussianPolicy(x[:-1], u, zeros((T, m, n)) if K is None else K, zeros((T, m)),
                                   zeros((T, m, m)) if Sigma is None else Sigma)
     return Plan(policy, x, u, cost, status, iterations, memory)
+
+
+def shifted(plan: Plan, stride: int = 1) -> Plan:
+    """The plan one period later, a step being `stride` of them: between its steps; its last step is repeated."""
+    def later(a: Array) -> Array:
+        if a is None:  # a planner that knows no covariance
+            return None
+        next_step = torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
+        return next_step if stride == 1 else a + (next_step - a) / stride
+
+    policy = LinearGaussianPolicy(*(later(steps) for steps in vars(plan.policy).values()))
+    return replace(plan, policy=policy, states=later(plan.states), efforts=later(plan.efforts))
 
 
 def steps_in(horizon: float, robot: Robot | None) -> int:

@@ -16,6 +16,7 @@ from mbrl_ros.config import ConfigError, param
 from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.planners.devices import device_for
+from mbrl_ros.planners.plan import shifted
 from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.ring.delay import Delay
 from mbrl_ros.ring.feedback import feedback_of
@@ -31,7 +32,6 @@ from mbrl_ros.types import (
     Array,
     Feedback,
     LinearGaussianDynamics,
-    LinearGaussianPolicy,
     Plan,
     StateEstimate,
 )
@@ -230,15 +230,3 @@ def margin_left(robot: Robot, x: Float[Array, " n"], effort: Float[Array, " m"])
 def _first(steps: Array) -> Array:
     """The first of (T, ...), as numpy."""
     return steps[0].cpu().numpy() if isinstance(steps, torch.Tensor) else steps[0]
-
-
-def shifted(plan: Plan, stride: int) -> Plan:
-    """The plan one period later, a step being `stride` of them: between its steps; its last step is repeated."""
-    def later(a: Array) -> Array:
-        if a is None:  # a planner that knows no covariance
-            return None
-        next_step = torch.cat([a[1:], a[-1:]]) if isinstance(a, torch.Tensor) else np.concatenate([a[1:], a[-1:]])
-        return next_step if stride == 1 else a + (next_step - a) / stride
-
-    policy = LinearGaussianPolicy(*(later(steps) for steps in vars(plan.policy).values()))
-    return replace(plan, policy=policy, states=later(plan.states), efforts=later(plan.efforts))

@@ -8,7 +8,6 @@ trial. Seeds to tune on are those from 100 up.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, parse_overrides, section
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import Run, Stopped, collect
-from mbrl_ros.evaluation.reach import finite
+from mbrl_ros.evaluation.reach import write
 from mbrl_ros.trainers import TRAINERS
 from mbrl_ros.trainers.trainer import Config, Trainer, target_of
 
@@ -79,8 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, Stopped) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
-    content = {"arguments": {k: str(v) for k, v in vars(a).items()}, "rows": rows}
-    (folder / "train.json").write_text(json.dumps(finite(content), indent=1, allow_nan=False))
+    write(folder / "train.json", a, rows=rows)
     print(f"train.json is in {folder}")
     return 0
 

@@ -24,6 +24,7 @@ from mbrl_ros.models.features import Data
 from mbrl_ros.models.prior import residuals
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.models.rollout import MEAN, MEMBER, RESAMPLE
+from mbrl_ros.planners.plan import shifted
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.planners.sampling import LIMITS, Cem
 from mbrl_ros.robot import Robot
@@ -83,7 +84,7 @@ class Agent:
         problem = Problem(known.inner(torch.as_tensor(x)), known.model(self.regression), Return(known), self._lower,
                           self._upper, seed)
         plan = self._planner.plan(problem, self._previous)
-        self._previous = replace(plan, efforts=torch.cat([plan.efforts[1:], plan.efforts[-1:]]))
+        self._previous = shifted(plan)
         self._step += 1
         a: Array = plan.efforts[0].numpy()
         return a

@@ -1,5 +1,6 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo scenarios scenarios-full arms loops planners pets faults soak mutants figures bench test lint clean
+.PHONY: help bootstrap demo report replay scenarios scenarios-full arms loops planners pets skills dyna faults soak \
+	mutants figures bench test lint docs clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
@@ -7,18 +8,23 @@ jazzy = env -u AMENT_PREFIX_PATH -u CMAKE_PREFIX_PATH -u COLCON_PREFIX_PATH -u P
 	MBRL_ROS_DISTRO=jazzy sh -ec
 demo_flags = $(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT)) $(if $(TASK),--task $(TASK)) \
 	$(if $(PLANNER),--planner $(PLANNER)) $(if $(PRIOR),--prior $(PRIOR)) \
-	$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS))
+	$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS)) \
+	$(if $(DASHBOARD),--dashboard $(DASHBOARD))
 
 suite_flags = $(if $(ONLY),--only $(ONLY)) $(if $(ROBOTS),--robots $(ROBOTS)) $(if $(PRIORS),--priors $(PRIORS)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 # What may be given to a target; anything else is a mistake and would be ignored.
-takes.demo = SEED ROBOT TASK PLANNER PRIOR TARGETS DATA_SECONDS
+takes.demo = SEED ROBOT TASK PLANNER PRIOR TARGETS DATA_SECONDS DASHBOARD
+takes.report = RECORDING
+takes.replay = RECORDING
 takes.scenarios = ONLY ROBOTS PRIORS SEEDS JOBS
 takes.scenarios-full = $(takes.scenarios)
 takes.arms = ONLY SEEDS TARGETS DATA_SECONDS JOBS
 takes.loops = ROBOT PRIOR SEEDS JOBS
 takes.pets = ONLY SEEDS JOBS
+takes.skills = ONLY SEEDS JOBS
+takes.dyna = ONLY METHODS SEEDS JOBS
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
 takes.planners = ONLY SEEDS ROBOT JOBS
@@ -34,8 +40,14 @@ help: ## this list
 bootstrap: ## environment, ROS 2 and messages; quick when there is nothing to do
 	@scripts/bootstrap.sh
 
-demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= TASK= PLANNER= PRIOR= TARGETS= DATA_SECONDS=
+demo: bootstrap ## the whole thing on a simulated robot; SEED= ROBOT= TASK= PLANNER= PRIOR= TARGETS= DATA_SECONDS= DASHBOARD=
 	@$(use) && python3 -m mbrl_ros.nodes demo $(demo_flags)
+
+report: bootstrap ## a page about a recording: what stood out, charts, parameters; RECORDING= (the newest in runs/)
+	@$(use) && python3 -m mbrl_ros.nodes report $(RECORDING)
+
+replay: bootstrap ## the same inputs through the same code again: are the answers identical? RECORDING= (the newest)
+	@$(use) && python3 -m mbrl_ros.nodes replay $(RECORDING)
 
 scenarios: bootstrap ## what it does when robot, load and surroundings change: two robots, a few minutes; ONLY= ROBOTS=
 	@$(use) && python3 -m mbrl_ros.evaluation.suite $(suite_flags)
@@ -55,6 +67,14 @@ loops: bootstrap ## plan once, plan and refit per trial, or replan every tick: c
 pets: bootstrap ## PETS over trials, cart-pole and arm, and what its parts are for: up to an hour; ONLY= SEEDS= JOBS=
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.study $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+
+skills: bootstrap ## contact tasks by trials: a peg into its slot, beside MPC, a quarter of an hour; ONLY=peg: 3 minutes; SEEDS= JOBS=
+	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.skills $(if $(ONLY),--only $(ONLY)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+
+dyna: bootstrap ## learning in imagination, each method beside its parent: half an hour; ONLY= METHODS= SEEDS= JOBS=
+	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.imagination $(if $(ONLY),--only $(ONLY)) \
+		$(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \
@@ -77,13 +97,18 @@ figures: bootstrap ## measures for README and results anew, and writes their tab
 bench: bootstrap ## how long a tick takes, part by part, beside its peers; ONLY=
 	@$(use) && OMP_NUM_THREADS=1 python3 benchmarks/bench.py $(if $(ONLY),--only $(ONLY))
 
-test: lint ## lint, all tests, and the tests with ROS on Jazzy as well
+test: lint docs ## lint, docs, all tests, and the tests with ROS on Jazzy as well
 	@$(use) && python3 -m pytest -n auto --ignore=test/ros && python3 -m pytest test/ros
 	@$(jazzy) 'scripts/bootstrap.sh; . ./.venv-jazzy/bin/activate; . ./install-jazzy/setup.sh; python3 -m pytest test/ros'
+
+docs: bootstrap ## docs/_build/html: the documentation, built without a network once its four packages are there
+	@$(use) && { python3 -c 'import furo, latex2mathml, myst_parser' 2>/dev/null || \
+		python3 -m pip install -q -r requirements-docs.txt; } && python3 scripts/reference.py --check && \
+		python3 -m sphinx -W -q -b html docs docs/_build/html && echo docs/_build/html/index.html
 
 lint: bootstrap ## ruff and mypy
 	@$(use) && ruff check . && mypy
 
 clean: ## delete environments, builds and caches, not recordings
 	rm -rf .venv .venv-jazzy build build-jazzy install install-jazzy log log-jazzy
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .cache
+	rm -rf docs/_build .pytest_cache .mypy_cache .ruff_cache .cache

@@ -24,10 +24,9 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from mbrl_ros.msg import LocalDynamics, StateEstimate
+from mbrl_ros.msg import EffortCommand, LocalDynamics, StateEstimate
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros import assembly
 from mbrl_ros.config import Names, unflatten
@@ -41,7 +40,7 @@ from mbrl_ros.robot import Robot
 
 NEW_TARGET = 2.0  # [s]
 SETTLE = 2.0  # [s] of reaching before it counts
-HOPS = ("state_estimate", "local_dynamics", topics.ASKED, topics.COMMANDS)  # in the order of the ring
+HOPS = (topics.STATE, topics.MODEL, topics.ASKED, topics.PASSED)  # in the order of the ring
 PATIENT = {"guard.state_age": 0.5, "guard.command_age": 0.5, "controller.watchdog": 0.5}  # [s] late is counted, no end
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -65,7 +64,7 @@ class Case(NamedTuple):
 class Figures(NamedTuple):
     """What came out."""
 
-    latency: np.ndarray  # (N,) [s] from joint_states to effort_controller/commands, of all states that were answered
+    latency: np.ndarray  # (N,) [s] from joint_states to guard/effort_command, of all states that were answered
     hops: dict[str, np.ndarray]  # by topic: (N,) [s] from joint_states on
     ticks: int
     missed: int
@@ -84,19 +83,18 @@ class Probe(Node):
         self.sent: dict[str, dict[int, int]] = {}
         self.mode = ""  # of the guard
         self.stages: dict[str, dict[str, float]] = {}  # by node: "STAGE_us_p50" and so on
-        self.create_subscription(DiagnosticArray, topics.STAGES, self._timed, topics.KEEP)
+        for name in topics.TIMED:
+            self.create_subscription(DiagnosticArray, topics.stages(name), self._timed, topics.KEEP)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._said, topics.KEEP)
-        self._target = self.create_publisher(PoseStamped, "target", topics.RING)
-        kinds = {"joint_states": JointState, "state_estimate": StateEstimate, "local_dynamics": LocalDynamics,
-                 topics.ASKED: Float64MultiArray, topics.COMMANDS: Float64MultiArray}
+        self._target = self.create_publisher(PoseStamped, topics.TARGET, topics.RING)
+        kinds = {topics.JOINTS: JointState, topics.STATE: StateEstimate, topics.MODEL: LocalDynamics,
+                 topics.ASKED: EffortCommand, topics.PASSED: EffortCommand}
         for topic, kind in kinds.items():
-            about = _answers if kind is Float64MultiArray else _stamp
-            self.create_subscription(kind, topic, self._heard(self.sent.setdefault(topic, {}), about), topics.KEEP,
-                                     raw=True)
+            self.create_subscription(kind, topic, self._heard(self.sent.setdefault(topic, {})), topics.KEEP, raw=True)
 
-    def _heard(self, sent: dict[int, int], about: Any) -> Any:
+    def _heard(self, sent: dict[int, int]) -> Any:
         def heard(data: bytes, info: dict[str, Any]) -> None:
-            sent.setdefault(about(data), info["source_timestamp"])
+            sent.setdefault(_stamp(data), info["source_timestamp"])
         return heard
 
     def _said(self, message: DiagnosticArray) -> None:
@@ -117,12 +115,6 @@ def _stamp(data: bytes) -> int:
     """The stamp of a header at the beginning of a serialized message."""
     seconds, nanoseconds = struct.unpack_from("<iI", data, 4)
     return int(seconds * 1_000_000_000 + nanoseconds)
-
-
-def _answers(data: bytes) -> int:
-    """The label of the first dimension of a Float64MultiArray; -1: none."""
-    count, length = struct.unpack_from("<II", data, 4)
-    return int(data[12 : 11 + length]) if count and length > 1 else -1
 
 
 def prioritized() -> bool:
@@ -245,14 +237,14 @@ def _figures(case: Case, sent: dict[str, dict[int, int]], cpu: dict[str, float],
              probe: Probe) -> Figures:
     """Without the last two states, to which the answer may not have been heard yet."""
     period = 1e9 / case.rate
-    states = dict(sorted(sent["joint_states"].items())[:-2])
+    states = dict(sorted(sent[topics.JOINTS].items())[:-2])
     hops = {topic: 1e-9 * np.array([sent[topic][s] - at for s, at in states.items() if s in sent[topic]])
             for topic in HOPS}
     due = np.array(list(states), float)
     late = np.array(list(states.values())) - due
     late -= np.median(late)
-    answered = sum(sent[topics.COMMANDS].get(s, np.inf) < at + period for s, at in states.items())
-    return Figures(hops[topics.COMMANDS], hops, len(states), len(states) - answered, int((late > period / 2).sum()),
+    answered = sum(sent[topics.PASSED].get(s, np.inf) < at + period for s, at in states.items())
+    return Figures(hops[topics.PASSED], hops, len(states), len(states) - answered, int((late > period / 2).sum()),
                    cpu, load, probe.mode, probe.stages)
 
 

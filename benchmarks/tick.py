@@ -29,7 +29,9 @@ from mbrl_ros.models.prior import LocalPrior
 from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.ring.learner import CONDITION_JITTER, posterior
+from mbrl_ros.ring.network_policy import View
 from mbrl_ros.task.cost import ResidualCost
+from mbrl_ros.trainers.network import PolicyNetwork
 from mbrl_ros.types import Array, LinearGaussianDynamics, Moments, NormalInverseWishart, Observation, StateEstimate
 
 Row = dict[str, Any]
@@ -183,6 +185,22 @@ def hour_row(rounds: int) -> Row:
     return row("whole tick after an hour", old.size, spent["old"], "before it", spent["new"])
 
 
+def policy_rows(rounds: int) -> list[Row]:
+    """A network policy at a state of the arm as a tick plays it, with its distance, beside the network in torch."""
+    robot, result = assembly.make_robot(assembly.settings(Names("arm"))), []
+    view, rng = View(robot), np.random.default_rng(SEED)
+    for hidden in (64, 128):
+        network = PolicyNetwork(view.size, robot.m, hidden, SEED)
+        network.seen(rng.standard_normal((1000, view.size)), np.ones(robot.m))
+        policy, x, target = network.policy(robot), rng.standard_normal(robot.n), np.zeros(3)
+        policy.target, o = target, torch.as_tensor(view(x, target))
+        t = interleaved({"kernel": lambda p=policy, x=x: (p.distance(x, 0), p.act(x, 0)),
+                         "torch": torch.no_grad()(lambda n=network, o=o: n(o))}, rounds)
+        size = f"2 x {hidden}, {view.size}, {robot.m}"
+        result.append(row("policy, a network", size, t["kernel"], "torch", t["torch"]))
+    return result
+
+
 def in_torch(model: Any, w: torch.Tensor) -> Any:
     """The same as `expand`, by what the model has for batches."""
     return model.predict(w), model.jacobian(w)
@@ -223,7 +241,7 @@ def two_iterations(bench: Bench, n: int, limits: bool) -> dict[str, Callable[[],
 def rows(rounds: int = 300, hour: bool = False) -> list[Row]:
     """{what, size, ours_us, peer, peer_us, ratio} of everything; sizes are n, m, T where no more is said."""
     torch.set_num_threads(1)
-    result = fit_rows(rounds)
+    result = fit_rows(rounds) + policy_rows(rounds)
     for robot, horizon in (("planar2", 20), ("arm", 20)):
         result += Bench(robot, horizon).rows(rounds)
     for horizon in (10, 25, 50):

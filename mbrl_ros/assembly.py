@@ -14,6 +14,7 @@ from mbrl_ros.ring import controller, estimator, excitation, guard, learner, mpc
 from mbrl_ros.ring.holding import with_gains
 from mbrl_ros.ring.loop import Ring
 from mbrl_ros.simulation import plant
+from mbrl_ros.simulation.world import World
 from mbrl_ros.task.task import Task
 
 Settings = Mapping[str, Any]
@@ -34,7 +35,13 @@ def make_robot(s: Settings) -> robot.Robot:
 
 
 def make_plant(s: Settings, r: robot.Robot) -> plant.MujocoPlant:
-    return plant.MujocoPlant(r, from_mapping(plant.Config, section(s, "plant"), "plant"))
+    """In the world of the settings `world.*`, of which `plant.*` says two."""
+    made = plant.MujocoPlant(r, from_mapping(plant.Config, section(s, "plant"), "plant"))
+    if section(s, "world"):
+        given = {"payload": made.world.payload, "gravity_compensation": made.world.gravity_compensation}
+        made.change(from_mapping(World, merge(given, section(s, "world")), "world"))
+        made.reset(made.config.seed)
+    return made
 
 
 def make_estimator(s: Settings, r: robot.Robot) -> estimator.JointFilter:

@@ -12,6 +12,8 @@ import dataclasses
 import math
 import os
 import re
+import site
+import sysconfig
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from typing import Any, TypeVar
 import yaml
 
 T = TypeVar("T")
+SCALES = LINEAR, LOGARITHMIC = ("linear", "logarithmic")
 
 
 class ConfigError(ValueError):
@@ -29,13 +32,16 @@ class ConfigError(ValueError):
 
 
 def param(default: Any, description: str, low: float | None = None, high: float | None = None,
-          choices: Collection[str] = (), live: bool = False) -> Any:
+          choices: Collection[str] = (), live: bool = False, unit: str = "", scale: str = LINEAR) -> Any:
     """A dataclass field with what a ROS parameter needs: description, range or choices, and whether it may change.
 
     Choices that are the keys of a registry are given as the registry itself,
-    and count as they are when a value is checked.
+    and count as they are when a value is checked. The unit is what the description has in brackets last, unless it is
+    given; "1" of what has none. `scale` is that of a slider: LINEAR or LOGARITHMIC, which a range does not tell.
     """
-    metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live}
+    bracketed = re.findall(r"\[([^\]]+)\]", description)
+    metadata = {"description": description, "low": low, "high": high, "choices": choices, "live": live,
+                "unit": unit or (bracketed[-1] if bracketed else "1"), "scale": scale}
     if isinstance(default, (list, dict)):
         raise TypeError("defaults are immutable: use a tuple")
     return field(default=default, metadata=metadata)
@@ -103,13 +109,12 @@ def _made(make: Callable[[], T], prefix: str) -> T:
 
 
 def share() -> Path:
-    """The folder that holds config/: the source tree, else the installed share folder."""
+    """The folder that holds config/: the source tree, the share folder of a workspace, or that of a pip install."""
     source = Path(__file__).resolve().parents[1]
-    if (source / "config" / "robots").is_dir():
-        return source
-    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
-        candidate = Path(prefix) / "share" / "mbrl_ros"
-        if prefix and (candidate / "config" / "robots").is_dir():
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sysconfig.get_path("data"), str(source),
+                site.getuserbase()]
+    for candidate in (source, *(Path(prefix) / "share" / "mbrl_ros" for prefix in prefixes if prefix)):
+        if (candidate / "config" / "robots").is_dir():
             return candidate
     raise ConfigError("config/ not found: source the workspace (install/setup.bash) or run from the source tree")
 

@@ -15,6 +15,7 @@ from mbrl_ros.types import Array, Gaussian, Moments, NormalInverseWishart
 # Rounding leaves a well-scaled covariance of dimension ~50 indefinite by about 1e-14 of its diagonal.
 JITTER = 1e-12
 Z95 = 1.96  # the central 95 % of N(0, 1) are within this
+Z95_BALL = 2.7955  # 95 % of N(0, I) in three dimensions are: the root of the chi-squared quantile, 7.815
 
 
 def symmetrize(S: Float[Array, "*b n n"]) -> Float[Array, "*b n n"]:

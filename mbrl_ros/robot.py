@@ -53,6 +53,8 @@ class Config:
     damping: tuple[float, ...] = param((), "Of the hold [N m s/rad or N s/m]", 0.0)
     inertia: tuple[float, ...] = param((), "Of every joint with the others free, for the brakes of the guard [kg m^2 "
                                        "or kg]; empty: by effort_limit and deceleration", 0.0)
+    base_frame: str = param("base_link", "Frame of targets, plans and tool positions: what its driver calls the "
+                            "root of the robot")
     simulated: bool = param(False, "Whether this is the simulated robot, which may be pushed by whoever starts it")
     effort_history: int = param(1, "Past efforts in x; where more than 1, they are regressors: 2 where commands arrive "
                                 "in mid-period, which bringup sets in real time, more for slow motors", 1, 5)
@@ -65,6 +67,8 @@ class Config:
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ConfigError(f"{key}: expected every {what} once, got {twice!r} {names.count(twice)} times")
+        if not self.base_frame:
+            raise ConfigError("base_frame: expected the name of a frame, got none")
         if not self.sites:
             raise ConfigError("sites: expected at least one name of a site or body, that of the tool, got none")
         if len(self.tool_offset) not in (0, 3, 6):
@@ -87,6 +91,7 @@ class Robot:
         self.notes: list[str] = []  # what was left out or assumed of the model file, a line each
         self.model = load_model(config, notes=self.notes)
         self.joints, self.sites, self.period = config.joints, config.sites, config.period
+        self.base_frame = config.base_frame
         self.stride = max(1, round(config.step / config.period))  # periods in a step
         self.m = m = len(config.joints)
         if m == 0:
@@ -276,9 +281,9 @@ class Robot:
 
 
 def least_velocity(J: Array, velocity: Array) -> Array:
-    """The least joint velocity (*b, m) of which J (3, m) makes `velocity` (*b, 3) [m/s]; damped, so that a direction in
+    """The least joint velocity (*b, m) of which J (k, m) makes `velocity` (*b, k) [m/s]; damped, so that a direction in
     which the arm is nearly singular asks for no fast joints (Nakamura 1986)."""
-    least: Array = velocity @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(3), J)
+    least: Array = velocity @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(len(J)), J)
     return least
 
 

@@ -98,11 +98,11 @@ class QuadraticCost:
 class LinearGaussianPolicy:
     """u_t ~ N(u_hat_t + K_t (x - x_hat_t) + k_t, Sigma_t); the accepted step length is already inside k."""
 
-    x_hat: Float[Array, "T n"]
-    u_hat: Float[Array, "T m"]
-    K: Float[Array, "T m n"]
-    k: Float[Array, "T m"]
-    Sigma: Float[Array, "T m m"]
+    x_hat: Float[Array, "*#b T n"]
+    u_hat: Float[Array, "*#b T m"]
+    K: Float[Array, "*#b T m n"]
+    k: Float[Array, "*#b T m"]
+    Sigma: Float[Array, "*#b T m m"]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,14 @@ venv=${MBRL_ROS_VENV:-$PWD/.venv$suffix}
 build=${MBRL_ROS_BUILD:-build$suffix} install=${MBRL_ROS_INSTALL:-install$suffix} log=${MBRL_ROS_LOG:-log$suffix}
 case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
 start=$(date +%s)
+# Before anything is loaded: the generators of messages fail on such a path, after half a gigabyte.
+for path in "$PWD" "$venv"; do
+  case $(printf %s "$path" | LC_ALL=C tr -d ' -~') in
+    "") ;;
+    *) echo "bootstrap: $path: has letters that are not ASCII, with which ROS 2 cannot generate messages; move it" >&2
+      exit 1 ;;
+  esac
+done
 
 say() { echo "bootstrap [$(($(date +%s) - start)) s]: $*"; }
 

@@ -11,7 +11,7 @@ from jaxtyping import AbstractArray, Bool, Float, Int, config, install_import_ho
 # The rooms whose functions are ordinary Python; what is compiled (kernels/) cannot be wrapped.
 ROOMS = [f'mbrl_ros.{room}' for room in (
     'types', 'gaussian', 'robot', 'models', 'task', 'planners', 'ring', 'environments', 'evaluation.swing_up',
-    'trainers.pets')]
+    'trainers')]
 
 
 def check_shapes():

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,20 @@ def test_a_constant_of_another_file_is_compiled_in_anew(copy: Path) -> None:
     assert [answer(copy, CALL) for _ in range(2)] == [["21.0", "0"], ["21.0", "1"]]
     (kernels / "far.py").write_text("SCALE = 3.0\n")
     assert answer(copy, CALL) == ["31.0", "0"]
+
+
+@pytest.mark.parametrize(("suffix", "damage"), [
+    ("nbi", lambda old: old[: len(old) // 2]), ("nbc", lambda old: b"damage")], ids=["index cut", "code replaced"])
+def test_what_is_damaged_on_disk_is_made_anew(copy: Path, suffix: str, damage: Callable[[bytes], bytes]) -> None:
+    kernels = copy / "mbrl_ros" / "kernels"
+    for name, code in (("little", KERNEL), ("middle", MIDDLE), ("far", "SCALE = 2.0\n")):
+        (kernels / f"{name}.py").write_text(code)
+    assert answer(copy, CALL) == ["21.0", "0"]
+    files = list((copy / "kept").rglob(f"*kernel*.{suffix}"))
+    for file in files:
+        file.write_bytes(damage(file.read_bytes()))
+    assert files and answer(copy, CALL) == ["21.0", "0"]
+    assert answer(copy, CALL) == ["21.0", "1"]
 
 
 def test_a_status_in_front_of_the_others_changes_no_answer(copy: Path) -> None:

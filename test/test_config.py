@@ -1,7 +1,7 @@
 """Settings: types, ranges and names are checked, and the message says what was expected."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 
@@ -101,7 +101,7 @@ def test_a_task_cannot_be_its_own_base(tmp_path):
         config.read_task(c)
     with pytest.raises(ConfigError, match=r"task\.base: expected the name of a task, got 3"):
         config.read_task(write_task(tmp_path, "d", "base: 3"))
-    with pytest.raises(ConfigError, match="unknown task 'reech'; choose one of eight, reach"):
+    with pytest.raises(ConfigError, match="unknown task 'reech'; choose one of eight, peg, reach"):
         config.read_task(write_task(tmp_path, "e", "base: reech"))
 
 
@@ -178,3 +178,17 @@ def test_choices_may_be_a_registry_that_grows():
 
 def test_later_files_win():
     assert config.merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
+
+
+@dataclass(frozen=True)
+class Measured:
+    speed: float = param(0.4, "Of the tool [m/s]", 0.0, 5.0)
+    twice: float = param(0.4, "How much [m] is left, for [s]", 0.0, 5.0)
+    given: float = param(40.0, "How many steps [not a unit]", 1.0, 1e4, unit="steps", scale=config.LOGARITHMIC)
+    part: float = param(0.5, "Of the whole", 0.0, 1.0)
+
+
+def test_units_are_those_of_the_description_unless_given():
+    of = {f.name: f.metadata for f in fields(Measured)}
+    assert {name: m["unit"] for name, m in of.items()} == {"speed": "m/s", "twice": "s", "given": "steps", "part": "1"}
+    assert [name for name, m in of.items() if m["scale"] == config.LOGARITHMIC] == ["given"]

@@ -19,7 +19,8 @@ from systems import cautious, lq_problem, random_cost, random_dynamics, random_l
 from torch import Tensor
 
 from mbrl_ros.planners import fused
-from mbrl_ros.planners.ilqr import BoxGain, Ilqr, Lqr
+from mbrl_ros.planners.box import BoxGain
+from mbrl_ros.planners.ilqr import Ilqr, Lqr
 from mbrl_ros.planners.lqr import Backward, Gain, Spread, _in_torch, expand, forward, newton
 from mbrl_ros.planners.plan import begin
 from mbrl_ros.types import LinearGaussianDynamics, QuadraticCost

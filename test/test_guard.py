@@ -792,7 +792,7 @@ def test_long_pauses_do_not_wind_the_integral_up():
     tick(g, 0, None)
     g.measured(1 + NS, np.array([0.1, 0.0]), ZERO, 100.0)
     g.effort(100.0)
-    assert np.abs(g._hold._carried).max() <= H * 80 * 0.1 + 1e-9
+    assert np.abs(g._hold.carried).max() <= H * 80 * 0.1 + 1e-9
 
 
 # --- who carries, and what swings
@@ -918,3 +918,125 @@ def test_brakes_are_about_what_rest_took_where_no_model_knows():
 def test_it_needs_neither_torch_nor_ros():
     code = "import sys, mbrl_ros.ring.guard; sys.exit(bool({'torch', 'rclpy', 'numba'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# --- another guard goes on
+
+
+def successor(g, config=Config(), since=0, weight=None, q=ZERO, qd=ZERO):  # noqa: B008
+    """Another guard that has seen the newest states of this one, and goes on from what it left."""
+    other = make_guard(config, weight)
+    for k in range(since, since + 3):
+        other.measured(1 + k * NS, np.asarray(q, float), np.asarray(qd, float), k * H)
+    other.inherit(g.legacy(), "took over")
+    return other
+
+
+def test_what_is_held_is_held_on_without_a_step():
+    g, q = make_guard(), np.array([0.02, -0.01])
+    tick(g, 0, None)
+    for k in range(1, 100):  # something pulls: the integral carries it
+        tick(g, k, None, q)
+    other = successor(g, since=97, q=q)
+    assert (other.state, other.reason) == (HOLD, "took over")
+    for k in range(100, 110):
+        assert np.allclose(tick(other, k, None, q), tick(g, k, None, q), rtol=0, atol=1e-12)
+
+
+def test_what_moves_is_held_where_it_is_and_the_effort_begins_with_the_last_one():
+    g = armed()
+    for k in range(1, 9):
+        sent = tick(g, k, [30.0, -10.0])
+    other = successor(g, since=6, q=[0.5, 0.4], qd=[1.0, -1.0])
+    assert other.state == HOLD
+    after = tick(other, 9, [30.0, -10.0], [0.5, 0.4])
+    assert np.allclose(after, sent - [990.0 * H, -500.0 * H])  # towards none, at the rate: it holds here
+    assert np.abs(after).max() > 0
+    for k in range(10, 20):
+        after = tick(other, k, [30.0, -10.0], [0.5, 0.4])
+    assert np.allclose(after, 0.0) and other.state == HOLD
+
+
+@pytest.mark.parametrize("state", [FAULT, STOPPED])
+def test_what_a_person_has_to_leave_is_left_by_nobody_else(state):
+    g = armed()
+    for k in range(1, 100):
+        tick(g, k, [8.0, 0.0])
+    _ = g.fail("wrong") if state == FAULT else g.estop()
+    sent = tick(g, 100, [8.0, 0.0])
+    for other in (successor(g, since=98), successor(successor(g, since=98), since=98)):
+        assert (other.state, other.reason) == (state, "took over")
+        assert other.arm(100 * H) and other.state == state
+        assert np.abs(tick(other, 101, [8.0, 0.0]) - sent).max() <= 990.0 * H * 1.001
+        other.reset()
+        assert other.state == HOLD
+
+
+def test_an_emergency_stop_is_passed_on_before_the_first_state_too():
+    g = armed()
+    g.estop()
+    other = make_guard()
+    other.inherit(g.legacy(), "took over")
+    assert (other.state, other.reason) == (UNCONFIGURED, "took over") and other.effort(0.0) is None
+    third = make_guard()
+    third.inherit(other.legacy(), "took over")
+    for one in (other, third):
+        one.measured(1, ZERO, ZERO, 0.0)
+        assert one.state == STOPPED
+    again = make_guard()
+    again.inherit(make_guard().legacy(), "took over")
+    again.measured(1, ZERO, ZERO, 0.0)
+    assert again.state == HOLD
+
+
+def test_who_carries_the_weight_is_passed_on():
+    weight = lambda q: np.array([12.0, 4.0])  # noqa: E731
+    g = make_guard(Config(gravity="model"), weight)
+    for k in range(100):
+        tick(g, k, None)
+    for config in (Config(), Config(gravity="model")):
+        other = successor(g, config, 97, weight)
+        assert np.allclose(tick(other, 100, None), [12.0, 4.0])
+        assert ("the guard carries" in other.remark) == (config.gravity == "robot")
+    taken = make_guard(Config(gravity="carried"))  # as rest takes it, where nobody knows masses
+    tick(taken, 0, None)
+    for k in range(1, 300):
+        tick(taken, k, None, [-0.05, 0.02])
+    before = taken.legacy()
+    other = successor(taken, Config(), 297, q=[-0.05, 0.02])
+    assert np.array_equal(other.legacy()[1:6], before[1:6]) and "by what rest took" in other.remark
+
+
+def test_a_legacy_of_another_robot_or_none_says_nothing():
+    g = armed()
+    g.estop()
+    other = make_guard()
+    tick(other, 0, None)
+    for legacy in (np.zeros(0), np.append(g.legacy(), 1.0)):
+        other.inherit(legacy, "took over")
+        assert (other.state, other.reason) == (HOLD, "took over")
+        assert np.allclose(tick(other, 1, None), 0.0)
+
+
+def test_without_joint_states_it_has_no_place_to_hold_and_passes_none_on():
+    g = make_guard()
+    tick(g, 0, None)
+    g.effort(1.0)
+    other = successor(g, since=50, q=[0.3, 0.3])
+    assert np.allclose(other.legacy()[8:10], [0.3, 0.3])
+
+
+def test_what_moved_under_another_guard_was_no_swing_of_this_hold_and_what_has_calmed_stays_so():
+    q, qd = 0.1 * np.sin(np.arange(100)), 3.0 * np.cos(np.arange(100))  # to and fro, as a controller may want it
+    g, other = armed(), make_guard()
+    for k in range(1, 100):
+        tick(g, k, ZERO, [q[k], 0.0], [qd[k], 0.0])
+        tick(other, k, None, [q[k], 0.0], [qd[k], 0.0])
+    assert "swings" in other.remark
+    other.inherit(g.legacy(), "took over")
+    assert other.remark == "" and (other.hold_gain == 1.0).all()
+    g.disarm()
+    for k in range(100, 200):
+        tick(g, k, None, [q[k - 100], 0.0], [qd[k - 100], 0.0])
+    other.inherit(g.legacy(), "took over")
+    assert 0 < other.hold_gain[0] < 1.0 and np.array_equal(other.hold_gain, g.hold_gain)

@@ -23,7 +23,8 @@ from systems import (
 from torch import Tensor
 
 from mbrl_ros.models.dynamics import linearize, predict_mean
-from mbrl_ros.planners.ilqr import Ilqr, Lqr, box_newton
+from mbrl_ros.planners.box import box_newton
+from mbrl_ros.planners.ilqr import Ilqr, Lqr
 from mbrl_ros.planners.plan import warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.task.quadratic import Quadratic

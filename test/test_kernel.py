@@ -242,7 +242,7 @@ def test_other_problems_stay_in_torch() -> None:
     model = LinearGaussianDynamics(*(a.float() for a in (problem.model.F, problem.model.f, problem.model.Sigma)))
     single = Problem(problem.x0.float(), model,
                      type(problem.cost)(*(a if a.dtype == torch.bool else a.float()
-                                          for a in vars(problem.cost).values())),
+                                          for a in vars(problem.cost).values() if isinstance(a, torch.Tensor))),
                      problem.lower.float(), problem.upper.float())
     assert planner.plan(single, None).efforts.dtype == torch.float32
     batch = replace(problem, x0=problem.x0.expand(4, 3))

@@ -2,6 +2,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -17,8 +18,8 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 
 # Files and folders of mbrl_ros from the ground up: each imports from itself and from those before it.
 ROOMS = ['types', 'kernels', 'config', 'gaussian', 'model_file', 'robot', 'messages', 'models', 'task', 'planners',
-         'simulation', 'ring', 'assembly', 'setup_robot', 'recordings', 'evaluation',
-         'environments', 'trainers', 'drawing', 'nodes']
+         'simulation', 'ring', 'assembly', 'setup_robot', 'recordings', 'evaluation', 'drawing',
+         'environments', 'trainers', 'train', 'dashboard', 'nodes']
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 GENERATED = re.compile(r'(\w+_(msgs|srvs|interfaces)|mbrl_ros\.(msg|srv|action))(\.|$)')
 
@@ -144,3 +145,37 @@ def test_setup_finds_every_folder():
 def test_versions_agree():
     output = subprocess.check_output([sys.executable, 'setup.py', '--version'], cwd=ROOT, text=True)
     assert output.split()[-1] == ElementTree.parse(ROOT / 'package.xml').findtext('version')
+
+
+def test_the_maintainer_is_no_example_and_the_changelog_knows_the_version():
+    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    assert 'example' not in package.find('maintainer').get('email')
+    assert f"## {package.findtext('version')}\n" in (ROOT / 'CHANGELOG.md').read_text()
+
+
+def test_the_core_is_found_and_works_from_a_pip_install(tmp_path):
+    """Of a copy, since setuptools builds beside the sources; with its settings, and without ROS."""
+    source, target = tmp_path / 'source', tmp_path / 'site'
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns('.*', 'build*', 'install*', 'log*', 'docs', 'test'))
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation', '--target',
+                    str(target), str(source)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    code = ('from mbrl_ros import config; from mbrl_ros.config import Names, from_mapping;'
+            'from mbrl_ros.robot import Config, Robot;'
+            'settings = Names(robot="planar2", prior="gaussian").settings(); import mbrl_ros;'
+            'robot = Robot(from_mapping(Config, settings["robot"], "robot")); robot.tool_position(robot.home);'
+            'print(mbrl_ros.__file__, config.share(), settings["robot"]["model"])')
+    environment = {k: v for k, v in os.environ.items() if k != 'AMENT_PREFIX_PATH'}
+    kept = [p for p in os.environ.get('PYTHONPATH', '').split(os.pathsep) if 'mbrl_ros' not in p]
+    output = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True, text=True, stdout=subprocess.PIPE,
+                            env={**environment, 'PYTHONPATH': os.pathsep.join([str(target), *kept])}).stdout.split()
+    assert all(path.startswith(str(target)) for path in output), output
+
+
+def test_a_path_that_is_not_ascii_is_refused_before_anything_is_loaded(tmp_path):
+    folder = tmp_path / 'bücher' / 'scripts'
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / 'scripts' / 'bootstrap.sh', folder)
+    done = subprocess.run(['sh', str(folder / 'bootstrap.sh')], text=True, capture_output=True,
+                          env={k: v for k, v in os.environ.items() if not k.startswith('MBRL_ROS_')})
+    assert done.returncode == 1 and done.stderr.count('\n') == 1 and 'not ASCII' in done.stderr
+    assert not list(folder.parent.glob('.venv*'))

@@ -201,8 +201,8 @@ def test_without_gains_a_real_robot_is_refused_with_what_to_do():
     s = settings(robot={**BARE, "simulated": False})
     with pytest.raises(ConfigError, match=r"robot.stiffness, robot.damping: expected .*ros2 run mbrl_ros setup"):
         assembly.make_robot(s)
-    assert bringup.parameters(bringup.parse(["plant:=false"]))["robot.simulated"] == "false"
-    assert bringup.parameters(bringup.parse([]))["robot.simulated"] == "true"
+    assert bringup.parameters(bringup.parse(["plant:=false"]))["robot.simulated"] is False
+    assert bringup.parameters(bringup.parse([]))["robot.simulated"] is True
 
 
 def test_a_simulated_robot_too_light_for_its_rate_is_refused(tmp_path):

@@ -21,13 +21,14 @@ def soft(robot):
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_positions_are_those_of_the_robot(name):
+def test_poses_are_those_of_the_robot(name):
     robot, rng = make(name), np.random.default_rng(0)
     q = rng.uniform(*soft(robot), (20, robot.m))
-    p, J = reach.positions(*Reachable(robot)._chain, q)
+    p, R, G = reach.poses(*Reachable(robot).chain, q)
     for i in range(20):
-        position, _, jacobian = robot.tool(q[i])
-        assert np.allclose(p[i], position, atol=1e-9) and np.allclose(J[i], jacobian, atol=1e-9)
+        position, rotation, jacobian = robot.tool(q[i])
+        assert np.allclose(p[i], position, atol=1e-9) and np.allclose(G[i, :3], jacobian, atol=1e-9)
+        assert np.allclose(R[i], rotation, atol=1e-9) and np.allclose(G[i, 3:], robot.orientation(q[i])[1], atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -58,7 +59,7 @@ def test_beyond_two_links_the_nearest_point_is_on_the_circle_of_the_stretched_ar
 def test_nothing_that_the_joints_reach_is_nearer_than_the_nearest_point():
     robot, rng = make("arm"), np.random.default_rng(2)
     of = Reachable(robot)
-    anywhere = reach.positions(*of._chain, rng.uniform(*soft(robot), (20_000, robot.m)))[0]
+    anywhere = reach.poses(*of.chain, rng.uniform(*soft(robot), (20_000, robot.m)))[0]
     for _ in range(50):
         target = rng.uniform(-1.5, 1.5, 3)
         assert of.nearest(target, robot.home).distance <= np.linalg.norm(anywhere - target, axis=1).min() + EXACT

@@ -76,7 +76,7 @@ def test_trials_come_back_exactly(tmp_path):
     assert np.array_equal(trial.x, x_of(run))
     assert np.array_equal(trial.u, np.array([e.effort for e in run[1:]]))
     assert np.array_equal(trial.time, [e.time for e in run])
-    assert (trial.state_names, trial.joint_names) == NAMES
+    assert (trial.state_names, trial.joint_names) == NAMES[:2]
 
 
 @pytest.mark.parametrize(("steps", "lengths"), [
@@ -375,7 +375,7 @@ def test_nothing_is_overwritten(tmp_path):
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_text("not a recording")])
 def test_what_is_no_recording_is_said_so(tmp_path, make, capsys):
     make(tmp_path / "thing")
-    with pytest.raises(RecordingError, match=r"thing: (no MCAP recording there|not an MCAP file)"):
+    with pytest.raises(RecordingError, match=r"thing: (no recording there|not an MCAP file)"):
         read_trials(tmp_path / "thing")
     assert recording.main(["recover", str(tmp_path / "thing")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

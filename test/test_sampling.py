@@ -16,7 +16,9 @@ from test_controller import state
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
+from mbrl_ros.models.rollout import MEAN
 from mbrl_ros.planners import PLANNERS
+from mbrl_ros.planners.candidates import Candidates, arrays
 from mbrl_ros.planners.plan import begin
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.planners.sampling import (
@@ -27,7 +29,6 @@ from mbrl_ros.planners.sampling import (
     Mppi,
     RandomShooting,
     Sampling,
-    _arrays,
     _later,
     _lines,
 )
@@ -41,6 +42,13 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def costs(problem: Problem, u: torch.Tensor, way: str = MEAN, particles: int = 1) -> torch.Tensor:
+    """Of efforts u (S, T, m) alone."""
+    T, m = u.shape[1:]
+    basis = torch.eye(T * m, dtype=torch.float64).reshape(-1, T, m)
+    return Candidates(problem, torch.zeros_like(u[0]), basis, None, way, particles, 0, Cem()._compiled).costs(u)
+
+
 # --- the kernel
 
 
@@ -48,7 +56,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_the_kernel_costs_what_torch_does(n: int, varying: bool, count: int) -> None:
     problem = residual_problem(n, 3, 7, seed=n, varying=varying)
     u = 0.5 * random(count, 7, 3)
-    costs = Cem()._compiled(*_arrays(problem), u.numpy())
+    costs = Cem()._compiled(*arrays(problem), u.numpy())
     assert_close(torch.from_numpy(costs), begin(problem, u)[1], rtol=1e-12, atol=0)
 
 
@@ -58,9 +66,39 @@ def test_one_sick_candidate_is_infinitely_bad_and_spoils_no_other() -> None:
     u = random(11, 6, 2)
     sick = u.clone()
     sick[4, 3, 1] = math.nan
-    plain, spoiled = (Cem()._costs(problem, 0)(of) for of in (u, sick))
+    plain, spoiled = (costs(problem, of) for of in (u, sick))
     assert spoiled[4] == math.inf and torch.isfinite(plain).all()
     assert torch.equal(plain[torch.arange(11) != 4], spoiled[torch.arange(11) != 4])
+
+
+# --- feedback
+
+
+@pytest.mark.parametrize("kind", ["linear", "varying", "pendulum"])
+def test_candidates_feed_back_where_they_leave_the_plan_before(kind: str) -> None:
+    """u' = u + basis theta + K (x' - x), x' being where u' leads: by another basis, or step by step."""
+    problem = swing_up(7) if kind == "pendulum" else residual_problem(5, 1, 7, seed=1, varying=kind == "varying")
+    free = torch.full((7, 1), math.inf).double()
+    problem, theta, u = replace(problem, lower=-free, upper=free), random(9, 4), random(7, 1, seed=2)
+    K, basis = 0.3 * random(7, 1, len(problem.x0), seed=3), random(4, 7, 1, seed=4)
+    candidates = Candidates(problem, u, basis, K, MEAN, 1, 0, Cem()._compiled)
+    efforts = candidates.efforts(theta)
+    x, J = begin(problem, efforts)
+    dx = (x - begin(problem, u)[0])[:, :-1, :, None]
+    assert_close(efforts, u + torch.einsum("sd,dtm->stm", theta, basis) + (K @ dx).squeeze(-1), rtol=1e-9, atol=1e-9)
+    assert_close(candidates.costs(theta), J, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("way", ["mean", "sample"])
+def test_feedback_keeps_candidates_together(way: str) -> None:
+    """About a pendulum upright, which efforts alone leave, in every world."""
+    problem = swing_up()
+    problem, T = replace(problem, x0=torch.zeros_like(problem.x0)), len(problem.lower)
+    basis, K = torch.eye(T)[:, :, None].double(), torch.tensor([-40.0, -12.0]).double().expand(T, 1, 2)
+    held, loose = (Candidates(problem, torch.zeros(T, 1).double(), basis, of, way, 3, 0, Cem()._compiled)
+                   for of in (K, None))
+    theta = 0.1 * random(20, T, seed=1)
+    assert held.costs(theta).max() < 0.1 * loose.costs(theta).median()
 
 
 # --- the noise
@@ -171,7 +209,7 @@ def test_mppi_is_the_best_when_cold_and_the_mean_when_hot(temperature: float, ex
     theta, J = random(9, 3, 2), random(9)
     J[4] = math.inf
     finite = torch.arange(9) != 4
-    weights = torch.exp(-(J[finite] - J[finite].min()) / (0.5 * J[finite].std(correction=0)))
+    weights = torch.exp(-(J[finite] - J[finite].min()) / (0.5 * (J[finite].median() - J[finite].min())))
     means = {"best": theta[J.argmin()], "mean": theta[finite].mean(0),
              "weighted": (weights[:, None, None] * theta[finite]).sum(0) / weights.sum()}
     new = Mppi(Mppi.Config(temperature=temperature, shrink=0.5)).update(theta, J, draws())
@@ -221,13 +259,12 @@ def test_of_members_the_mean_of_costs_counts_and_not_the_cost_of_the_mean() -> N
     problem = Problem(torch.ones(1).double(), Gamble(), task, -bound, bound)
     u = torch.tensor([0.0, 0.1, 0.5, 1.0]).double().reshape(4, 1, 1)
     for follow, expected in (("mean", 0.5 * (u - 1) ** 2), ("member", 0.5 * (u - 1) ** 2 + 4.5 * u**2)):
-        costs = Cem(Cem.Config(horizon=1, follow=follow, particles=4))._costs(problem, 0)(u)
-        assert_close(costs, expected.flatten(), rtol=1e-12, atol=1e-12)
+        assert_close(costs(problem, u, follow, 4), expected.flatten(), rtol=1e-12, atol=1e-12)
 
 
 @every
 def test_a_model_without_noise_is_the_same_in_every_world(kind: Any) -> None:
-    problem = lq_problem(4, 2, 8, seed=0, limit=1.0)
+    problem = lq_problem(4, 2, 8, seed=0, limit=100.0)
     problem = replace(problem, model=replace(problem.model, Sigma=0 * problem.model.Sigma))
     one, many = (kind(kind.Config(horizon=8, follow=follow, particles=3)).plan(problem, None)
                  for follow in ("mean", "sample"))

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import torch
 from arms import double_integrator, make, settings
-from scipy.spatial.transform import Rotation
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.problem import Problem
-from mbrl_ros.task import NORMS
+from mbrl_ros.task import NORMS, RESIDUALS
 from mbrl_ros.task.path import FADE, FigureEight, MinimumJerk, Motion
 from mbrl_ros.task.quadratic import Quadratic
-from mbrl_ros.task.residuals import Window
+from mbrl_ros.task.residuals import Curved, Window
 from mbrl_ros.task.task import Task
 from mbrl_ros.types import QuadraticCost
 
@@ -26,14 +25,14 @@ def window(robot, steps=4, seed=0):
     rng = np.random.default_rng(seed)
     draw = rng.standard_normal
     return Window(draw((steps + 1, 3)), draw((steps + 1, 3)), draw((steps + 1, robot.m)), draw(robot.m), draw(3),
-                  np.eye(3))
+                  np.eye(3), draw(robot.m))
 
 
 def at_rest(robot, steps, effort_mean=None):
     """A window about zero."""
     zero = np.zeros((steps + 1, 3))
     return Window(zero, zero, np.zeros((steps + 1, robot.m)), np.zeros(robot.m) if effort_mean is None else effort_mean,
-                  np.zeros(3), np.eye(3))
+                  np.zeros(3), np.eye(3), np.zeros(robot.m))
 
 
 def trajectory(robot, steps=4, seed=1):
@@ -181,7 +180,8 @@ def test_joint_speeds_of_the_window_move_the_tool_along_the_path():
     ({"tool": 3.0}, r"task\.tool: expected a group of settings, got 3.0"),
     ({"tool": {"norm": "dead_zone", "width": 0.0}}, r"task\.tool\.width: expected a value from 1e-06"),
     ({"tool": {"residual": "tool_orientation", "rpy": [0.0]}}, r"task\.tool\.rpy: expected 3 angles \[rad\], got 1"),
-    ({"tool": {"residual": "tool_orientation", "site": "hand"}}, "task.tool: no block 'site/hand/position'"),
+    ({"tool": {"residual": "keep_out_sphere", "center": [0.0]}}, r"task\.tool\.center: expected 3 coordinates"),
+    ({"tool": {"residual": "keep_out_plane", "normal": [0.0, 0.0, 0.0]}}, r"task\.tool\.normal: expected a direction"),
     ({"path": {"shortest": 2.0, "longest": 1.0}}, r"task\.path\.shortest: expected at most longest"),
 ])
 def test_errors_name_what_was_expected(change, expected):
@@ -262,30 +262,20 @@ def test_a_norm_without_a_code_costs_the_same_in_the_torch_planner(monkeypatch):
     assert found[0].cost == pytest.approx(found[1].cost, rel=1e-9)
 
 
-def test_the_planner_says_once_for_which_terms_it_is_not_compiled():
+def test_the_planner_says_once_for_which_terms_it_is_not_compiled(monkeypatch):
+    @dataclass(frozen=True)
+    class Height:
+        def on(self, robot):
+            return Curved(lambda x, u, w: x[..., robot.slice("site/tool/position")].norm(dim=-1, keepdim=True))
+
+    monkeypatch.setitem(RESIDUALS, "height", Height)
     robot = make("arm")
     s = settings("arm")["task"]
-    task = Task({**s, "terms": [*s["terms"], "turn"], "turn": {"residual": "tool_orientation"}}, robot)
+    task = Task({**s, "terms": [*s["terms"], "high"], "high": {"residual": "height"}}, robot)
     planner = Ilqr()
-    with pytest.warns(UserWarning, match="ilqr: turn: not affine") as said:
+    with pytest.warns(UserWarning, match="ilqr: high: not affine") as said:
         plans(planner, task, robot, robot.tool_position(robot.home))
     assert len(said) == 1
-
-
-def test_the_tool_turns_to_where_it_is_asked_to():
-    """On joints that are integrators, the plan ends nearer to the orientation asked for, and keeps its position."""
-    robot = make("arm")
-    s = settings("arm")["task"]
-    R = robot.orientation(robot.home)[0]
-    asked = Rotation.from_matrix(R) * Rotation.from_euler("x", 0.3)
-    s = {**s, "terms": [*s["terms"], "turn"],
-         "turn": {"residual": "tool_orientation", "weight": 500.0, "rpy": asked.as_euler("xyz").tolist()}}
-    with pytest.warns(UserWarning, match="turn"):
-        plan = plans(Ilqr(Ilqr.Config(iterations=10)), Task(s, robot), robot, robot.tool_position(robot.home))
-    q = plan.states[-1][: robot.m]
-    left = (asked.inv() * Rotation.from_matrix(robot.orientation(q)[0])).magnitude()
-    assert left < 0.1
-    assert np.linalg.norm(robot.tool_position(q) - robot.tool_position(robot.home)) < 0.02
 
 
 def test_the_window_knows_where_the_tool_is_and_how_it_is_turned():

@@ -62,7 +62,10 @@ def hill(monkeypatch):
 
 def small(**more):
     return settings("planar2", "gaussian", trainer={"seconds": 1.0, "trials": 2, **more}, learner={"adapt": False},
-                    pets={"horizon": 3, "samples": 8, "elites": 2, "iterations": 1}, pe={"epochs": 1})
+                    pets={"horizon": 3, "samples": 8, "elites": 2, "iterations": 1}, pe={"epochs": 1},
+                    dagger={"steps": 20}, gps={"targets": 1, "steps": 20},
+                    pilco={"horizon": 2, "particles": 5, "bases": 4, "iterations": 1}, gp={"inducing": 10, "steps": 5},
+                    backprop={"horizon": 3, "rollouts": 5, "updates": 2})
 
 
 @pytest.mark.usefixtures("hill")
@@ -105,7 +108,7 @@ def test_refit_learns_from_its_own_trials():
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    (["--trainer", "magic"], "--trainer: unknown 'magic'; choose one of refit"),
+    (["--trainer", "magic"], "trainer: unknown 'magic'; choose one of refit"),
     (["--set", "{trainer: {back: fly}}"], "trainer.back: unknown 'fly'; choose one of reset, home"),
     (["--set", "{trainer: {target: [1.0]}}"], "trainer.target: expected 3 coordinates"),
 ])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -162,6 +163,27 @@ def animate(config: Config, q: Array, target: Array, path: Path | str, speed: fl
         _write_gif(frames, _palette(frames, hues, count), Path(path))
         if Path(path).stat().st_size <= LARGEST:
             break
+    return Path(path)
+
+
+def animate_beside(config: Config, runs: Sequence[tuple[str, Array]], target: Array, path: Path | str,
+                   model: mujoco.MjModel | None = None, speed: float = 0.5) -> Path:
+    """Draw runs, each a title and q (T, m) [rad or m], side by side into a GIF; one that is over stays as it is.
+
+    `model` is that of the world. At `speed` 0.5 it takes twice the time it took.
+    """
+    longest = max(len(q) for _, q in runs)
+    both = [np.concatenate([q, np.repeat(q[-1:], longest - len(q), 0)]) for _, q in runs]
+    scene = Scene(config, np.concatenate(both), np.reshape(target, (1, 3)), (SIZE[0] // 2, SIZE[1]), model)
+    parts = [list(_frames(scene, q, np.broadcast_to(target, (longest, 3)), speed, [(0.0, title)]))
+             for (title, _), q in zip(runs, both, strict=True)]
+    frames = []
+    for pictures in zip(*parts, strict=True):
+        frame = Image.new("RGB", (sum(picture.width for picture in pictures), pictures[0].height))
+        for i, picture in enumerate(pictures):
+            frame.paste(picture, (i * picture.width, 0))
+        frames.append(frame)
+    _write_gif(frames, _palette(frames, scene.colors(both[0][0]), COLORS[0]), Path(path))
     return Path(path)
 
 

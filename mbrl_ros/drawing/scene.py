@@ -28,10 +28,14 @@ KINDS = {int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind.upper()}")): kind
 
 
 class Scene:
-    """A robot, a floor and a camera that has all of q (T, m) and targets (k, 3) in view."""
+    """A robot, a floor and a camera that has all of q (T, m) and targets (k, 3) in view; `model` is that of the world
+    the robot is in, where there is more to see than the robot."""
 
-    def __init__(self, config: Config, q: Array, targets: Array, size: tuple[int, int]):
+    def __init__(self, config: Config, q: Array, targets: Array, size: tuple[int, int],
+                 model: mujoco.MjModel | None = None):
         self.robot = Robot(config)
+        if model is not None:
+            self.robot.model = model
         model = self.robot.model
         self._data = mujoco.MjData(model)
         self._joints = [model.joint(name).id for name in self.robot.joints]

@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 
 CART, POLE, LENGTH, FORCE, GRAVITY = 1.0, 0.3, 0.6, 10.0, 9.81  # [kg], [kg], [m], [N], [m/s^2]
 RAIL = 3.0  # [m] from the middle to an end
-PERIOD, SUBSTEPS = 0.04, 4  # [s]
+PERIOD, SUBSTEP = 0.04, 0.01  # [s]
 SPREAD = 0.1  # deviation of the first state
 EFFORT = 0.01  # price of a^2
 
 
 class CartPole(Observed):
-    """An Environment; `steps` is its time limit, `friction` [N s/m]."""
+    """An Environment; `steps` is its time limit, `friction` [N s/m], `period` of an action [s]."""
 
-    def __init__(self, steps: int = 200, friction: float = 0.1):
+    TIP = torch.tensor([[1.0, 0, 0, 0, LENGTH, 0], [0, 0, 0, 0, 0, LENGTH]]).double()  # of [x; sin; cos of the angle]
+    GOAL = torch.tensor([0.0, LENGTH]).double()  # [m], of the tip
+
+    def __init__(self, steps: int = 200, friction: float = 0.1, period: float = PERIOD):
         super().__init__(4, np.array([-1.0]), np.array([1.0]), angles=(1,))
-        self.steps, self.friction = steps, friction
+        self.steps, self.friction, self.period = steps, friction, period
         self._x, self._step = np.zeros(4), 0
 
     def reset(self, seed: int) -> Float[Array, " n"]:
@@ -49,8 +52,9 @@ class CartPole(Observed):
 
     def after(self, x: Float[Array, "*b n"], a: Float[Array, "*b m"]) -> Float[Array, "*b n"]:
         """The state one period later."""
-        h = PERIOD / SUBSTEPS
-        for _ in range(SUBSTEPS):
+        substeps = round(self.period / SUBSTEP)
+        h = self.period / substeps
+        for _ in range(substeps):
             k1 = self._derivative(x, a)
             k2 = self._derivative(x + 0.5 * h * k1, a)
             k3 = self._derivative(x + 0.5 * h * k2, a)
@@ -66,14 +70,17 @@ class CartPole(Observed):
         acceleration = (push + POLE * s * (LENGTH * rate**2 - GRAVITY * c)) / (CART + POLE * s**2)
         return np.stack([speed, rate, acceleration, (GRAVITY * s - acceleration * c) / LENGTH], -1)
 
+    def away(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b 2"]:
+        """The tip from where it is to be, above the middle of the rail [m]."""
+        return torch.cat([x, x[..., 1:2].sin(), x[..., 1:2].cos()], -1) @ self.TIP.mT - self.GOAL
+
     def distance(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, " *b"]:
-        """Of the tip from where it is to be, above the middle of the rail [m]."""
-        across = x[..., 0] + LENGTH * x[..., 1].sin()
-        return (across.square() + (LENGTH * (1 - x[..., 1].cos())).square()).sqrt()
+        """Of the tip from there [m]."""
+        return torch.linalg.vector_norm(self.away(x), dim=-1)
 
     def reward(self, x_next: Float[Tensor, "*b n"], a: Float[Tensor, "*b m"]) -> Float[Tensor, " *b"]:
         """See Known."""
-        return (-(self.distance(x_next) / LENGTH).square()).exp() - EFFORT * a.square().sum(-1)
+        return (-self.away(x_next).square().sum(-1) / LENGTH**2).exp() - EFFORT * a.square().sum(-1)
 
     def terminated(self, x_next: Float[Tensor, "*b n"]) -> Tensor:
         """At an end of the rail."""

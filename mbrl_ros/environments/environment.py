@@ -35,6 +35,9 @@ class Known(Protocol):
     def inner(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b k"]:
         """z of an observation."""
 
+    def seen(self, z: Float[Tensor, "*b k"]) -> Float[Tensor, "*b s"]:
+        """What a policy sees of z, without angles that jump."""
+
     def reward(self, z_next: Float[Tensor, "*b k"], a: Float[Tensor, "*b m"]) -> Float[Tensor, " *b"]:
         """Of an action that led to z_next. Raises ConfigError where only the environment itself knows it."""
 
@@ -81,6 +84,10 @@ class Observed:
     def inner(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """See Known."""
         return x
+
+    def seen(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b s"]:
+        """See Known."""
+        return self.model(None).w(x, x[..., :0])
 
     def model(self, regression: Any) -> AngleModel:
         """See Known."""

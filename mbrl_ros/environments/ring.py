@@ -48,6 +48,7 @@ class Reaching:
 
     def __init__(self, robot: Robot, settings: Mapping[str, Any]):
         self.robot, self.config = robot, from_mapping(Config, section(settings, "environment"), "environment")
+        self.period = robot.step
         guarding = from_mapping(guard.Config, section(settings, "guard"), "guard")
         self.limits, self._carries = guard.Limits.of(robot, guarding), guarding.gravity == guard.MODEL
         self.n, self.m = robot.n + 3, robot.m
@@ -68,9 +69,17 @@ class Reaching:
         between = guard.brakes(self.limits, q, qd, robot.weight(q) if self._carries else np.zeros(self.m))
         return np.clip(effort, *between)
 
+    def seen(self, z: Float[Tensor, "*b k"]) -> Float[Tensor, "*b s"]:
+        """Positions and velocities of joints, the target from the tool."""
+        return torch.cat([z[..., : 2 * self.m], self.away(z)], -1)
+
+    def away(self, z: Float[Tensor, "*b k"]) -> Float[Tensor, "*b 3"]:
+        """The target from the tool [m]."""
+        return z[..., -3:] - self._kinematics.tool(z[..., : self.m])
+
     def reward(self, z_next: Float[Tensor, "*b k"], a: Float[Tensor, "*b m"]) -> Float[Tensor, " *b"]:
         """See Known."""
-        square = (z_next[..., -3:] - self._kinematics.tool(z_next[..., : self.m])).square().sum(-1)
+        square = self.away(z_next).square().sum(-1)
         if self.config.reward == PAPER:
             cost = square + 0.01 * a.square().sum(-1)
         else:

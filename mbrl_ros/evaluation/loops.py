@@ -38,6 +38,7 @@ from mbrl_ros.models.dynamics import linearize
 from mbrl_ros.ring.controller import REACH
 from mbrl_ros.ring.mpc import GLOBAL
 from mbrl_ros.ring.policy import LinearPolicy, policy_of
+from mbrl_ros.task.goal import Goal
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate, TimedPolicy, Trial
 
 Settings = Mapping[str, Any]
@@ -97,7 +98,7 @@ def planned(run: Run, settings: Settings, target: Array, seconds: float, seed: i
             "controller": {"model": GLOBAL, "delay": 0.0}}
     mpc = assembly.make_controller(merge(settings, over), run.robot).mpc
     mpc.start(state)
-    mpc.target = target
+    mpc.goal = Goal(target)
     at = linearize(model, torch.as_tensor(state.belief.mean), torch.as_tensor(state.effort))
     mpc.act(state, LinearGaussianDynamics(at.F.numpy(), at.f.numpy(), at.Sigma.numpy()), state.effort, model)
     if mpc.plan is None:

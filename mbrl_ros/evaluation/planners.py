@@ -53,7 +53,7 @@ SECONDS, UPRIGHT, HORIZON = 5.0, 0.5, 30  # [s], [s], steps of swing-ups
 WITHIN = 10.0  # [mm]
 EVERY = 20  # plans of which one is made again, to count the calls
 # What a planner gets here beside its defaults. To swing up is to leave what is cheap nearby.
-SWINGING = {"noise": 1.0, "metric": "limits", "knots": 10}
+SWINGING = {"noise": 0.3, "metric": "limits", "knots": 10, "feedback": True}
 ENSEMBLE = {"steps": 600, "members": 5}
 
 

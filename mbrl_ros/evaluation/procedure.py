@@ -174,12 +174,12 @@ class Run:
         """See Driver; it is `config.change_after` later that the world changes."""
         self.changed = len(self.error) + round(self.config.change_after / self.robot.period)
 
-    def follow(self, target: Array) -> TargetResult:
-        """One target, or one cycle about it."""
+    def follow(self, target: Array, mode: str = REACH) -> TargetResult:
+        """One target, or one cycle about it; in the mode `policy` the path is the target."""
         said = self.controller.set_target(target)
         if said and self.config.beyond > 0:
             target = self.controller.mpc.target
-        self.controller.request(REACH)
+        self.controller.request(mode)
         seconds = self.controller.mpc.task.path.cycle or self.config.seconds_per_target
         tool, reference, efforts = [], [], []
         for _ in range(round(seconds / self.robot.period)):
@@ -196,7 +196,7 @@ class Run:
             self.tick_ms.append(1e3 * (time.perf_counter() - began))
             if isinstance(self.learner, OnlineLearner) and self.learner.fit_due():
                 self.fit(EXPLORED)
-            reference.append(self.controller.mpc.reference)
+            reference.append(target if mode == POLICY else self.controller.mpc.reference)
             self.error.append(float(np.linalg.norm(tool[-1] - reference[-1])))
         moved, path, acted = np.array(tool), np.array(reference), np.array(efforts)
         if self.tracking:
@@ -299,11 +299,16 @@ def trial_of(robot: Robot, states: Sequence[StateEstimate]) -> Trial:
                  robot.state_names, robot.joints)
 
 
-def data_of(robot: Robot, trials: Sequence[Trial]) -> Data:
-    """The transitions of all trials."""
+def transitions_of(robot: Robot, trials: Sequence[Trial]) -> Transitions:
+    """Those of the joint rows of all trials."""
     rows, parts = robot.joint_rows, [trial.transitions(robot.stride) for trial in trials]
     x, x_next = (np.concatenate([getattr(p, key)[:, rows] for p in parts]) for key in ("x", "x_next"))
-    return Data.of(Transitions(x, np.concatenate([p.u for p in parts]), x_next), features_of(robot), robot)
+    return Transitions(x, np.concatenate([p.u for p in parts]), x_next)
+
+
+def data_of(robot: Robot, trials: Sequence[Trial]) -> Data:
+    """The transitions of all trials."""
+    return Data.of(transitions_of(robot, trials), features_of(robot), robot)
 
 
 def set_prior(learner: OnlineLearner, model: Any, data: Data, settings: Settings) -> None:

@@ -12,6 +12,7 @@ import argparse
 import math
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,15 +43,15 @@ SAME, OPTIMUM = 1e-6, 1e-5  # by how much costs of one optimum may differ, of sh
 
 
 @dataclass(frozen=True)
-class Mechanism:
+class Mechanism(ABC):
     """A DynamicsModel without noise from accelerations; differentiable as often as wanted, over any leading axes."""
 
     period: float = 0.05  # [s]
 
+    @abstractmethod
     def acceleration(self, q: Float[Tensor, "*b k"], qd: Float[Tensor, "*b k"], u: Float[Tensor, "*b m"]
                      ) -> Float[Tensor, "*b k"]:
         """qdd [rad/s2 or m/s2]."""
-        raise NotImplementedError
 
     def mean(self, x: Float[Tensor, "*b n"], u: Float[Tensor, "*b m"]) -> Float[Tensor, "*b n"]:
         """x'."""
@@ -227,7 +228,7 @@ def collocation(seeds: list[int]) -> None:
 
 
 REPLANNED = replace(SWING_UPS["pendulum"], running=(1.0, 0.1), terminal=(10.0, 1.0))
-HORIZON, HOLD, TICKS = 40, 4, 25  # steps of a plan and of an effort; efforts in 5 s
+HORIZON, HOLD, TICKS, LEAVES = 32, 4, 25, 256  # steps of a plan and of an effort; efforts in 5 s; see Mcts.Config
 
 
 def played(plan: Callable[[Problem, Plan | None], Plan], seed: int) -> tuple[float, float]:
@@ -252,7 +253,7 @@ def played(plan: Callable[[Problem, Plan | None], Plan], seed: int) -> tuple[flo
 
 def searched(seeds: list[int]) -> None:
     """MCTS against random shooting over the same efforts, with as many rollouts of the model."""
-    tree = Mcts(Mcts.Config(horizon=HORIZON, hold=HOLD))
+    tree = Mcts(Mcts.Config(horizon=HORIZON, hold=HOLD, iterations=LEAVES))
     c = tree.config
 
     def shoot(problem: Problem, previous: Plan | None) -> Plan:

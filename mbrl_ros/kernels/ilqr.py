@@ -404,7 +404,7 @@ def _gain(Quu: Array, H: Array, n: int, low: Array, high: Array, L: Array, itera
           slack: float) -> tuple[bool, bool]:
     """H = [Q_ux q_u] <- -[K k], L <- the factor of Q_uu; whether there is one, and whether a bound acted.
 
-    See ilqr.BoxGain.
+    See box.BoxGain.
     """
     m = len(L)
     if not _cholesky(Quu, L):

@@ -48,8 +48,11 @@ MessageClass = Callable[[], Message]
 
 
 class Labels(Protocol):
-    """What the entries of x and u are called. A Robot has these, and so does a received message."""
+    """What the entries of x and u are called, and the frame that tools are in. A Robot has these, and so does a
+    received message."""
 
+    @property
+    def base_frame(self) -> str: ...
     @property
     def state_names(self) -> tuple[str, ...]: ...
     @property
@@ -61,6 +64,7 @@ class ReceivedLabels(NamedTuple):
 
     state_names: tuple[str, ...]
     joints: tuple[str, ...]
+    base_frame: str = ""
 
 
 class LocalModel(NamedTuple):
@@ -72,6 +76,7 @@ class LocalModel(NamedTuple):
     sample_weight: float  # effective number of transitions
     prediction_error: float  # squared Mahalanobis error over n; 1 when calibrated
     trust: float  # from 1, as good as it says, to 0, not to be used
+    prior_weight: float = 0.0  # transitions that the prior counts for
 
 
 class PlanReport(NamedTuple):
@@ -110,6 +115,14 @@ class Command(NamedTuple):
     answers: int | None  # [ns] stamp of the state it was computed from; None where the sender does not say
 
 
+class Status(NamedTuple):
+    """What a node is in, and why."""
+
+    time: int  # [ns] since when
+    state: str
+    reason: str
+
+
 class Target(NamedTuple):
     """Where the tool shall go."""
 
@@ -121,10 +134,11 @@ class Target(NamedTuple):
 # --- sensor_msgs/JointState <-> Observation
 
 
-def to_joint_state(cls: MessageClass, observation: Observation, joints: Sequence[str]) -> Message:
+def to_joint_state(cls: MessageClass, observation: Observation, joints: Sequence[str], frame: str = "") -> Message:
     """A JointState of the observation; `joints` are the names in the order of its entries."""
     message, k = cls(), len(joints)
     write_stamp(message.header.stamp, observation.time)
+    message.header.frame_id = frame
     message.name = list(joints)
     for field in ("position", "velocity", "effort"):
         values = getattr(observation, field)
@@ -184,6 +198,7 @@ def _fill_state(message: Message, estimate: StateEstimate, labels: Labels) -> No
     names, joints = labels.state_names, labels.joints
     n, m = len(names), len(joints)
     write_stamp(message.header.stamp, estimate.time)
+    message.header.frame_id = labels.base_frame
     message.episode = count("StateEstimate.episode", estimate.episode)
     message.step = count("StateEstimate.step", estimate.step)
     message.state_names, message.joint_names = list(names), list(joints)
@@ -194,7 +209,7 @@ def _fill_state(message: Message, estimate: StateEstimate, labels: Labels) -> No
 
 def from_state_estimate(message: Message, labels: Labels | None = None) -> StateEstimate:
     """The value of a StateEstimate message. Where labels are given they must be the message's: the same robot."""
-    names, joints = names_of(message)
+    names, joints, _ = names_of(message)
     if labels is not None:
         fields.same("StateEstimate.state_names", names, labels.state_names)
         fields.same("StateEstimate.joint_names", joints, labels.joints)
@@ -207,7 +222,7 @@ def from_state_estimate(message: Message, labels: Labels | None = None) -> State
 
 def names_of(message: Message) -> ReceivedLabels:
     """The names inside a StateEstimate message."""
-    return ReceivedLabels(tuple(message.state_names), tuple(message.joint_names))
+    return ReceivedLabels(tuple(message.state_names), tuple(message.joint_names), message.header.frame_id)
 
 
 # --- LocalDynamics
@@ -226,6 +241,7 @@ def to_local_dynamics(cls: MessageClass, model: LocalModel, labels: Labels) -> M
         write(message, "leverage", model.dynamics.leverage, (1 + n + m, 1 + n + m), largest=np.inf)
     message.period = fields.positive("LocalDynamics.period", model.period)
     message.sample_weight = number("LocalDynamics.sample_weight", model.sample_weight)
+    message.prior_weight = number("LocalDynamics.prior_weight", model.prior_weight)
     message.prediction_error = number("LocalDynamics.prediction_error", model.prediction_error)
     message.trust = fields.fraction("LocalDynamics.trust", model.trust)
     return message
@@ -242,13 +258,14 @@ def from_local_dynamics(message: Message, labels: Labels | None = None) -> Local
     return LocalModel(state, dynamics, fields.positive("LocalDynamics.period", message.period),
                       number("LocalDynamics.sample_weight", message.sample_weight),
                       number("LocalDynamics.prediction_error", message.prediction_error),
-                      fields.fraction("LocalDynamics.trust", message.trust))
+                      fields.fraction("LocalDynamics.trust", message.trust),
+                      number("LocalDynamics.prior_weight", getattr(message, "prior_weight", 0.0)))  # older: without
 
 
 # --- Plan; it is not on the ring: one that says NOT_FINITE may hold what it says
 
 
-def to_plan(cls: MessageClass, report: PlanReport) -> Message:
+def to_plan(cls: MessageClass, report: PlanReport, frame: str = "") -> Message:
     message, plan = cls(), report.plan
     efforts = fields.as_array(plan.efforts)
     if plan.status not in STATUSES or efforts.ndim != 2:
@@ -256,6 +273,7 @@ def to_plan(cls: MessageClass, report: PlanReport) -> Message:
                            f"got {efforts.shape} and {plan.status!r}")
     (T, m), n, check = efforts.shape, fields.as_array(plan.states).shape[-1], plan.status != NOT_FINITE
     write_stamp(message.header.stamp, report.time)
+    message.header.frame_id = frame
     message.episode, message.step = count("Plan.episode", report.episode), count("Plan.step", report.step)
     message.status = getattr(message, plan.status.upper())
     message.iterations = count("Plan.iterations", plan.iterations)
@@ -349,31 +367,47 @@ def from_linear_gaussian_policy(message: Message, labels: Labels | None = None) 
                         TimedPolicy(policy, period, names.state_names, names.joints, spread))
 
 
-# --- std_msgs/Float64MultiArray <-> Command
+# --- EffortCommand, and std_msgs/Float64MultiArray as the controllers of robots take it
 
 
-def to_effort_command(cls: MessageClass, command: Command, dimension: MessageClass | None = None) -> Message:
-    """An effort command as a Float64MultiArray. `dimension` is the class std_msgs MultiArrayDimension, whose label
-    carries `command.answers`; the controllers of robots ignore it."""
+def to_effort_command(cls: MessageClass, command: Command) -> Message:
     message, effort = cls(), fields.as_array([] if command.effort is None else command.effort)
-    write(message, "data", effort, (effort.size,))
-    if command.answers is not None and dimension is not None:
-        axis = dimension()
-        axis.label, axis.size, axis.stride = str(int(command.answers)), effort.size, effort.size
-        message.layout.dim = [axis]
+    write_stamp(message.header.stamp, command.answers or 0)
+    write(message, "effort", effort, (effort.size,))
     return message
 
 
 def from_effort_command(message: Message, m: int, nothing: bool = False) -> Command:
     """m: number of joints; `nothing`: or none at all, an effort of None, by which a controller asks for nothing. Raises
     MessageError for another size and for a value that is not finite."""
-    data = np.array(message.data, dtype=np.float64)
-    unasked = nothing and data.size == 0
-    if data.shape != (m,) and not unasked:
-        raise MessageError(f"effort command: expected {m} values, one per joint, got {data.size}")
-    label = message.layout.dim[0].label if len(message.layout.dim) else ""
-    answers = int(label) if label.isascii() and label.isdigit() and len(label) < 20 else None
-    return Command(None if unasked else sane("effort command", data), answers)
+    if nothing and not len(message.effort):
+        return Command(None, read_stamp(message.header.stamp) or None)
+    return Command(read(message, "effort", (m,)), read_stamp(message.header.stamp) or None)
+
+
+def to_efforts(cls: MessageClass, effort: Array) -> Message:
+    message = cls()
+    write(message, "data", effort, (len(effort),))
+    return message
+
+
+def from_efforts(message: Message, m: int) -> Command:
+    """As from_effort_command; such a message does not say which state it answers."""
+    return Command(read(message, "data", (m,)), None)
+
+
+# --- Status
+
+
+def to_status(cls: MessageClass, status: Status) -> Message:
+    message = cls()
+    write_stamp(message.header.stamp, status.time)
+    message.state, message.reason = fields.text("Status.state", status.state), status.reason
+    return message
+
+
+def from_status(message: Message) -> Status:
+    return Status(read_stamp(message.header.stamp), fields.text("Status.state", message.state), message.reason)
 
 
 # --- FeedbackCommand

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mbrl_ros.config import param
+from mbrl_ros.config import LOGARITHMIC, param
 from mbrl_ros.kernels import models as kernel
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
@@ -36,7 +36,8 @@ class Training:
     hidden: int = param(64, "Units in each of the two hidden layers", 1, 1024)
     steps: int = param(2000, "Most training steps", 0, 1_000_000)
     batch: int = param(128, "Transitions per step and network", 1, 100_000)
-    learning_rate: float = param(2e-3, "Of Adam, at the start; it falls to zero as a cosine", 0.0, 1.0)
+    learning_rate: float = param(2e-3, "Of Adam, at the start; it falls to zero as a cosine", 0.0, 1.0,
+                                 scale=LOGARITHMIC)
     weight_decay: float = param(1.0, "Decoupled, relative to the learning rate", 0.0, 100.0)
     patience: int = param(8, "Evaluations without a better held-out error before training ends", 1, 100_000)
 

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from scipy.linalg import solve_triangular
 from torch import Tensor
 
-from mbrl_ros.config import param
+from mbrl_ros.config import LOGARITHMIC, param
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
 from mbrl_ros.models.noise import NOISE_FLOOR, shrunk_covariance
@@ -51,7 +51,8 @@ class GaussianProcess:
         inducing: int = param(128, "Inducing points per output; fewer data than these are all used", 1, 2000)
         steps: int = param(60, "Steps of gradient ascent of the likelihood", 0, 100_000)
         batch: int = param(384, "Transitions whose likelihood a step ascends", 10, 5000)
-        learning_rate: float = param(0.2, "Of Adam, at the start; it falls to zero as a cosine", 0.0, 10.0)
+        learning_rate: float = param(0.2, "Of Adam, at the start; it falls to zero as a cosine", 0.0, 10.0,
+                                     scale=LOGARITHMIC)
 
     mean_weights: Tensor  # (dy, p), p = dw + 1 + M
     Q: Tensor  # (dy, p, p): the variance of the regression at w is amplitude + psi' Q psi

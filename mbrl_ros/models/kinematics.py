@@ -78,11 +78,11 @@ def chain_of(robot: Robot, name: str) -> Chain:
         bodies.append(int(model.body_parentid[bodies[-1]]))
     found, fixed = [], np.eye(4)
     for body in reversed(bodies):
-        fixed = fixed @ _transform(model.body_pos[body], model.body_quat[body])
+        fixed = fixed @ transform(model.body_pos[body], model.body_quat[body])
         first = int(model.body_jntadr[body])
         for j in range(first, first + int(model.body_jntnum[body])):
             if int(model.jnt_dofadr[j]) in indices:
-                centre, axis = _transform(model.jnt_pos[j]), model.jnt_axis[j].copy()
+                centre, axis = transform(model.jnt_pos[j]), model.jnt_axis[j].copy()
                 hinge, M = int(model.jnt_type[j]) == mujoco.mjtJoint.mjJNT_HINGE, np.zeros((4, 4))
                 if hinge:
                     M[:3, :3] = np.cross(axis, np.eye(3)).T
@@ -96,10 +96,11 @@ def chain_of(robot: Robot, name: str) -> Chain:
         found.append((0, 0.0, False, np.zeros(3), np.stack([fixed, np.zeros((4, 4)), np.zeros((4, 4))])))
         fixed = np.eye(4)
     index, zero, hinges, axes, C = (np.array(column) for column in zip(*found, strict=True))
-    return Chain(index, zero, hinges, axes, C.swapaxes(0, 1), fixed @ _transform(site.pos, site.quat))
+    return Chain(index, zero, hinges, axes, C.swapaxes(0, 1), fixed @ transform(site.pos, site.quat))
 
 
-def _transform(position: Array, quaternion: Array | None = None) -> Array:
+def transform(position: Array, quaternion: Array | None = None) -> Array:
+    """(4, 4) of a position (3,) [m] and a unit quaternion (4,), w first; without one it is not turned."""
     matrix, turned = np.eye(4), np.eye(3).ravel()
     if quaternion is not None:
         mujoco.mju_quat2Mat(turned, quaternion)

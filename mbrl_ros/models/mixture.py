@@ -25,7 +25,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 from torch import Tensor
 
-from mbrl_ros.config import param
+from mbrl_ros.config import LOGARITHMIC, param
 from mbrl_ros.kernels import models as kernel
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.types import Array, Gaussian
@@ -55,7 +55,7 @@ class Mixture:
 
         max_components: int = param(5, "Most components; the number used is chosen by held-out likelihood", 1, 100)
         strength: float = param(0.0, "Of the prior around the pooled covariance, in vectors per dimension of z; "
-                                "0: chosen by held-out likelihood", 0.0, 1e6)
+                                "0: chosen by held-out likelihood", 0.0, 1e6, unit="vectors", scale=LOGARITHMIC)
         iterations: int = param(30, "Most EM iterations", 1, 100_000)
         tolerance: float = param(1e-3, "EM ends when the objective per vector rises by less [nats]", 0.0, 1.0)
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from mbrl_ros.config import ConfigError, from_mapping, param, section
+from mbrl_ros.config import LOGARITHMIC, ConfigError, from_mapping, param, section
 from mbrl_ros.models import MODELS
 from mbrl_ros.models.evidence import Strength
 from mbrl_ros.models.features import Data
@@ -37,10 +37,12 @@ FORMAT = 1  # of the files of `save`
 class Config:
     """Parameters `prior.*`."""
 
-    n0: float = param(10.0, "Transitions the prior's covariance, hence its Jacobian, is worth", 1e-6, 1e6)
+    n0: float = param(10.0, "Transitions the prior's covariance, hence its Jacobian, is worth", 1e-6, 1e6,
+                      unit="transitions", scale=LOGARITHMIC)
     strength: str = param("fixed", "Of the Jacobian: n0, or what recent residuals call for (models/evidence.py)",
                           choices=("fixed", "evidence"))
-    m0: float = param(0.1, "Transitions the prior's mean is worth; what is left of it is a steady error", 1e-6, 1e6)
+    m0: float = param(0.1, "Transitions the prior's mean is worth; what is left of it is a steady error", 1e-6, 1e6,
+                      unit="transitions", scale=LOGARITHMIC)
 
 
 class LocalPrior(NamedTuple):
@@ -50,6 +52,7 @@ class LocalPrior(NamedTuple):
     y: Array  # (dy,), g(w)
     J: Array  # (dy, dw), dg/dw
     residual: NormalInverseWishart  # over [w; r]
+    strength: float = 0.0  # how many transitions J is worth
 
     def mean(self, w: Array) -> Array:
         """y expected at another w (dw,)."""
@@ -80,7 +83,7 @@ class FlatPrior:
         dy = len(self._Phi) - len(w)
         mu0 = recent.mean if recent.count > 0 else np.concatenate([w, np.zeros(dy)])
         niw = NormalInverseWishart(mu0, self._Phi, self.STRENGTH, self.STRENGTH)
-        return LocalPrior(w, np.zeros(dy), np.zeros((dy, len(w))), niw)
+        return LocalPrior(w, np.zeros(dy), np.zeros((dy, len(w))), niw, self.STRENGTH)
 
     def mean(self, w: Array) -> Array:
         """Zero."""
@@ -103,7 +106,7 @@ class LinearizedPrior:
         mu0, Phi = np.zeros(dw + dy), np.zeros((dw + dy, dw + dy))
         mu0[:dw], Phi[dw:, dw:] = w, Psi
         Phi.flat[: (dw + dy) * dw : dw + dy + 1] = strength * self._D
-        return LocalPrior(w, y.mean, J, NormalInverseWishart(mu0, Phi, self.config.m0, n0))
+        return LocalPrior(w, y.mean, J, NormalInverseWishart(mu0, Phi, self.config.m0, n0), strength)
 
     def mean(self, w: Array) -> Array:
         """See Prior."""

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from mbrl_ros.config import param
+from mbrl_ros.config import LOGARITHMIC, param
 from mbrl_ros.models.ensemble import FOLDS, _snapshot, _spread
 from mbrl_ros.models.features import Data, scale_of, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
@@ -54,7 +54,7 @@ class ProbabilisticEnsemble:
         patience: int = param(20, "Epochs without a better held-out likelihood before training ends; at first noise "
                               "is learned, which spoils it", 1, 100_000)
         batch: int = param(64, "Transitions per step and network", 1, 100_000)
-        learning_rate: float = param(1e-3, "Of Adam", 0.0, 1.0)
+        learning_rate: float = param(1e-3, "Of Adam", 0.0, 1.0, scale=LOGARITHMIC)
         weight_decay: float = param(1e-4, "Of the first layer; up to the last it grows to five times that", 0.0, 100.0)
         bootstrap: bool = param(True, "Resample the data of every member with replacement")
 

@@ -6,6 +6,22 @@ import importlib
 import os
 import signal
 import sys
+import threading
+import time
+
+from mbrl_ros.nodes.readiness import announce
+
+PARENT = "MBRL_ROS_PARENT"  # environment variable: id of the process without which this one ends
+
+
+def end_with(parent: int) -> None:
+    """End as by SIGTERM, also in the midst of compiling, once the parent is another: if killed it ends nobody."""
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def start(name: str) -> int:
@@ -15,6 +31,11 @@ def start(name: str) -> int:
     # and torch are imported, which is now.
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    parent = os.environ.pop(PARENT, "")
+    if parent:
+        end_with(int(parent))
+    if name == "controller_node" and not {"-h", "--help"} & set(sys.argv):
+        announce(name)
     return int(importlib.import_module(f"mbrl_ros.nodes.{name}").main())
 
 

@@ -17,28 +17,50 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
-from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from mbrl_ros import assembly
+from mbrl_ros.action import ReachTarget
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
+from mbrl_ros.messages.belief import to_belief
+from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
 from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.models.prior import load
 from mbrl_ros.models.robot_model import RobotModel
-from mbrl_ros.msg import FeedbackCommand, LinearGaussianPolicy, LocalDynamics, ModelCheckpoint, Plan
-from mbrl_ros.nodes import options, topics
+from mbrl_ros.msg import (
+    Belief,
+    EffortCommand,
+    FeedbackCommand,
+    LinearGaussianPolicy,
+    LocalDynamics,
+    ModelCheckpoint,
+    Plan,
+    Status,
+)
+from mbrl_ros.nodes import follow_action, options, reach_action, topics
+from mbrl_ros.nodes.follow_action import FollowAction
+from mbrl_ros.nodes.motion_action import Refusal
 from mbrl_ros.nodes.parts import PARTS, PartNode
+from mbrl_ros.nodes.reach_action import ReachAction
+from mbrl_ros.nodes.readiness import Readiness
 from mbrl_ros.nodes.spin import run
+from mbrl_ros.nodes.targets import Targets
 from mbrl_ros.nodes.task_parameters import TaskParameters
 from mbrl_ros.nodes.warm_up import warm_up
-from mbrl_ros.ring import controller, excitation
+from mbrl_ros.ring import controller, excitation, policy
+from mbrl_ros.ring.belief import Believer
 from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, HOME, IDLE, POLICY, REACH
+from mbrl_ros.ring.guard import ARMED, STOPPED
+from mbrl_ros.ring.guard import FAULT as GUARD_FAULT
 from mbrl_ros.ring.learner import features_of
 from mbrl_ros.ring.mpc import GLOBAL
 from mbrl_ros.ring.policy import LinearPolicy
+from mbrl_ros.types import Array
 
+ACTIONS = ((ReachAction, ReachTarget, reach_action.NAME),
+           (FollowAction, follow_action.FollowJointTrajectory, follow_action.NAME))
 SERVICES = {"excite": EXCITE, "reach": REACH, "policy": POLICY, "home": HOME, "hold": HOLD, "stop": IDLE}
 RECENT = 3000  # ticks that the statistics cover
 
@@ -53,6 +75,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
     def __init__(self, **arguments: Any):
         PartNode.__init__(self, "controller", **arguments)
         LifecycleNodeMixin.__init__(self)
+        self._readiness = Readiness(self)
         self._own = self.declare("controller", self.option(options.Controller, "controller"))
         self._problem: Exception | None = None  # why it could not be configured
         self._configured = self._allowed = False
@@ -100,6 +123,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         """Do all that takes time or can go wrong: load, compile, warm up, declare, connect."""
         self.robot = assembly.make_robot(self.settings)
         warm_up(assembly.make_controller(self.settings, self.robot), self.robot)
+        self._readiness.done("warming up")
         self.controller = assembly.make_controller(self.settings, self.robot)
         config = self.controller.config
         self.declare("robot", self.robot.config)
@@ -110,25 +134,34 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._lockstep = self.lockstep()
         if not self._lockstep:
             self.controller.mpc.budget = config.budget or self.robot.period
-        topics.follow_guard(self, self.component(PARTS["guard"], "guard").arm_at_start, self._guarded)
+        self._arms_itself = self.component(PARTS["guard"], "guard").arm_at_start
+        self.controller.acts = self._arms_itself
         self._has_model = config.explore or not self._own.require_model
         self._model: DynamicsModel | None = None  # the global one, for controller.model: global
         self._version = 0  # of the newest checkpoint
+        self._policy_time = 0  # [ns] when the policy that would be played was made; 0 as long as none was announced
         self._newest, self._seen = -1, time.monotonic()  # stamp [ns] of the newest state; when it came
-        self._last: Float64MultiArray | None = None
-        self._said = ("", "")  # mode and reason last published
+        self._last: EffortCommand | None = None
         self._ticks, self._missed, self._tick_ms = 0, 0, deque[float](maxlen=RECENT)
-        self._commands = topics.publisher(self, Float64MultiArray, topics.ASKED, topics.SENT)
+        self._commands = topics.publisher(self, EffortCommand, topics.ASKED, topics.SENT)
         self._feedback = topics.publisher(self, FeedbackCommand, topics.FEEDBACK, topics.SENT)
-        self._plans = topics.publisher(self, Plan, "plan", topics.SENT)
-        self._reference = topics.publisher(self, PoseStamped, "reference", topics.KEEP)
-        self._mode = topics.publisher(self, String, "mode", topics.LATCHED)
+        self._plans = topics.publisher(self, Plan, topics.PLAN, topics.SENT)
+        self._beliefs = topics.publisher(self, Belief, topics.BELIEF, topics.SENT)
+        self._believer = Believer(self.controller)
+        self._reference = topics.publisher(self, PoseStamped, topics.REFERENCE, topics.KEEP)
+        self._mode = topics.Status(self, topics.MODE)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
-        self.create_subscription(PoseStamped, "target", self._target, topics.RING)
-        self.create_subscription(ModelCheckpoint, "model_checkpoint", self._checkpoint, topics.LATCHED)
-        self.create_subscription(LinearGaussianPolicy, "policy", self._policy, topics.LATCHED)
-        self.create_subscription(LocalDynamics, "local_dynamics", self._modelled, topics.RING)
+        targets = Targets(self, self.controller)
+        self._guard = ("", "")  # its state and reason, once it is heard
+        of = self, self.controller, targets
+        self._actions = [kind(*of, action, name, self._refusal, self._arms_itself)
+                         for kind, action, name in ACTIONS if action is not None]
+        self.create_subscription(Status, topics.GUARD, self._guard_said, topics.LATCHED)
+        self.create_subscription(ModelCheckpoint, topics.CHECKPOINT, self._checkpoint, topics.LATCHED)
+        self.create_subscription(LinearGaussianPolicy, topics.POLICY, self._policy, topics.LATCHED)
+        self.create_subscription(ModelCheckpoint, topics.POLICY_FILE, self._policy_file, topics.LATCHED)
+        self.create_subscription(LocalDynamics, topics.MODEL, self._modelled, topics.RING)
         for name, mode in SERVICES.items():
             self.create_service(Trigger, f"controller/{name}", partial(self._request, mode))
         if self._own.watchdog > 0 and not self._lockstep:
@@ -136,9 +169,19 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self.create_timer(1.0, self._report)
         self._configured = True
         self._announce()
+        self._readiness.wait({
+            "guard": lambda: self.count_publishers(topics.GUARD) > 0,
+            "joint_states": lambda: self.count_publishers(topics.JOINTS) > 0,
+            "estimator": lambda: self.count_publishers(topics.STATE) > 0,
+            "learner": lambda: self.count_publishers(topics.MODEL) > 0,
+            "first model": lambda: self._newest >= 0})
 
-    def _guarded(self, passes_on: bool) -> None:
-        self.controller.acts = passes_on
+    def _guard_said(self, message: Status) -> None:
+        self._guard = message.state, message.reason
+        if not self._arms_itself:
+            self.controller.acts = message.state == ARMED
+        for action in self._actions:
+            action.guard(*self._guard)
 
     def _configure(self, config: controller.Config) -> None:
         self.controller.config = self.controller.mpc.config = config
@@ -152,7 +195,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         try:
             model = messages.from_local_dynamics(message, self.robot)
         except MessageError as error:
-            self.get_logger().error(f"local_dynamics dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            self.complaints.error(f"local_dynamics dropped: {error}")
             return
         if model.state.time == self._newest and self._last is not None:
             self._commands.publish(self._last)
@@ -177,7 +220,9 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self._ticks += 1
         self._missed += took > self.robot.period
         self._tick_ms.append(1e3 * took)
-        self._show(model)
+        for action in self._actions:
+            action.tick(model.state)
+        self._show(model, effort)
 
     def _count(self, stamp: int, arrived: float) -> None:
         """Note a new state, and count the periods before it for which none came as missed deadlines.
@@ -196,33 +241,25 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
     def _active(self) -> bool:
         return self.controller.mode not in (IDLE, FAULT)
 
-    def _show(self, model: LocalModel) -> None:
-        """Publish the plan and the point of the path, where somebody listens."""
+    def _show(self, model: LocalModel, effort: Array | None) -> None:
+        """Publish plan, point of the path and belief, where somebody listens."""
         mpc = self.controller.mpc
+        if topics.wanted(self._beliefs):
+            self._beliefs.publish(to_belief(Belief, self._believer.of(model, effort, self._stages)))
         if self.controller.mode != REACH:
             return
         if mpc.reference is not None and topics.wanted(self._reference):
-            self._reference.publish(topics.pose(mpc.reference, model.state.time, self._own.base_frame))
+            self._reference.publish(topics.pose(mpc.reference, model.state.time, self.robot.base_frame))
         if mpc.plan is not None and topics.wanted(self._plans):
             state = model.state
             report = PlanReport(state.time, state.episode, state.step, mpc.plan, mpc.solve_time)
-            self._plans.publish(messages.to_plan(Plan, report))
-
-    def _target(self, message: PoseStamped) -> None:
-        try:
-            target = messages.from_target(message)
-            if target.frame not in ("", self._own.base_frame):
-                raise MessageError(f"frame {target.frame!r}; expected {self._own.base_frame!r} or none")
-            said = self.controller.set_target(target.position)
-            if said:
-                self.get_logger().warning(f"{said}, and the tool goes there", throttle_duration_sec=topics.THROTTLE)
-        except (MessageError, ConfigError) as error:
-            self.get_logger().warning(f"target ignored: {error}", throttle_duration_sec=topics.THROTTLE)
+            self._plans.publish(messages.to_plan(Plan, report, self.robot.base_frame))
 
     def _checkpoint(self, message: ModelCheckpoint) -> None:
         self._version = message.version
         if self.controller.config.model != GLOBAL:
             self._has_model = self.controller.has_model = True
+            self._report()
         elif self._lockstep:
             self._load(message)
         else:
@@ -242,27 +279,61 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         """Take up a published policy; it is played when the mode is entered the next time."""
         try:
             report = messages.from_linear_gaussian_policy(message, self.robot)
-            self.controller.set_policy(LinearPolicy(report.timed, self.robot))
+            self._take_up(LinearPolicy(report.timed, self.robot), report.time)
         except (MessageError, ConfigError) as error:
             self.get_logger().warning(f"policy ignored: {error}", throttle_duration_sec=topics.THROTTLE)
 
-    def _refusal(self, mode: str) -> str:
-        """Why this mode would not be entered, were it asked for now."""
+    def _policy_file(self, message: ModelCheckpoint) -> None:
+        """Likewise one in a file; the ring goes on while it is read."""
+        if self._lockstep:
+            self._read_policy(message)
+        else:
+            threading.Thread(target=self._read_policy, args=(message,), daemon=True).start()
+
+    def _read_policy(self, message: ModelCheckpoint) -> None:
+        try:
+            self._take_up(policy.load(message.path, self.robot), read_stamp(message.header.stamp))
+        except Exception as error:  # in a thread of its own nobody else would say it
+            self.get_logger().warning(f"policy ignored: {' '.join(str(error).split())}")
+
+    def _take_up(self, of: policy.Policy, made: int) -> None:
+        self.controller.set_policy(of)
+        self._policy_time = made
+        self._report()
+
+    def _refusal(self, mode: str) -> Refusal | None:
+        """Why this mode would not be entered, were it asked for now, or would not act."""
         if mode not in (HOLD, IDLE):
             if not self._allowed:
-                return "the controller is not active: activate it first (controller/change_state)"
+                return Refusal("NOT_ACTIVE", "the controller is not active: activate it first "
+                               "(controller/change_state)")
             silent = time.monotonic() - self._seen
             if not self._lockstep and (self._newest < 0 or silent > self._own.watchdog > 0):
-                return f"no state for {silent:.2f} s: is the robot there, and the estimator, and the learner?"
+                return Refusal("NO_STATE", f"no state for {silent:.2f} s: is the robot there, and the estimator, and "
+                               "the learner?")
         if mode == REACH and not self._has_model:
-            return ("no model has been fitted: call controller/excite and learner/fit first, or start with "
-                    "controller.explore:=true")
-        return self.controller.refusal(mode, self._model)
+            return Refusal("NO_MODEL", "no model has been fitted: call controller/excite and learner/fit first, or "
+                           "start with controller.explore:=true")
+        reason = self.controller.refusal(mode, self._model)
+        if reason:
+            return Refusal("FAULT" if self.controller.ill else "NO_MODEL", reason)
+        return self._guarding() if mode in (REACH, EXCITE) else None
+
+    def _guarding(self) -> Refusal | None:
+        """Why the guard would not pass commands on."""
+        state, reason = self._guard
+        said = f"the guard does not pass commands on: {state}: {reason}"
+        if state in (STOPPED, GUARD_FAULT):
+            return Refusal("STOPPED" if state == STOPPED else "FAULT", f"{said}: call guard/reset, then guard/arm")
+        if state == ARMED or self._arms_itself:
+            return None
+        return Refusal("NOT_ARMED", f"{said}: call controller/hold, then guard/arm" if state else
+                       "no guard is heard, and nobody else passes commands on")
 
     def _request(self, mode: str, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         refused = self._refusal(mode)
-        if refused:
-            return topics.answer(response, False, refused)
+        if refused is not None:
+            return topics.answer(response, False, refused.reason)
         if mode == IDLE:  # at once, whether or not states come
             self._stop(IDLE, "requested")
         else:
@@ -287,11 +358,10 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
 
     def _announce(self) -> None:
         """Publish mode and reason where they have changed."""
-        said = (self.controller.mode, self.controller.reason)
-        if said != self._said:
-            if said[0] != self._said[0]:
-                self._mode.publish(String(data=said[0]))
-            self._said = said
+        since = self._newest if self._newest >= 0 else None  # the stamp of the state at which it changed
+        if self._mode.say(self.controller.mode, self.controller.reason, since):
+            for action in self._actions:
+                action.look()
             self._report()
 
     def _report(self) -> None:
@@ -302,7 +372,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             "mode": mode, "reason": reason, "ticks": self._ticks, "tick_ms_p50": p50, "tick_ms_p99": p99,
             "missed_deadlines": self._missed, "plan_status": self.controller.mpc.status, "solver": config.planner,
             "model_trust": self.controller.mpc.trust,
-            "has_model": self._has_model, "active": self._allowed})
+            "has_model": self._has_model, "policy_time": self._policy_time, "active": self._allowed})
 
     def close(self) -> None:
         """Ask for nothing as the last thing, and wait until that has arrived."""

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from mbrl_ros.config import ConfigError, Names
 from mbrl_ros.evaluation import measures
-from mbrl_ros.nodes import bringup, demo_report, spin
+from mbrl_ros.nodes import bringup, demo_report, options, spin
 from mbrl_ros.nodes.domain import stay_apart
 from mbrl_ros.nodes.experiment import Experiment, Interrupted
 from mbrl_ros.nodes.operator import OperatorError
@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-adapt", action="store_true", help="the fitted model as it is, without learning on the way")
     p.add_argument("--executor", choices=EXECUTORS, default="auto",
                    help="for nodes in this process (default: %(default)s)")
+    p.add_argument("--dashboard", type=int, metavar="PORT", nargs="?", const=options.Dashboard.port,
+                   help="a page that shows the run, on this machine only, at this port (default: %(const)s)")
     p.add_argument("--no-plots", action="store_true", help="neither plots nor animation")
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
     return p

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbrl_ros.drawing import report
+from mbrl_ros.drawing.explained import explain
 from mbrl_ros.drawing.report import RunData
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.measures import TargetResult
+from mbrl_ros.recordings.mcap_file import RecordingError
 from mbrl_ros.types import Array
 
 if TYPE_CHECKING:
@@ -75,7 +77,11 @@ def write(folder: Path, figures: dict[str, Any]) -> None:
 
 
 def draw(demo: Experiment) -> None:
-    """Draw three plots and an animation of the time with targets; nothing where there was none."""
+    """The page about the recording; and three plots and an animation of the time with targets, where there was one."""
+    try:
+        explain(demo.folder / "recording", demo.folder / "report.html")
+    except RecordingError as error:  # the disk was full
+        print(f"demo: no page: {error}", file=sys.stderr)
     data = _run_data(demo)
     if data is None:
         return

@@ -33,3 +33,9 @@ def claim() -> int:
         atexit.register(port.close)  # kept until then
         return domain
     raise RuntimeError(f"all {COUNT} DDS domains of this machine are in use")
+
+
+def ring_name(namespace: str) -> str:
+    """What nobody else's ring on this machine is called: by the user, the DDS domain, and the namespace."""
+    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+    return f"mbrl_ros_{os.getuid()}_{domain}/{namespace.strip('/')}".replace("/", ".")

@@ -1,7 +1,8 @@
-"""The node that runs the estimator: joint_states -> state_estimate."""
+"""The node that runs the estimator: joint_states -> estimator/state_estimate."""
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sensor_msgs.msg import JointState
@@ -11,8 +12,8 @@ from mbrl_ros import assembly
 from mbrl_ros.config import section
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.fields import read_stamp
-from mbrl_ros.messages.ring import MessageError
-from mbrl_ros.msg import StateEstimate
+from mbrl_ros.messages.ring import Command, MessageError
+from mbrl_ros.msg import EffortCommand, StateEstimate
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.spin import run
@@ -38,7 +39,7 @@ class EstimatorNode(PartNode):
         self._newest, self._repeated = 0, 0  # stamp [ns]; how often it came
         self._last: StateEstimate | None = None
         self._stages = topics.timed(self)
-        self._estimates = topics.publisher(self, StateEstimate, "state_estimate", topics.SENT)
+        self._estimates = topics.publisher(self, StateEstimate, topics.STATE, topics.SENT)
         self._diagnostics = topics.Diagnostics(self)
         self._waiting: Observation | None = None  # lock-step: for the command that led to it
         self._answers = 0  # [ns] the state that the newest command answers
@@ -46,17 +47,26 @@ class EstimatorNode(PartNode):
         # What feedback between plans adds answers disturbances: to the learner it would seem to cause them. Before the
         # states: where both wait, the command is the older one.
         planned = section(self.settings, "controller").get("feedback")
-        self.create_subscription(Float64MultiArray, topics.ASKED if planned else topics.COMMANDS, self._commanded,
-                                 topics.RING)
-        self.create_subscription(JointState, "joint_states", self._measured,
+        if planned or self._lockstep:
+            self.create_subscription(EffortCommand, topics.ASKED if planned else topics.PASSED, self._commanded,
+                                     topics.RING)
+        else:  # whoever commands the robot
+            self.create_subscription(Float64MultiArray, topics.COMMANDS, self._efforts, topics.RING)
+        self.create_subscription(JointState, topics.JOINTS, self._measured,
                                  topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
         self.create_timer(1.0, self._report)
 
-    def _commanded(self, message: Float64MultiArray) -> None:
+    def _commanded(self, message: EffortCommand) -> None:
+        self._acts(lambda: messages.from_effort_command(message, self.robot.m, nothing=True))
+
+    def _efforts(self, message: Float64MultiArray) -> None:
+        self._acts(lambda: messages.from_efforts(message, self.robot.m))
+
+    def _acts(self, read: Callable[[], Command]) -> None:
         try:
-            command = messages.from_effort_command(message, self.robot.m, nothing=True)
+            command = read()
         except MessageError as error:
-            self.get_logger().warning(str(error), throttle_duration_sec=topics.THROTTLE)
+            self.complaints.warning(str(error))
             return
         if command.effort is not None:
             self.estimator.commanded(command.effort)
@@ -70,7 +80,7 @@ class EstimatorNode(PartNode):
         try:
             observation = messages.from_joint_state(message, self.robot.joints, not self._by_command)
         except MessageError as error:
-            self.get_logger().error(f"joint_states dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            self.complaints.error(f"joint_states dropped: {error}")
             return
         if observation is None:
             topics.foreign(self, message.name, self.robot.joints)
@@ -94,12 +104,12 @@ class EstimatorNode(PartNode):
         self._stages.done("update")
         if self._last is not None and estimate.episode != self._last.episode:
             gap = 1e-9 * (observation.time - read_stamp(self._last.header.stamp))
-            self.get_logger().warning(f"a new episode begins after a gap of {gap:.3g} s; expected one period, "
-                                      f"{self.robot.period:g} s", throttle_duration_sec=topics.THROTTLE)
+            self.complaints.warning(f"a new episode begins after a gap of {gap:.3g} s; expected one period, "
+                                    f"{self.robot.period:g} s")
         try:
             self._last = messages.to_state_estimate(StateEstimate, estimate, self.robot)
         except MessageError as error:
-            self.get_logger().error(f"no estimate: {error}", throttle_duration_sec=topics.THROTTLE)
+            self.complaints.error(f"no estimate: {error}")
             return
         self._stages.done("fill")
         self._estimates.publish(self._last)
@@ -116,8 +126,8 @@ class EstimatorNode(PartNode):
                                           "Set use_sim_time for a simulator's, or estimator.max_age to refuse it")
             self._said = True
             return False
-        self.get_logger().error(f"joint_states dropped: the stamp is {age:.3g} s old; expected at most "
-                                f"{self._max_age:g} s (estimator.max_age)", throttle_duration_sec=topics.THROTTLE)
+        self.complaints.error(f"joint_states dropped: the stamp is {age:.3g} s old; expected at most "
+                              f"{self._max_age:g} s (estimator.max_age)")
         return True
 
     def _again(self, observation: Observation) -> bool:
@@ -136,8 +146,8 @@ class EstimatorNode(PartNode):
                 self._estimates.publish(self._last)
             return True
         if back > 0:
-            self.get_logger().error(f"joint_states: the stamp went back by {1e-9 * back:.3g} s; "
-                                    "expected stamps that only grow", throttle_duration_sec=topics.THROTTLE)
+            self.complaints.error(f"joint_states: the stamp went back by {1e-9 * back:.3g} s; "
+                                  "expected stamps that only grow")
             if back <= 1e9 * self.robot.period:
                 return True
         self._newest, self._repeated = observation.time, 0

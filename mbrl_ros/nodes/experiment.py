@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 from typing import Any
 
 from rclpy.parameter import Parameter
@@ -56,6 +59,7 @@ class Experiment:
         self._nodes: list[Any] = []
         self._executor: Any = None
         self._processes: bringup.Processes | None = None
+        self._page: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Bring up the ring and its operator."""
@@ -66,6 +70,7 @@ class Experiment:
                  **flatten(procedure.learning(self.config.data_seconds)),
                  **{f"{part}.seed": self.arguments.seed for part in ("plant", "excitation", "controller", "learner")}}
         apart = self.arguments.processes
+        self._open_page()
         self._executor = spin.make_executor("auto" if apart else self.arguments.executor)
         self.operator = Operator(self.robot, self.lockstep, self._spin)
         self._nodes.append(self.operator)
@@ -86,6 +91,14 @@ class Experiment:
         self.operator.ready()
         self.operator.wait(lambda: "logger" in self.operator.heard.said, "waiting for the logger")
 
+    def _open_page(self) -> None:
+        """Start the page, if it is asked for, in a process of its own."""
+        if self.arguments.dashboard is None:
+            return
+        given = {**vars(self.names), **self._suited, "dashboard.port": self.arguments.dashboard}
+        self._page = subprocess.Popen([sys.executable, "-m", "mbrl_ros.nodes", "dashboard_node", "--ros-args",
+                                       *bringup.assigned(given)], env={**os.environ, **bringup.environment()})
+
     def _may_prioritize(self) -> bool:
         return not self.lockstep and spin.prioritize(PRIORITY) and spin.prioritize(0)
 
@@ -93,6 +106,8 @@ class Experiment:
         self._executor.spin_once(timeout_sec=seconds)
         self.idle()
         ended = self._processes.ended() if self._processes else None
+        if self._page is not None and self._page.poll() is not None:
+            ended = "page", self._page.returncode
         if ended is not None:
             raise OperatorError(f"the process of the {ended[0]} ended with exit code {ended[1]}")
 
@@ -175,6 +190,9 @@ class Experiment:
         """End everything that was started; repeated calls do nothing."""
         if self._processes is not None:
             self._processes.stop()
+        if self._page is not None:
+            bringup.end([("page", self._page)])
+            self._page = None
         nodes, self._nodes, self._processes = self._nodes, [], None
         executor, self._executor = self._executor, None
         spin.close(nodes, executor)

@@ -1,42 +1,51 @@
 """The node that runs the guard, and the only one that publishes efforts for the robot.
 
-joint_states, effort_command -> effort_controller/commands.
+joint_states, controller/effort_command -> effort_controller/commands, and guard/effort_command for the ring.
 
 A managed (lifecycle) node: it configures itself, because the hold is safe; `activate` is guard/arm, `deactivate` is the
-hold, and a fault deactivates.
+hold, and a fault deactivates. With guard.spare it is one of two (spare_node.py), of which only the one that commands
+says anything, offers services, and hears the controller.
 """
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 from mbrl_ros import robot
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
-from mbrl_ros.messages.ring import MessageError
-from mbrl_ros.msg import FeedbackCommand
+from mbrl_ros.messages.ring import Command, MessageError
+from mbrl_ros.msg import EffortCommand, FeedbackCommand, Status
 from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes.domain import ring_name
 from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.spin import run
-from mbrl_ros.ring import guard
+from mbrl_ros.ring import baton, guard
+from mbrl_ros.ring.baton import Baton
 from mbrl_ros.ring.guard import ARMED, FAULT, HOLD, STOPPED, UNCONFIGURED, Guard, Limits
 from mbrl_ros.ring.holding import with_gains
+from mbrl_ros.ring.spare import STARTING, Spare
 from mbrl_ros.simulation import plant
 
 PARTS = {"robot": robot.Config, "plant": plant.Config, "guard": guard.Config}
 OWN = {"process": options.Process, "plant": options.Plant, "guard": options.Guard}
 LEVELS = {UNCONFIGURED: topics.WARN, HOLD: topics.OK, ARMED: topics.OK, FAULT: topics.ERROR, STOPPED: topics.ERROR}
 WATCHES = 5  # per control period
+LOOKS = 3  # likewise, of one that stands by
 LOOK_AHEAD = 1.25  # [watches] that one looks ahead: the next may be a little late itself
+SILENCE = 10  # control periods that the one which commands may do nothing, where it is not stopped
 LEAVING = 0.5  # [s] at most, for the last effort to go down to zero
 
 
@@ -51,47 +60,80 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
     own = OWN
     all_settings = False
 
-    def __init__(self, **arguments: Any):
-        SettingsNode.__init__(self, "guard", **arguments)
+    def __init__(self, name: str = "guard", **arguments: Any):
+        SettingsNode.__init__(self, name, **arguments)
         if self.process.executor == "auto":
             self.process = dataclasses.replace(self.process, executor="single")  # the one that rclpy supports
         LifecycleNodeMixin.__init__(self)
         config, simulation = self.component(guard.Config, "guard"), self.component(plant.Config, "plant")
         self.robot = with_gains(robot.Robot(self.component(robot.Config, "robot")), simulation, config.gravity,
                                 config.integral)
-        for note in self.robot.notes:  # here alone, for a guard is in every ring
+        first = name == "guard"
+        for note in self.robot.notes if first else ():  # here alone, for a guard is in every ring
             self.get_logger().info(f"robot.model: {note}")
         self._lockstep = self.lockstep()
         if config.arm_at_start and not self._lockstep:
             raise ConfigError("guard.arm_at_start: only where plant.pace is lockstep; expected guard/arm to be called")
         self.declare("robot", self.robot.config)
         self.declare("guard", config)
-        self._patience = self.declare("guard", self.option(options.Guard, "guard")).patience
+        own = self.declare("guard", self.option(options.Guard, "guard"))
+        self._patience = own.patience
         self.guard = Guard(Limits.of(self.robot, config), config, self.robot.period, self.robot.weight)
         self._newest, self._periods = -1, 0  # stamp [ns] of the newest state; how many there were
         self._unanswered = 0  # lock-step: how often a state was repeated since the last command
-        self._last, self._last_time = Float64MultiArray(), 0.0  # sent; when
+        self._last, self._last_time = Command(np.zeros(self.robot.m), None), 0.0  # sent; when
         self._said, self._faults = ("", "", ""), 0
         self._active = False  # the state of the lifecycle
         self._in_fault = False  # the controller, whose efforts do not count then
         self._efforts = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
+        self._passed = topics.publisher(self, EffortCommand, topics.PASSED, topics.SENT)
+        self._status = topics.Status(self, topics.GUARD)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
-        self.create_subscription(JointState, "joint_states", self._measured,
+        self.create_subscription(JointState, topics.JOINTS, self._measured,
                                  topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
-        self.create_subscription(String, "mode", self._mode, topics.LATCHED)  # first: a fault says so
-        self.create_subscription(FeedbackCommand, topics.FEEDBACK, self._fed_back, topics.RING)
-        self.create_subscription(Float64MultiArray, topics.ASKED, self._commanded, topics.RING)
-        self.create_service(SetBool, "guard/arm", self._arm)
-        self.create_service(Trigger, "guard/reset", self._reset)
-        self.create_service(Trigger, "guard/estop", self._estop)
+        watch = self.robot.period / WATCHES
+        self._look_ahead = LOOK_AHEAD * watch
+        self._baton: Baton | None = None
+        self._acts = first
+        self._coming: list[Callable[[], Any]] = []  # what is still to be set up of one that commands
+        if not self._lockstep and (own.spare or not first):
+            self._baton = Baton(baton.place(f"{ring_name(self.get_namespace())}_guard"))
+            self._spare = Spare(self._baton, first, self.robot.period, own.silence or SILENCE * self.robot.period)
+            self._acts = False
         if not self._lockstep:
-            watch = self.robot.period / WATCHES
-            self._look_ahead = LOOK_AHEAD * watch
-            self.create_timer(watch, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            self._timer = self.create_timer(watch if self._acts else self.robot.period / LOOKS, self._watch,
+                                            clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.create_timer(1.0, self._report)
         self.trigger_configure()
+        if self._acts:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Hear the controller, offer services, and say so: at once, or, where another guard has left the robot to this
+        one, one at a time, between what is sent."""
+        self._coming = [  # the mode first: a fault says so
+            partial(self.create_subscription, Status, topics.MODE, self._mode, topics.LATCHED),
+            partial(self.create_subscription, FeedbackCommand, topics.FEEDBACK, self._fed_back, topics.RING),
+            partial(self.create_subscription, EffortCommand, topics.ASKED, self._commanded, topics.RING),
+            partial(self.create_service, Trigger, "guard/estop", self._estop),
+            partial(self.create_service, SetBool, "guard/arm", self._arm),
+            partial(self.create_service, Trigger, "guard/reset", self._reset)]
+        if self._baton is None or not self._spare.reason:
+            while self._coming:
+                self._coming.pop(0)()
         self._announce()
+
+    def _look(self, now: float) -> None:
+        """Standing by: whether to command from now on."""
+        if self._baton is None or not self._spare.look(now, self.guard.state != UNCONFIGURED):
+            return
+        self._acts = True
+        self._timer.timer_period_ns = round(1e9 * self.robot.period / WATCHES)
+        if self._spare.reason:
+            self.guard.inherit(self._baton.legacy, f"another guard commands: {self._spare.reason}")
+            self._send(now)
+        self._begin()
 
     # --- what comes in
 
@@ -129,6 +171,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         now = self._now()
         if self.guard.measured(state.time, state.position, state.velocity, now):
             self._newest = state.time
+        if not self._acts:
+            return
         if self._lockstep:
             wanted = self.guard.answered == state.time or self._unanswered >= self._patience
         else:
@@ -141,13 +185,13 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         """Lock-step: the plant waits for an answer to this state. Send it again, or one for a silent controller."""
         self._unanswered += 1
         if self._answers_newest():
-            self._efforts.publish(self._last)  # it was lost
+            self._publish()  # it was lost
         elif self._unanswered >= self._patience:
             self.guard.fail(f"no command while a state was repeated {self._unanswered} times")
             self._send(self._now())
             self._announce()
 
-    def _commanded(self, message: Float64MultiArray) -> None:
+    def _commanded(self, message: EffortCommand) -> None:
         self._stages.start()
         self._overdue()
         try:
@@ -163,7 +207,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             self.guard.idle(command.answers)
         used = unasked or self.guard.commanded(command.effort, command.answers, now)
         if self._lockstep and command.answers == self._newest and self._answers_newest():
-            self._efforts.publish(self._last)
+            self._publish()
         elif used and (command.answers in (None, self._newest) if self._lockstep  # late: the newest waits for its own
                        else self.guard.state == ARMED and not self.guard.quick):
             self._send(now)
@@ -176,16 +220,16 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             self._unusable(topics.FEEDBACK, error)
 
     def _answers_newest(self) -> bool:
-        return bool(self._last.layout.dim) and self._last.layout.dim[0].label == str(self._newest)
+        return self._last.answers == self._newest
 
     def _unusable(self, topic: str, error: MessageError) -> None:
-        self.get_logger().error(f"{topic} dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+        self.complaints.error(f"{topic} dropped: {error}")
         self.guard.dropped += 1
         self.guard.fail(str(error))
         self._announce()
 
-    def _mode(self, message: String) -> None:
-        self._in_fault = message.data == FAULT
+    def _mode(self, message: Status) -> None:
+        self._in_fault = message.state == FAULT
         if self._in_fault:
             self.guard.fail("the controller is in fault")
             self._announce()
@@ -199,14 +243,30 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             return
         self._stages.done("limit")
         own = self._lockstep or self.guard.state != ARMED
-        self._last = topics.command(effort, self._newest if own else self.guard.answered or None)
-        self._efforts.publish(self._last)
+        self._last = Command(effort, self._newest if own else self.guard.answered or None)
+        self._publish()
         self._stages.done("publish")
         self._last_time = time.monotonic()
+        if self._baton is not None:
+            self._baton.write(self.guard.legacy())
+
+    def _publish(self) -> None:
+        """To the robot, and to the ring; who does not listen costs nothing."""
+        if topics.wanted(self._efforts):
+            self._efforts.publish(messages.to_efforts(Float64MultiArray, self._last.effort))
+        if topics.wanted(self._passed):
+            self._passed.publish(messages.to_effort_command(EffortCommand, self._last))
 
     def _watch(self) -> None:
         """Real time, several times a period: fault before anything is too old, and send where no states come."""
         now, state = self._now(), self.guard.state
+        if not self._acts:
+            self._look(now)
+            return
+        if self._baton is not None:
+            self._baton.beat(now)
+        if self._coming:
+            self._coming.pop(0)()
         self.guard.check(now + self._look_ahead)
         if self.guard.state != state or now - self._last_time >= self.robot.period * (1 + 1 / WATCHES):
             self._send(now)
@@ -218,7 +278,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, _state: LifecycleState) -> TransitionCallbackReturn:
-        refused = "" if self.guard.state == ARMED else self.guard.arm(self._now())
+        refused = "another guard commands" if not self._acts else (
+            "" if self.guard.state == ARMED else self.guard.arm(self._now()))
         if refused:
             self.get_logger().error(f"not armed: {refused}")
         self._active = not refused
@@ -255,6 +316,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
 
     def _announce(self) -> None:
         """Say state and reason where they have changed, and let the lifecycle follow."""
+        if not self._acts:
+            return
         said = (self.guard.state, self.guard.reason, self.guard.remark)
         if said[0] == ARMED and not self._active:
             self.trigger_activate()
@@ -263,6 +326,9 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         if said == self._said:
             return
         before, self._said = self._said, said
+        if self._baton is not None:
+            self._baton.write(self.guard.legacy())
+        self._status.say(*said[:2])
         self._faults += said[0] == FAULT and said[:2] != before[:2]
         if LEVELS[said[0]] == topics.ERROR:
             self.get_logger().error(self._line())
@@ -275,26 +341,44 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         return f"{of.state}: {of.reason}" + (f"; {of.remark}" if of.remark else "")
 
     def _report(self) -> None:
+        if not self._acts:
+            self._diagnostics.send(topics.OK, self._standing(), {}, "spare")
+            return
         of = self.guard
         state_age, command_age = of.ages(self._now())
-        level = topics.WARN if of.remark and LEVELS[of.state] == topics.OK else LEVELS[of.state]
+        alone = self._baton is not None and not self._spare.beside(self._now())
+        level = topics.WARN if (of.remark or alone) and LEVELS[of.state] == topics.OK else LEVELS[of.state]
         self._diagnostics.send(level, self._line(), {
             "state": of.state, "reason": of.reason, "remark": of.remark, "hold_gain": float(of.hold_gain.min()),
             "state_age_ms": 1e3 * state_age, "command_age_ms": 1e3 * command_age,
             "commands_in_time": of.in_time, "dropped": of.dropped,
-            "faults": self._faults})
+            "faults": self._faults, **({} if self._baton is None else {"spare": "missing" if alone else "stands by"})},
+            "guard")
+
+    def _standing(self) -> str:
+        if self._baton is None:
+            return "nothing to stand by for in lock-step"
+        return (f"stands by for process {self._spare.met}" if self._spare.met else
+                "waits for a guard with guard.spare on this machine")
 
     def close(self) -> None:
         """Go down to zero effort at the limited rate, and wait until that has arrived."""
+        if not self._acts:
+            return
+        if self._baton is not None:
+            self._baton.beat(self._now() + STARTING)
         self.guard.estop()
         end = time.monotonic() + LEAVING
         while not self._lockstep and self.guard.state == STOPPED and time.monotonic() < end:
             effort = self.guard.release(self._now())
-            self._efforts.publish(topics.command(effort, None))
+            self._last = Command(effort, None)
+            self._publish()
             if not effort.any():
                 break
             time.sleep(self.robot.period)
         self._efforts.wait_for_all_acked(Duration(seconds=0.5))
+        if self._baton is not None:
+            self._baton.leave()
 
 
 def main(args: list[str] | None = None) -> int:

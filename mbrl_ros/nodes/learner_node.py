@@ -1,10 +1,11 @@
-"""The node that runs the learner: state_estimate -> local_dynamics.
+"""The node that runs the learner: estimator/state_estimate -> learner/local_dynamics.
 
 Global models are fitted beside it, in a process of their own.
 """
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from std_srvs.srv import Trigger
@@ -43,11 +44,12 @@ class LearnerNode(PartNode):
         self._last: LocalDynamics | None = None
         self._fit_said = "not fitted"
         self._failed = False
-        self._models = topics.publisher(self, LocalDynamics, "local_dynamics", topics.SENT)
-        self._checkpoints = topics.publisher(self, ModelCheckpoint, "model_checkpoint", topics.LATCHED)
+        self._models = topics.publisher(self, LocalDynamics, topics.MODEL, topics.SENT)
+        self._checkpoints = topics.publisher(self, ModelCheckpoint, topics.CHECKPOINT, topics.LATCHED)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
-        self.create_subscription(StateEstimate, "state_estimate", self._estimated, topics.RING)
+        self.create_subscription(StateEstimate, topics.STATE, self._estimated, topics.RING)
+        self.create_subscription(ModelCheckpoint, topics.TRAINED, self._trained, topics.LATCHED)
         self.create_service(Trigger, "learner/fit", self._fit)
         topics.follow_guard(self, self.component(PARTS["guard"], "guard").arm_at_start, self._guarded)
         self.create_timer(POLL, self._poll)
@@ -66,7 +68,7 @@ class LearnerNode(PartNode):
         try:
             state = messages.from_state_estimate(message, self.robot)
         except MessageError as error:
-            self.get_logger().error(f"state_estimate dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            self.complaints.error(f"state_estimate dropped: {error}")
             return
         if state.time == self._newest and self._last is not None:
             self._models.publish(self._last)
@@ -78,10 +80,10 @@ class LearnerNode(PartNode):
             dynamics = self.learner.update(state)
             self._stages.done("fit")
             model = LocalModel(state, dynamics, self.robot.step, self.learner.sample_weight,
-                               self.learner.prediction_error, self.learner.model_trust)
+                               self.learner.prediction_error, self.learner.model_trust, self.learner.prior_weight)
             self._last = messages.to_local_dynamics(LocalDynamics, model, self.robot)
         except ValueError as error:  # LinAlgError is one too
-            self.get_logger().error(f"no model at this state: {error}", throttle_duration_sec=topics.THROTTLE)
+            self.complaints.error(f"no model at this state: {error}")
             return
         self._stages.done("fill")
         self._models.publish(self._last)
@@ -92,6 +94,14 @@ class LearnerNode(PartNode):
         if self._training.running:
             return topics.answer(response, False, "a fit is running; its end is announced on model_checkpoint")
         return topics.answer(response, *self._start(self._seconds))
+
+    def _trained(self, message: ModelCheckpoint) -> None:
+        """Take up a model that a trainer has fitted."""
+        if self._training.running:
+            self.get_logger().warning(f"model ignored: {message.path}: a fit is running; expected none meanwhile")
+            return
+        self._training.adopt(str(Path(message.path).parent), self.settings)
+        self._fit_said, self._failed = "taking up a model", False
 
     def _start(self, seconds: float) -> tuple[bool, str]:
         """Start a fit to the latest so many seconds; whether it has begun, and what to say about it."""

@@ -7,10 +7,10 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
-from std_msgs.msg import Float64, Float64MultiArray, String
+from std_msgs.msg import Float64
 
 from mbrl_ros.messages import ring as messages
-from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
+from mbrl_ros.msg import EffortCommand, LocalDynamics, ModelCheckpoint, StateEstimate, Status
 from mbrl_ros.nodes import topics
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
@@ -42,16 +42,17 @@ class Listener:
         self.stages: dict[str, dict[str, float]] = {}  # newest times of the stages of a tick [us] by node
         self._tool_rows = robot.slice(f"site/{robot.sites[0]}/position")
         hear = lambda kind, topic, heard, qos=topics.KEEP: node.create_subscription(kind, topic, heard, qos)  # noqa: E731
-        hear(StateEstimate, "state_estimate", self._state)
-        hear(LocalDynamics, "local_dynamics", self._model)
-        hear(PoseStamped, "plant/tool_pose", lambda m: self._point(self.tool, m))
-        hear(PoseStamped, "reference", lambda m: self._point(self.reference, m))
-        hear(Float64MultiArray, topics.COMMANDS, self._command)
-        hear(Float64, "plant/response_time", lambda m: self.response.append(m.data))
+        hear(StateEstimate, topics.STATE, self._state)
+        hear(LocalDynamics, topics.MODEL, self._model)
+        hear(PoseStamped, topics.TOOL, lambda m: self._point(self.tool, m))
+        hear(PoseStamped, topics.REFERENCE, lambda m: self._point(self.reference, m))
+        hear(EffortCommand, topics.PASSED, self._command)
+        hear(Float64, topics.RESPONSE, lambda m: self.response.append(m.data))
         hear(DiagnosticArray, topics.DIAGNOSTICS, self._diagnostics)
-        hear(DiagnosticArray, topics.STAGES, self._timed)
-        hear(String, "mode", lambda m: setattr(self, "mode", m.data), topics.LATCHED)
-        hear(ModelCheckpoint, "model_checkpoint", lambda m: setattr(self, "checkpoint", m.version), topics.LATCHED)
+        for name in topics.TIMED:
+            hear(DiagnosticArray, topics.stages(name), self._timed)
+        hear(Status, topics.MODE, lambda m: setattr(self, "mode", m.state), topics.LATCHED)
+        hear(ModelCheckpoint, topics.CHECKPOINT, lambda m: setattr(self, "checkpoint", m.version), topics.LATCHED)
 
     def _state(self, message: StateEstimate) -> None:
         state = messages.from_state_estimate(message, self.robot)
@@ -69,7 +70,7 @@ class Listener:
         point = messages.from_target(message)
         points[point.time] = point.position
 
-    def _command(self, message: Float64MultiArray) -> None:
+    def _command(self, message: EffortCommand) -> None:
         command = messages.from_effort_command(message, self.robot.m)
         if command.answers is not None:
             self.effort.setdefault(command.answers, command.effort)

@@ -65,7 +65,7 @@ class Operator(Node):
             self.wait(parameters.services_are_ready, "waiting for the nodes", STARTING)
         for client in (*self._triggers.values(), self._arm):
             self.wait(client.service_is_ready, "waiting for services")
-        for topic in ("state_estimate", "local_dynamics", "plant/tool_pose", "reference", topics.COMMANDS):
+        for topic in (topics.STATE, topics.MODEL, topics.TOOL, topics.REFERENCE, topics.PASSED):
             self.wait(partial(self.count_publishers, topic), f"waiting for {topic}")
         if not self._lockstep:
             # A server that has not found the way back to its client yet holds its executor up for 0.1 s an answer.

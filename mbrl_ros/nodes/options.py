@@ -17,7 +17,6 @@ class Process:
                           choices=EXECUTORS)
     priority: int = param(0, "Real-time priority (SCHED_FIFO), where the system permits it: other work then delays no "
                           "tick; 0: none", 0, 99)
-    parent: int = param(0, "Id of the process without which this one ends; 0: none", 0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ class Controller:
     require_model: bool = param(True, "Refuse to reach before a model has been fitted")
     lifecycle: str = param("active", "State into which the node brings itself; unconfigured: somebody else does, by "
                            "controller/change_state", choices=("unconfigured", "inactive", "active"))
-    base_frame: str = param("base", "Name of the frame of targets; an empty frame in a message means the same")
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,10 @@ class Guard:
 
     patience: int = param(20, "Lock-step: how often the plant repeats a state, every plant.timeout, before the "
                           "controller counts as silent", 1, 10**6)
+    spare: bool = param(False, "In real time: a second guard, the node spare, stands by on this machine and goes on in "
+                        "hold where this one ends or is stopped")
+    silence: float = param(0.0, "For how long a guard may do nothing until the one that stands by ends it and goes on "
+                           "[s]; 0: ten control periods. One that is stopped is ended after one", 0.0, 60.0)
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,29 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Dashboard:
+    """Parameters `dashboard.*`."""
+
+    port: int = param(8080, "Of the page, http://127.0.0.1:PORT, which only this machine sees; a busy one is an error",
+                      1024, 65535)
+    rate: float = param(30.0, "Of the frames [Hz]", 1.0, 60.0)
+
+
+@dataclass(frozen=True)
+class Display:
+    """Parameters `display.*`."""
+
+    rate: float = param(15.0, "At most so often is a plan drawn [Hz]", 0.1, 100.0)
+    magnify: float = param(10.0, "How many times as wide the tube is drawn: it is some millimetres", 0.1, 1000.0,
+                           live=True)
+
+
+@dataclass(frozen=True)
 class Logger:
     """Parameters `logger.*`."""
 
     folder: str = param("runs/recording", "Where the recording is written; where there is one already, which a logger "
                         "that was killed left perhaps, beside it with a number")
-    plan: bool = param(False, "Record plans too, which makes the controller send them")
+    plan: bool = param(True, "Record plans too, which makes the controller send them")
+    every: int = param(50, "Of local_dynamics and plan, record one in so many, and those after anything has changed; "
+                       "1: all. What is left out is worked out anew from the states (replay)", 1, 10**6)

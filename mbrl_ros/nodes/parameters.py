@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter
 from mbrl_ros import config
 from mbrl_ros.config import ConfigError, Names
 from mbrl_ros.nodes import options
+from mbrl_ros.nodes.complaints import Complaints
 
 ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")  # declared by rclpy itself
 NAMES = {f.name: f.default for f in dataclasses.fields(Names)}
@@ -60,6 +61,7 @@ class SettingsNode(Node):
 
     def __init__(self, name: str, **arguments: Any):
         super().__init__(name, **arguments)
+        self.complaints = Complaints(self.get_logger())
         given = self._given()
         self.names = Names(**{key: _text(key, given.pop(key, given.pop(f"files.{key}", default)))
                               for key, default in NAMES.items()})
@@ -185,9 +187,13 @@ def describe(f: dataclasses.Field[Any], hint: Any, live: bool) -> ParameterDescr
     if of["choices"]:
         descriptor.additional_constraints = f"one of {', '.join(of['choices'])}"
     low, high = of["low"], of["high"]
-    if low is None and high is None:
+    numbers = hint in (int, float) or typing.get_args(hint)[:1] in ((int,), (float,))
+    bounds = "" if low is None and high is None else f"from {_bound(low, '-')} to {_bound(high, '')}"
+    if numbers:  # what ROS has no fields for
+        unit = "" if of["unit"] == "1" else f"unit {of['unit']}"
+        descriptor.additional_constraints = "; ".join(filter(None, (bounds, unit, f"{of['scale']} scale")))
+    if not bounds:
         return descriptor
-    descriptor.additional_constraints = f"from {_bound(low, '-')} to {_bound(high, '')}"
     if hint is float:
         descriptor.floating_point_range = [FloatingPointRange(from_value=float("-inf") if low is None else float(low),
                                                               to_value=float("inf") if high is None else float(high))]
@@ -195,6 +201,30 @@ def describe(f: dataclasses.Field[Any], hint: Any, live: bool) -> ParameterDescr
         descriptor.integer_range = [IntegerRange(from_value=-2**63 if low is None else int(low),
                                                  to_value=2**63 - 1 if high is None else int(high))]
     return descriptor
+
+
+class Described(typing.NamedTuple):
+    """A parameter as a node describes it, with its present value."""
+
+    name: str
+    value: Any
+    description: str
+    low: float  # -inf and inf where there is no bound
+    high: float
+    unit: str  # "" where it has none
+    logarithmic: bool  # the scale of a slider
+    choices: tuple[str, ...]
+
+
+def described(name: str, value: Any, descriptor: ParameterDescriptor) -> Described:
+    """What `describe` has written into a descriptor."""
+    parts = descriptor.additional_constraints.split("; ")
+    unit = next((part.removeprefix("unit ") for part in parts if part.startswith("unit ")), "")
+    choices = tuple(parts[0].removeprefix("one of ").split(", ")) if parts[0].startswith("one of ") else ()
+    ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
+    low, high = (ranges[0].from_value, ranges[0].to_value) if ranges else (float("-inf"), float("inf"))
+    return Described(name, value, descriptor.description, low, high, unit,
+                     f"{config.LOGARITHMIC} scale" in parts, choices)
 
 
 def _bound(value: float | None, sign: str) -> str:

@@ -12,19 +12,21 @@ from mbrl_ros.models import MODELS
 from mbrl_ros.models import prior as priors
 from mbrl_ros.nodes import options
 from mbrl_ros.nodes.parameters import SettingsNode
+from mbrl_ros.nodes.trainer_options import Trainer
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.ring import controller, estimator, excitation, guard, learner
-from mbrl_ros.simulation import plant
+from mbrl_ros.simulation import plant, world
 from mbrl_ros.trainers import TRAINERS, trainer
 
 PARTS: dict[str, Any] = {
     "robot": robot.Config, "plant": plant.Config, "estimator": estimator.Config, "learner": learner.Config,
     "prior": priors.Config, "controller": controller.Config, "excitation": excitation.Config,
-    "guard": guard.Config, "scenario": measures.Config, "trainer": trainer.Config,
+    "guard": guard.Config, "world": world.World, "scenario": measures.Config, "trainer": trainer.Config,
     **{name: kind.Config for kinds in (PLANNERS, MODELS, TRAINERS) for name, kind in kinds.items()}}
 OPTIONS: dict[str, Any] = {
     "process": options.Process, "plant": options.Plant, "estimator": options.Estimator, "learner": options.Learner,
-    "controller": options.Controller, "guard": options.Guard, "logger": options.Logger}
+    "controller": options.Controller, "guard": options.Guard, "logger": options.Logger,
+    "dashboard": options.Dashboard, "trainer": Trainer, "display": options.Display}
 
 
 class PartNode(SettingsNode):

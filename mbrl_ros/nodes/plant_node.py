@@ -1,9 +1,11 @@
-"""The simulated robot behind joint_states and effort_controller/commands."""
+"""The simulated robot behind joint_states and effort_controller/commands, in lock-step guard/effort_command."""
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -12,7 +14,8 @@ from std_srvs.srv import SetBool, Trigger
 
 from mbrl_ros import assembly
 from mbrl_ros.messages import ring as messages
-from mbrl_ros.messages.ring import MessageError
+from mbrl_ros.messages.ring import Command, MessageError
+from mbrl_ros.msg import EffortCommand
 from mbrl_ros.nodes import options, topics
 from mbrl_ros.nodes.pace import Lockstep, Realtime
 from mbrl_ros.nodes.parts import PartNode
@@ -30,18 +33,23 @@ class PlantNode(PartNode):
         config = self.plant.config
         self.declare("robot", self.robot.config)
         self.declare("plant", config, lambda new: self.plant.set_payload(new.payload))
+        self.declare("world", self.plant.world)
         own = self.declare("plant", self.option(options.Plant, "plant"),
                            lambda new: self.pace.hold_after(new.hold_after))
-        self._states = topics.publisher(self, JointState, "joint_states", topics.SENT)
-        self._clock_time = topics.publisher(self, Clock, "/clock", topics.RING) if config.pace == "lockstep" else None
-        self._tool = topics.publisher(self, PoseStamped, "plant/tool_pose", topics.KEEP)
-        self._response = topics.publisher(self, Float64, "plant/response_time", topics.KEEP)
+        self._states = topics.publisher(self, JointState, topics.JOINTS, topics.SENT)
+        lockstep = config.pace == "lockstep"
+        self._clock_time = topics.publisher(self, Clock, topics.CLOCK, topics.RING) if lockstep else None
+        self._tool = topics.publisher(self, PoseStamped, topics.TOOL, topics.KEEP)
+        self._response = topics.publisher(self, Float64, topics.RESPONSE, topics.KEEP)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
         self._published = 0.0  # monotonic [s]
-        self.pace = (Lockstep if config.pace == "lockstep" else Realtime)(self, own.hold_after)
+        self.pace = (Lockstep if lockstep else Realtime)(self, own.hold_after)
         self.pace.start(self.plant.reset(config.seed))
-        self.create_subscription(Float64MultiArray, topics.COMMANDS, self._commanded, topics.RING)
+        self._passed = -np.inf  # monotonic [s]: when a guard commanded last
+        self.create_subscription(EffortCommand, topics.PASSED, self._commanded, topics.RING)
+        if not lockstep:
+            self.create_subscription(Float64MultiArray, topics.COMMANDS, self._efforts, topics.RING)
         self.create_service(Trigger, "plant/reset", self._reset)
         self.create_service(SetBool, "plant/run", self._run)
         self.create_timer(1.0, self._report)
@@ -57,9 +65,9 @@ class PlantNode(PartNode):
         """Send an observation; the ground truth goes out only if somebody listens."""
         self._published = time.monotonic()
         self._stages.start()
-        message = messages.to_joint_state(JointState, observation, self.robot.joints)
+        message = messages.to_joint_state(JointState, observation, self.robot.joints, self.robot.base_frame)
         if topics.wanted(self._tool):
-            self._tool.publish(topics.pose(self.plant.true_tool(), observation.time))
+            self._tool.publish(topics.pose(self.plant.true_tool(), observation.time, self.robot.base_frame))
         if self._clock_time is not None:
             self._clock_time.publish(Clock(clock=message.header.stamp))
         self._stages.done("fill")
@@ -67,12 +75,21 @@ class PlantNode(PartNode):
         self._stages.done("publish")
         self._stages.end()
 
-    def _commanded(self, message: Float64MultiArray) -> None:
+    def _commanded(self, message: EffortCommand) -> None:
+        self._passed = time.monotonic()
+        self._take(messages.from_effort_command, message)
+
+    def _efforts(self, message: Float64MultiArray) -> None:
+        """Of whoever is not our guard: that one says the same once more, and which state it answers."""
+        if time.monotonic() - self._passed > self.plant.config.timeout:
+            self._take(messages.from_efforts, message)
+
+    def _take(self, read: Callable[[Any, int], Command], message: Any) -> None:
         arrived, published = time.monotonic(), self._published
         try:
-            command = messages.from_effort_command(message, self.robot.m)
+            command = read(message, self.robot.m)
         except MessageError as error:
-            self.get_logger().error(f"command dropped: {error}", throttle_duration_sec=topics.THROTTLE)
+            self.complaints.error(f"command dropped: {error}")
             return
         if self.pace.command(command, arrived) and topics.wanted(self._response):
             self._response.publish(Float64(data=arrived - published))

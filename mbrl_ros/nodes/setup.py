@@ -50,7 +50,7 @@ class Listener(Node):
         self.description = ""
         self.states: list[JointState] = []
         self.create_subscription(String, "robot_description", self._described, topics.LATCHED)
-        self.create_subscription(JointState, "joint_states", self._measured, topics.STATES)
+        self.create_subscription(JointState, topics.JOINTS, self._measured, topics.STATES)
         self.commands = topics.publisher(self, Float64MultiArray, topics.COMMANDS, topics.SENT)
         self.measured: Callable[[JointState], object] | None = None  # who acts on joint states
 
@@ -149,7 +149,7 @@ class Pushes:
     def _send(self, effort: Array | None) -> None:
         if effort is not None:
             self._sent = effort
-            self._listener.commands.publish(topics.command(effort, self._last))
+            self._listener.commands.publish(messages.to_efforts(Float64MultiArray, effort))
 
     def run(self) -> None:
         """Until it is done. Raises ConfigError where it finds nothing."""

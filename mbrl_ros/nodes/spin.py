@@ -32,6 +32,14 @@ PATIENCE = 4.0  # [s] for a process to end, on a busy machine
 RECORDING = 20.0  # [s] likewise where a recording is finished, on a slow disk
 
 
+HELP = """{about}
+
+usage: ros2 run mbrl_ros {name} [--ros-args [-p NAME:=VALUE | --params-file FILE | -r FROM:=TO] ...]
+
+While it runs, `ros2 param describe` says what each of its parameters is, in which unit and range. The parameters robot,
+task, planner and prior name files in config/, or are paths of .yaml files."""
+
+
 class Ended(Exception):
     """Raised where the process is asked to end."""
 
@@ -167,6 +175,9 @@ def _program() -> str:
 
 def run(factory: Callable[[], Any], args: list[str] | None = None, patience: float = PATIENCE) -> int:
     """Spin factory()'s node, which gets `patience` [s] to end."""
+    if {"-h", "--help"} & set(sys.argv if args is None else args):
+        print(HELP.format(about=(sys.modules[factory.__module__].__doc__ or "").strip(), name=_program()))
+        return 0
     return guarded(lambda stop: _spin(factory, sys.argv if args is None else args, stop), args, patience=patience)
 
 
@@ -182,8 +193,7 @@ def _spin(factory: Callable[[], Any], args: list[str], stop: Stop) -> int:
         if node.process.priority and not prioritize(node.process.priority):
             node.get_logger().warning(f"process.priority: {node.process.priority} is not permitted; expected "
                                       "CAP_SYS_NICE or an rtprio limit. Going on without")
-        parent = node.process.parent  # killed, it could not end this process
-        while not stop and rclpy.ok() and parent in (0, os.getppid()):
+        while not stop and rclpy.ok():
             executor.spin_once(timeout_sec=0.1)
     finally:
         close([node], executor, stop)

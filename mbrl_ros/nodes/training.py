@@ -91,19 +91,36 @@ class FitJobs:
 
     def resume(self, folder: str, settings: Any) -> Fitted:
         """The model of an earlier job. Raises ConfigError where it cannot be used."""
+        fitted = self._read(folder, settings)
+        self.version += 1
+        return fitted
+
+    def adopt(self, folder: str, settings: Any) -> None:
+        """Take up what somebody else has fitted, like the model of a job of its own: `poll` gives it."""
+        self._process = None
+        self._thread = threading.Thread(target=self._adopted, daemon=True, args=(folder, settings))
+        self._thread.start()
+
+    def _adopted(self, folder: str, settings: Any) -> None:
+        try:
+            self._result = self._read(folder, settings)
+        except Exception as error:  # nobody else would hear of it
+            self._result = TrainingFailed(str(error))
+
+    def _read(self, folder: str, settings: Any) -> Fitted:
         path, learner = Path(folder), self._learner
         model = load(path / "model.npz", learner.robot)
         try:
             data = Data.of(fit.read_transitions(path / "data.npz"), learner.features, learner.robot)
         except (OSError, KeyError, IndexError, ValueError) as error:
             raise ConfigError(f"{path / 'data.npz'}: expected transitions of this robot: {error}") from error
-        self.version += 1
         return Fitted(path / "model.npz", self._prepared(model, data, settings), len(data.w), 0.0)
 
     def close(self) -> None:
         """End a job that still runs."""
         if self._process is not None and self._thread is not None:
             self._process.kill()
+        if self._thread is not None:
             self._thread.join()
         if self._temporary is not None:
             self._temporary.cleanup()

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from mbrl_ros.config import param
+from mbrl_ros.config import LOGARITHMIC, param
 from mbrl_ros.models.dynamics import predict_mean
 from mbrl_ros.planners.ilqr import HORIZON, Ilqr
 from mbrl_ros.planners.lqr import expand, is_finite
-from mbrl_ros.planners.plan import as_plan, begin, rounding, steps_in, warm_start
+from mbrl_ros.planners.plan import as_plan, begin, fed_back, rounding, steps_in, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.quadratic import Quadratic
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 GUESSES = ROLLOUT, LINE = ("rollout", "line")
-SAFETY = 2.0  # rho over the largest multiplier
+SAFETY = 1.2  # rho over the largest multiplier, at least
+FORGETS = 0.5  # part of rho that is left after a step: what an early one needed makes late ones short
 LEAST_RATIO = 1e-4  # part of the promised decrease of the merit that a step must deliver
 
 
@@ -80,7 +81,7 @@ class Collocation:
         iterations: int = param(50, "Quadratic programs per plan at most", low=1)
         step_lengths: int = param(12, "Rungs of the ladder of step lengths, each half of the one before", low=1)
         tolerance: float = param(1e-9, "Converged when a step promises less than this times (1 + |merit|), and no "
-                                 "defect is larger than its root", low=0.0)
+                                 "defect is larger than its root", low=0.0, scale=LOGARITHMIC)
         guess: str = param(ROLLOUT, "States to begin with where there is no previous plan; rollout: those of no "
                            "effort; line: straight to where the last state costs least", choices=GUESSES)
 
@@ -101,7 +102,7 @@ class Collocation:
         elif previous is None and self.config.guess == LINE:
             x = line(problem)
         found = self.solve(problem, x, u)
-        u = torch.stack([u, found.u, follow(problem, found)])
+        u = torch.stack([u, found.u, fed_back(problem, found.x, found.u, found.K)])
         x, cost = begin(problem, u)
         best = int(cost.argmin())
         plan = as_plan(x[best], u[best], float(cost[best]), found.status, found.iterations, found.K, found.Sigma)
@@ -124,7 +125,7 @@ class Collocation:
                 break
             step = self._quadratic_program(problem, F, d, cost, mu, u)
             K, Sigma = step.K, step.Sigma
-            rho = max(rho, SAFETY * float(step.multipliers.abs().max()))
+            rho = max(FORGETS * rho, SAFETY * float(step.multipliers.abs().max()))
             merit, largest = J + rho * d.abs().sum(), float(d.abs().max())
             promise = rho * d.abs().sum() - step.slope
             tolerance = max(c.tolerance * (1 + float(merit.abs())), float(rounding(merit)))
@@ -190,13 +191,3 @@ def line(problem: Problem) -> Float[Tensor, "steps n"]:
     C, c = last.C[-1, : len(x0), : len(x0)].detach(), last.c[-1, : len(x0)].detach()
     goal = x0 - torch.linalg.pinv(C, hermitian=True) @ (C @ x0 + c)
     return x0 + torch.linspace(0.0, 1.0, T + 1, dtype=x0.dtype, device=x0.device)[:, None] * (goal - x0)
-
-
-def follow(problem: Problem, found: Trajectory) -> Float[Tensor, "T m"]:
-    """The efforts of u + K (. - x) along what was found, within the limits; without feedback from where it diverges."""
-    x, u = problem.x0, []
-    for t in range(len(found.u)):
-        effort = (found.u[t] + found.K[t] @ (x - found.x[t])).clamp(problem.lower[t], problem.upper[t])
-        u.append(torch.where(torch.isfinite(effort), effort, found.u[t]))
-        x = predict_mean(problem.model, x, u[-1])
-    return torch.stack(u)

@@ -26,7 +26,7 @@ SMALLEST, LARGEST = 16, 64  # tiles: the least side of a product in Triton; beyo
 # timed.
 LAUNCH = {(16, 4): (1, "ieee"), (32, 4): (4, "ieee"), (64, 4): (8, "tf32x3"),
           (16, 8): (1, "ieee"), (32, 8): (2, "ieee"), (64, 8): (8, "ieee")}
-ARC_POINTS = 16  # of the search in ilqr._projected_search
+ARC_POINTS = 16  # of the search in box._projected_search
 
 
 class Fused(NamedTuple):
@@ -60,7 +60,7 @@ def backward(F: Float[Tensor, "*#t n p"], f: Float[Tensor, "*#t n"] | None, cost
              spread: tuple[Float[Tensor, "... n n"], Float[Tensor, "... 1+p 1+p"]] | None = None,
              box: tuple[Float[Tensor, "*c T m"], Float[Tensor, "*c T m"]] | None = None,
              iterations: int = 30, slack: float = 1e-10, values: bool = True) -> Fused:
-    """See lqr.backward; k within `box`, as ilqr.BoxGain would have it. The values only if asked for.
+    """See lqr.backward; k within `box`, as box.BoxGain would have it. The values only if asked for.
 
     Raises ImportError without Triton, ValueError for problems beyond the largest tile.
     """

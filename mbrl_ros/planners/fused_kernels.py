@@ -101,7 +101,7 @@ def _projected_search(U, g, low, high, k, target, points: tl.constexpr):
 @triton.jit
 def _in_box(R, k, low, high, index, rows, cols, a: tl.constexpr, z: tl.constexpr, iterations: tl.constexpr,
             slack_part: tl.constexpr, points: tl.constexpr):
-    """ilqr.box_newton for the tile R of Q with mu, from where ilqr.BoxGain begins: H, and the free components."""
+    """box.box_newton for the tile R of Q with mu, from where box.BoxGain begins: H, and the free components."""
     u = (index >= a) & (index < z)
     U = tl.where((rows >= a) & (rows < z) & (cols >= a) & (cols < z), R, 0.0)
     q = tl.where(u, _column(R, cols), 0.0)

@@ -3,40 +3,33 @@
 Minimise the cost of x_0..x_T, u_0..u_{T-1} subject to x_{t+1} = E[x' | x_t, u_t], lower_t <= u_t <= upper_t: expand
 model and cost about the current rollout, solve the LQ problem in the deviations, roll the new policy out over a ladder
 of step lengths a, keep the best that delivers its promise -(a sum k'q_u + a^2/2 sum k'Q_uu k) (docs/design.md, section
-2). Limits: k minimises 1/2 k'Q_uu k + q_u'k over lower - u <= k <= upper - u by projected Newton, and the rows of K are
-zero where k is clamped (Tassa, Mansard & Todorov 2014); mu follows Tassa, Erez & Todorov 2012, section II-F.
+2). Limits, lower - u <= k <= upper - u, are those of box.py; mu follows Tassa, Erez & Todorov 2012, section II-F.
 """
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mbrl_ros.config import param
-from mbrl_ros.planners import fused
+from mbrl_ros.config import LOGARITHMIC, param
+from mbrl_ros.planners import box
+from mbrl_ros.planners.compiled import NO_SPREAD, arrays, has_sizes, in_numpy, in_torch, is_common
 from mbrl_ros.planners.curvature import curvature_of
 from mbrl_ros.planners.lqr import (
     Backward,
-    Bend,
-    Spread,
-    backward,
     expand,
     forward,
-    from_fused,
     is_finite,
-    newton,
     spread_cost,
     spread_of,
 )
 from mbrl_ros.planners.plan import as_plan, begin, rounding, steps_in, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
-from mbrl_ros.task.cost import ResidualCost
 from mbrl_ros.types import (
     CONVERGED,
     ITERATION_LIMIT,
@@ -44,21 +37,16 @@ from mbrl_ros.types import (
     NOT_FINITE,
     STATUSES,
     Array,
-    LinearGaussianDynamics,
     Plan,
-    QuadraticCost,
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float
 
 RUNNING = -1  # status of a problem that still iterates; the others are indices into STATUSES
-BOX_ITERATIONS = 30  # projected Newton settles in 1 to 5; a degenerate problem may flip between equal active sets
-BOX_SLACK = 1e-10  # a gradient below this part of the largest is zero: its sign does not clamp
 SOLVER = "auto: compiled, for one problem on the CPU of the kinds that are; torch: the reference for all of them"
 HORIZON = "How far to plan ahead, in whole steps (robot.step) [s]; without a robot, a step is a second"
 NEAR = 0.1  # the part of 1 + |cost| which the expected improvement is below where the curvature is counted
-NO_SPREAD = (np.empty((0, 0)),) * 2
 
 
 class Solution(NamedTuple):
@@ -71,101 +59,6 @@ class Solution(NamedTuple):
     cost: Tensor  # (*b,)
     status: Tensor  # (*b,) int, index into planners.STATUSES
     iterations: Tensor  # (*b,) int, backward passes
-
-
-class BoxGain:
-    """Minimiser of 1/2 k'Q_uu k + q_u'k within bounds on k, one Cholesky factor where none of them acts."""
-
-    def __init__(self, low: Float[Tensor, "*b T m"], high: Float[Tensor, "*b T m"]) -> None:
-        """Bounds on k; where one of them is zero, the nominal effort is at its limit."""
-        inside = ((low < 0) & (high > 0)).all(-1, keepdim=True)  # (*b, T, 1)
-        some_inside = inside.movedim(-2, 0).flatten(1).any(-1).tolist()
-        self.bounds = list(zip(low.unbind(-2), high.unbind(-2), inside.unbind(-2), some_inside, strict=True))
-        self.clamped: Tensor | None = None  # (*b,) bool: a bound acted at some step; None: nowhere
-
-    def __call__(self, t: int, Quu: Float[Tensor, "*b m m"], Qua: Float[Tensor, "*b m a"]
-                 ) -> tuple[Float[Tensor, "*b m a"], Float[Tensor, "*b m m"], Int[Tensor, " *b"]]:
-        """See lqr.Gain."""
-        low, high, inside, some_inside = self.bounds[t]
-        # Limits that act at the nominal efforts mostly go on acting: k = 0 begins with their active set.
-        start = torch.zeros_like(low)
-        if some_inside:
-            H, L, info = newton(t, Quu, Qua)
-            k = -H[..., 0]
-            within = k.clamp(low, high)
-            if torch.equal(within, k):
-                return H, L, info
-            start = within * inside
-        else:
-            L, info = torch.linalg.cholesky_ex(Quu)
-        H, free = box_newton(Quu, Qua, low, high, start)
-        clamped = ~free.all(-1)
-        self.clamped = clamped if self.clamped is None else self.clamped | clamped
-        return H, L, info
-
-
-def backward_in_box(F: Float[Tensor, "... n p"], cost: QuadraticCost, spread: Spread | None,
-                    mu: Float[Tensor, " *b"] | None, low: Float[Tensor, "*b T m"], high: Float[Tensor, "*b T m"],
-                    curvature: Bend | None = None) -> tuple[Backward, Bool[Tensor, " *b"] | None]:
-    """lqr.backward with bounds on k, and for which problems a bound acted; None: for none."""
-    if fused.applies(F) and curvature is None:
-        found = fused.backward(F, None, cost, mu, spread, (low, high), BOX_ITERATIONS, BOX_SLACK, values=False)
-        return from_fused(found), found.clamped
-    if F.is_cuda:  # limits that may act branch on values, which a CUDA graph cannot: first without them
-        step = backward(F, None, cost, mu, spread=spread, curvature=curvature)
-        if bool(((low <= step.k) & (step.k <= high)).all()):
-            return step, None
-    box = BoxGain(low, high)
-    return backward(F, None, cost, mu, box, spread, curvature), box.clamped
-
-
-def box_newton(Quu: Float[Tensor, "*b m m"], Qua: Float[Tensor, "*b m a"], low: Float[Tensor, "*b m"],
-               high: Float[Tensor, "*b m"], k: Float[Tensor, "*b m"]
-               ) -> tuple[Float[Tensor, "*b m a"], Bool[Tensor, "*b m"]]:
-    """Minimiser k of 1/2 k'Q_uu k + q_u'k within low <= k <= high, from a feasible start; Q_ua = [q_u Q_ux].
-
-    Returns -[k K], K the gains of the free components and zero for the others, and which are free.
-    """
-    eye = torch.eye(Quu.shape[-1], dtype=Quu.dtype, device=Quu.device)
-    q = Qua[..., 0]
-    slack = BOX_SLACK * q.abs().amax(-1, keepdim=True)
-    g = q + _times(Quu, k)
-    free = _free(k, g, low, high, slack)
-    H, face = Qua, free
-    for _ in range(BOX_ITERATIONS):
-        face = free
-        rows = face.unsqueeze(-1)
-        L, _info = torch.linalg.cholesky_ex(torch.where(rows & face.unsqueeze(-2), Quu, eye))
-        right = Qua * rows
-        right[..., 0] = g * face
-        H = torch.cholesky_solve(right, L)
-        target = k - H[..., 0]  # minimiser on the face
-        within = target.clamp(low, high)
-        on_face = torch.equal(within, target)
-        k = within if on_face else _projected_search(Quu, g, low, high, k, target)
-        g = q + _times(Quu, k)
-        free = _free(k, g, low, high, slack)
-        if on_face and torch.equal(free, face):
-            break
-    H[..., 0] = -k
-    return H, face
-
-
-def _times(H: Tensor, k: Tensor) -> Tensor:
-    return (H @ k.unsqueeze(-1)).squeeze(-1)
-
-
-def _free(k: Tensor, g: Tensor, low: Tensor, high: Tensor, slack: Tensor) -> Tensor:
-    """Components that are not held at a bound by their gradient."""
-    return ~(((k <= low) & (g > slack)) | ((k >= high) & (g < -slack)))
-
-
-def _projected_search(H: Tensor, g: Tensor, low: Tensor, high: Tensor, k: Tensor, target: Tensor) -> Tensor:
-    """The best of 16 points on the projected arc from k towards target; small steps decrease (Bertsekas 1982)."""
-    lengths = 0.5 ** torch.arange(16, dtype=k.dtype, device=k.device).reshape(-1, *[1] * k.ndim)
-    d = (k + lengths * (target - k)).clamp(low, high) - k  # (16, *b, m)
-    change = (d * (g + 0.5 * _times(H, d))).sum(-1, keepdim=True)
-    return k + torch.take_along_dim(d, change.argmin(0, keepdim=True), 0)[0]
 
 
 class _State(NamedTuple):
@@ -201,10 +94,10 @@ class Ilqr:
         backtracking: float = param(0.5, "Ratio of one step length to the one before", low=0.01, high=0.99)
         accept_ratio: float = param(0.1, "Part of the expected improvement that a step must deliver", low=0.0, high=1.0)
         tolerance: float = param(1e-8, "Converged when the expected improvement is below this times (1 + |cost|)",
-                                 low=0.0)
-        mu_start: float = param(0.0, "State regularisation of the first iteration", low=0.0)
-        mu_min: float = param(1e-6, "Smallest regularisation that is not zero", low=1e-300)
-        mu_max: float = param(1e10, "Regularisation above which the line search has failed", low=0.0)
+                                 low=0.0, scale=LOGARITHMIC)
+        mu_start: float = param(0.0, "State regularisation of the first iteration", low=0.0, scale=LOGARITHMIC)
+        mu_min: float = param(1e-6, "Smallest regularisation that is not zero", low=1e-300, scale=LOGARITHMIC)
+        mu_max: float = param(1e10, "Regularisation above which the line search has failed", low=0.0, scale=LOGARITHMIC)
         mu_factor: float = param(1.6, "By which the rate of change of the regularisation itself changes", low=1.01)
         second_order: bool = param(False, "Count the curvature of the dynamics, too, which is DDP: fewer iterations, "
                                    "each dearer; for controller.model global, since local ones are linear")
@@ -226,7 +119,7 @@ class Ilqr:
             return self._plan_numpy(problem, previous)
         u = warm_start(problem, previous)
         if self.config.solver == "auto" and is_common(problem):
-            return _torch(self._plan_compiled(_numpy(problem), u.numpy()))
+            return in_torch(self._plan_compiled(in_numpy(problem), u.numpy()))
         s = self.solve(problem, u)
         return as_plan(s.x, s.u, float(s.cost), STATUSES[int(s.status)], int(s.iterations), s.K, s.Sigma)
 
@@ -241,7 +134,7 @@ class Ilqr:
             expansion = expand(problem.model, problem.cost, state.x, state.u) if expansion is None else expansion
             mu = state.mu if bool((state.mu > 0).any()) else None
             bend = curvature_of(problem.model, state.x, state.u, state.near) if self.config.second_order else None
-            step, clamped = backward_in_box(*expansion, mu, problem.lower - state.u, problem.upper - state.u, bend)
+            step, clamped = box.backward_in_box(*expansion, mu, problem.lower - state.u, problem.upper - state.u, bend)
             state, moved = self._advance(problem, state, step, clamped)
             if not bool(step.success.all()):
                 bad = (state.status == RUNNING) & ~is_finite(*expansion)
@@ -253,9 +146,9 @@ class Ilqr:
 
     def _plan_numpy(self, problem: Problem, previous: Plan | None) -> Plan:
         """`plan` without torch, which would cost as much as planning; with it, where the kernel does not apply."""
-        if not (self.takes_numpy and _has_sizes(problem)):
+        if not (self.takes_numpy and has_sizes(problem)):
             self._say(getattr(problem.cost, "beyond", ""))
-            return _numpy(self.plan(_torch(problem), _torch(previous)))
+            return in_numpy(self.plan(in_torch(problem), in_torch(previous)))
         u = np.zeros(problem.lower.shape) if previous is None else previous.efforts
         u = np.where(np.isfinite(u), u, 0.0)
         return self._plan_compiled(problem, np.minimum(np.maximum(u, problem.lower), problem.upper))
@@ -269,15 +162,11 @@ class Ilqr:
 
     def _plan_compiled(self, problem: Problem, u: Array) -> Plan:
         """What `solve` finds, by kernels/ilqr.py, from u (T, m); all in numpy."""
-        model, cost, c = problem.model, problem.cost, self.config
-        assert isinstance(cost, ResidualCost)
-        n, p = model.F.shape[-2:]
-        spread = spread_of(model) or NO_SPREAD
-        arrays = (problem.x0, model.F.reshape(-1, n, p), model.f.reshape(-1, n), cost.R, cost.reference, cost.scale,
-                  cost.width, cost.dead, problem.lower, problem.upper, u, *spread)
+        c = self.config
+        rest = (problem.lower, problem.upper, u, *(spread_of(problem.model) or NO_SPREAD))
         x, u, K, Sigma, value, status, iterations = self._kernel(
-            *map(np.ascontiguousarray, arrays), c.iterations, c.step_lengths, c.backtracking, c.accept_ratio,
-            c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, BOX_ITERATIONS, BOX_SLACK)
+            *arrays(problem), *map(np.ascontiguousarray, rest), c.iterations, c.step_lengths, c.backtracking,
+            c.accept_ratio, c.tolerance, c.mu_start, c.mu_min, c.mu_max, c.mu_factor, box.ITERATIONS, box.SLACK)
         return as_plan(x, u, value, self._statuses[status], iterations, K, Sigma)
 
     def _start(self, problem: Problem, u: Tensor) -> _State:
@@ -364,49 +253,6 @@ class Lqr(Ilqr):
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         c = config or self.Config()
         super().__init__(Ilqr.Config(horizon=c.horizon, iterations=1, solver=c.solver), robot)
-
-
-def is_common(problem: Problem) -> bool:
-    """Whether the kernel solves it: one problem on the CPU in double precision, linear dynamics, the cost of a task.
-
-    The kernel trusts sizes; where they do not fit, torch says so.
-    """
-    return _has_sizes(problem) and all(a.dtype == torch.float64 and a.device.type == "cpu" for a in _floats(problem))
-
-
-def _floats(problem: Problem) -> tuple[Array, ...]:
-    model, cost = problem.model, problem.cost
-    assert isinstance(cost, ResidualCost)
-    return (problem.x0, model.F, model.f, cost.R, cost.reference, cost.scale, cost.width, problem.lower, problem.upper,
-            *(spread_of(model) or ()))
-
-
-def _has_sizes(problem: Problem) -> bool:
-    """Whether kind and sizes are such that the kernel solves it."""
-    model, cost, x0 = problem.model, problem.cost, problem.x0
-    if not (x0.ndim == 1 and isinstance(model, LinearGaussianDynamics) and isinstance(cost, ResidualCost)):
-        return False
-    (T, m), n, k, spread = problem.lower.shape, len(x0), len(cost.R), spread_of(model) or ()
-    return (cost.dead.shape == cost.width.shape == (k,) and cost.R.shape == (k, n + m)
-            and cost.reference.shape == cost.scale.shape == (T + 1, k) and problem.upper.shape == (T, m)
-            and tuple(a.shape for a in spread) in ((), ((n, n), (1 + n + m, 1 + n + m)))
-            and model.F.shape in ((n, n + m), (1, n, n + m), (T, n, n + m)) and model.f.shape == model.F.shape[:-1])
-
-
-def _numpy(record: Any) -> Any:
-    """A record, and the records in it, with numpy arrays for tensors."""
-    return _converted(record, lambda a: a.detach().numpy())
-
-
-def _torch(record: Any) -> Any:
-    """The other way round; the memory is the same."""
-    return _converted(record, torch.as_tensor)
-
-
-def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return type(value)(*(_converted(field, convert) for field in vars(value).values()))
-    return convert(value) if isinstance(value, (np.ndarray, Tensor)) else value
 
 
 def _where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mbrl_ros.models.dynamics import predict_mean
 from mbrl_ros.models.rollout import rollout
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
@@ -64,6 +65,17 @@ def shifted(plan: Plan, stride: int = 1) -> Plan:
 
     policy = LinearGaussianPolicy(*(later(steps) for steps in vars(plan.policy).values()))
     return replace(plan, policy=policy, states=later(plan.states), efforts=later(plan.efforts))
+
+
+def fed_back(problem: Problem, x_hat: Float[Tensor, "steps n"], u_hat: Float[Tensor, "T m"],
+             K: Float[Tensor, "T m n"]) -> Float[Tensor, "T m"]:
+    """What u_hat + K (. - x_hat) makes of the efforts from x0 on, within the limits; where it is not finite, u_hat."""
+    x, u = problem.x0, []
+    for t in range(len(u_hat)):
+        effort = (u_hat[t] + K[t] @ (x - x_hat[t])).clamp(problem.lower[t], problem.upper[t])
+        u.append(torch.where(torch.isfinite(effort), effort, u_hat[t]))
+        x = predict_mean(problem.model, x, u[-1])
+    return torch.stack(u)
 
 
 def steps_in(horizon: float, robot: Robot | None) -> int:

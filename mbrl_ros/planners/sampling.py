@@ -5,6 +5,10 @@ horizon, W straight lines between them, and L_t L_t' = Q_uu,t^-1 of one backward
 that metric a deviation of one costs one half whatever the joint and the time: what costs much is tried little. Each
 iteration draws theta ~ N(mean, deviation^2), rolls all candidates out as one batch, and moves mean and deviation.
 
+With `feedback` K_t (x - x_t) is added, x_t being where u leads and K_t the gains of that pass, and u is what the policy
+of the plan before makes of the state now. That keeps candidates together where the dynamics drive them apart: without
+it none of the four balances a pole.
+
 random  the best (Rao 2009, section 9)        cem   Gaussian of the elites (Rubinstein 1999; Chua et al. 2018)
 icem    CEM with coloured noise, a shrinking population, elites kept (Pinneri et al. 2020)
 mppi    mean with weights exp(-(J - min J) / temperature) (Williams et al. 2017)
@@ -14,7 +18,7 @@ are worse. Its feedback is that of the local LQ problem about the plan before.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,14 +27,16 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import param
-from mbrl_ros.models.rollout import MEAN, WAYS, follow, stepper
-from mbrl_ros.planners.ilqr import BOX_ITERATIONS, BOX_SLACK, HORIZON, NO_SPREAD, backward_in_box, is_common
+from mbrl_ros.models.rollout import MEAN, WAYS
+from mbrl_ros.planners import box
+from mbrl_ros.planners.candidates import Candidates, followed
+from mbrl_ros.planners.compiled import NO_SPREAD, arrays, is_common
+from mbrl_ros.planners.ilqr import HORIZON
 from mbrl_ros.planners.lqr import expand
 from mbrl_ros.planners.plan import as_plan, begin, steps_in, warm_start
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.robot import Robot
-from mbrl_ros.task.cost import ResidualCost
-from mbrl_ros.types import ITERATION_LIMIT, NOT_FINITE, Array, LinearGaussianDynamics, Plan
+from mbrl_ros.types import ITERATION_LIMIT, NOT_FINITE, Plan
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
 NOISE = "Deviation of the first candidates, in units of the metric"
 METRICS = CURVATURE, LIMITS = ("curvature", "limits")
 PLAYED = ("mean", "best")
+SCALES = 10.0  # by which candidates under feedback are larger or smaller than others at most: a plan may be all but
+# right or, after a load or with another target, far off
 FOLLOW = ("Along which worlds a candidate is rolled out; mean: that of the model; sample, and for ensembles member and "
           "resample: `particles` worlds drawn from its doubt, whose mean cost counts")
 
@@ -57,7 +65,7 @@ class Draws(NamedTuple):
     elites: Tensor  # (E, knots, m), candidates of the next iteration as they are
 
 
-class Sampling:
+class Sampling(ABC):
     """The loop. Settings only; `update` and perhaps `count` and `noise` are what the kinds differ in."""
 
     gives_covariance = samples_model = True
@@ -79,6 +87,8 @@ class Sampling:
                                   "learned model less; best: the cheapest candidate", choices=PLAYED)
         follow: str = param(MEAN, FOLLOW, choices=WAYS)
         particles: int = param(5, "Worlds for each candidate, unless it follows the mean", low=1)
+        feedback: bool = param(False, "Roll candidates out under the gains of one backward pass about the plan before, "
+                                      "once there is one; closer to the target, and nearer to a protective stop")
 
     def __init__(self, config: Config | None = None, robot: Robot | None = None) -> None:
         from mbrl_ros.kernels import ilqr, sampling  # may compile: not where only settings are wanted
@@ -92,42 +102,45 @@ class Sampling:
     def plan(self, problem: Problem, previous: Plan | None) -> Plan:
         """See Planner."""
         u, c = warm_start(problem, previous), self.config
+        feedback = False
+        if c.feedback and previous is not None:
+            feedback, u = True, followed(problem, previous, u)
         (T, m), memory = u.shape, previous.memory if previous is not None else None
         if not isinstance(memory, Memory) or memory.elites.shape[-2:] != (min(c.knots, T), m):
             memory = Memory(0, u.new_empty(0, min(c.knots, T), m))
-        lines = _lines(T, min(c.knots, T)).to(u)
         seed = (problem.seed + 0x9E3779B1 * memory.plans) % 2**32
         generator = torch.Generator().manual_seed(seed)
+        lines = _lines(T, min(c.knots, T), generator if feedback else None).to(u)
         K, Sigma, root = self._local(problem, u)
-        basis = torch.einsum("tn,tab->nbta", lines, root).reshape(-1, T * m)  # theta -> L_t (W theta)_t
-        costs = self._costs(problem, seed)
-
-        def efforts(theta: Tensor) -> Tensor:
-            return (u + (theta.flatten(1) @ basis).reshape(-1, T, m)).clamp(problem.lower, problem.upper)
-
+        basis = torch.einsum("tn,tab->nbta", lines, root).reshape(-1, T, m)  # theta -> L_t (W theta)_t
+        candidates = Candidates(problem, u, basis, K if feedback else None, c.follow, c.particles, seed,
+                                self._compiled)
         mean = u.new_zeros(len(lines.T), m)
-        draws = Draws(mean, torch.full_like(mean, c.noise), _later(memory.elites.to(u), self._ahead / max(1, T - 1)))
+        kept = memory.elites[:0] if feedback else memory.elites  # under feedback each plan has knots of its own
+        draws = Draws(mean, torch.full_like(mean, c.noise), _later(kept.to(u), self._ahead / max(1, T - 1)))
         best, least = mean, torch.inf
         for i in range(c.iterations):
             noise = self.noise((self.count(i), *mean.shape), generator).to(u)
+            if feedback:
+                noise = noise * SCALES ** (2.0 * torch.rand(len(noise), 1, 1, generator=generator).to(u) - 1.0)
             theta = torch.cat([draws.mean[None], draws.elites, draws.mean + draws.deviation * noise])
-            J = costs(efforts(theta))
+            J = candidates.costs(theta)
             if float(J.min()) < least:
                 best, least = theta[J.argmin()], float(J.min())
             if bool(torch.isfinite(J).any()):
                 draws = self.update(theta, J, draws)
         theta = torch.stack([torch.zeros_like(mean), draws.mean, best])
-        J = costs(efforts(theta))
+        J = candidates.costs(theta)
         found = 1 if c.play == "mean" and bool(J[1] <= J[0]) else int(J.argmin())
-        u = efforts(theta[found:found + 1])
+        u = candidates.efforts(theta[found:found + 1])
         x, cost = begin(problem, u)
         status = ITERATION_LIMIT if bool(torch.isfinite(cost)) else NOT_FINITE
         return as_plan(x[0], u[0], float(cost), status, c.iterations, K, Sigma,
                        Memory(memory.plans + 1, draws.elites - theta[found]))
 
+    @abstractmethod
     def update(self, theta: Float[Tensor, "S N m"], J: Float[Tensor, " S"], draws: Draws) -> Draws:
         """What candidates theta of costs J, infinite where they failed, say about where to draw next."""
-        raise NotImplementedError
 
     def count(self, iteration: int) -> int:
         """How many are drawn."""
@@ -138,27 +151,11 @@ class Sampling:
         """Standard normal numbers; on the CPU, so that other devices draw the same."""
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    def _costs(self, problem: Problem, seed: int) -> Callable[[Tensor], Tensor]:
-        """u (S, T, m) -> (S,), the expected cost; infinite where that is not finite."""
-        c = self.config
-        if c.follow == MEAN:
-            if is_common(problem):
-                given = _arrays(problem)
-                return lambda u: _or_infinite(torch.from_numpy(self._compiled(*given, np.ascontiguousarray(u.numpy()))))
-            return lambda u: begin(problem, u)[1]
-        x0 = problem.x0.expand(c.particles, 1, -1)
-
-        def expected(u: Tensor) -> Tensor:
-            x = follow(stepper(problem.model, c.follow, seed), x0, u)  # (P, S, T + 1, n), the same worlds every time
-            J = problem.cost.evaluate(x, u.expand(c.particles, *u.shape))
-            return _or_infinite(torch.where(torch.isfinite(x).flatten(-2).all(-1), J, torch.inf).mean(0))
-        return expected
-
     def _local(self, problem: Problem, u: Float[Tensor, "T m"]) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """K (T, m, n) and Sigma = Q_uu^-1 (T, m, m) of one backward pass about the efforts u, None where there is none,
         and the unit L (T, m, m) of the noise."""
-        if self.config.metric == LIMITS and problem.local is None:  # nothing that a backward pass is for
-            return None, None, _by_limits(problem)
+        if self.config.metric == LIMITS and not self.config.feedback and problem.local is None:
+            return None, None, _by_limits(problem)  # nothing that a backward pass is for
         found = self._backward(problem if problem.local is None else replace(problem, model=problem.local), u)
         if found is not None:
             root, info = torch.linalg.cholesky_ex(found[1])
@@ -168,15 +165,15 @@ class Sampling:
 
     def _backward(self, problem: Problem, u: Tensor) -> tuple[Tensor, Tensor] | None:
         if is_common(problem):
-            box = (np.ascontiguousarray(a.numpy()) for a in (problem.lower, problem.upper, u))
-            *_, K, Sigma, _, _, passes = self._pass(*_arrays(problem), *box, *NO_SPREAD, 1, 0, 0.5, 0.1, 0.0, 0.0, 1e-6,
-                                                    1e10, 1.6, BOX_ITERATIONS, BOX_SLACK)  # no step is tried
+            limits = (np.ascontiguousarray(a.numpy()) for a in (problem.lower, problem.upper, u))
+            *_, K, Sigma, _, _, passes = self._pass(*arrays(problem), *limits, *NO_SPREAD, 1, 0, 0.5, 0.1, 0.0, 0.0,
+                                                    1e-6, 1e10, 1.6, box.ITERATIONS, box.SLACK)  # no step is tried
             return (torch.from_numpy(K), torch.from_numpy(Sigma)) if passes else None
         x, cost = begin(problem, u)
         if not bool(torch.isfinite(cost)):
             return None
         F, quadratic, _ = expand(problem.model, problem.cost, x, u)
-        step, _ = backward_in_box(F, quadratic, None, None, problem.lower - u, problem.upper - u)
+        step, _ = box.backward_in_box(F, quadratic, None, None, problem.lower - u, problem.upper - u)
         return (step.K, torch.cholesky_inverse(step.L)) if bool(step.success.all()) else None
 
 
@@ -259,24 +256,33 @@ class Mppi(Sampling):
     class Config(Sampling.Config):
         """Settings of the planner."""
 
-        temperature: float = param(0.1, "In units of the deviation of the costs", low=1e-6)
+        temperature: float = param(0.1, "As a part of what the median of costs is above the least", low=1e-6)
         shrink: float = param(0.7, "Factor on the deviation after every iteration", low=0.0, high=1.0)
 
     def update(self, theta: Tensor, J: Tensor, draws: Draws) -> Draws:
         finite = torch.isfinite(J)
         theta, J = theta[finite], J[finite]
-        unit = self.config.temperature * J.std(correction=0)
+        unit = self.config.temperature * (J.median() - J.min())
         weights = torch.softmax(-(J - J.min()) / unit.clamp(min=torch.finfo(J.dtype).tiny), 0)
         return draws._replace(mean=torch.einsum("s,snm->nm", weights, theta),
                               deviation=self.config.shrink * draws.deviation)
 
 
-def _lines(T: int, knots: int) -> Float[Tensor, "T N"]:
-    """What values at the knots, the first at the first step and the last at the last, are at all steps."""
+def _lines(T: int, knots: int, generator: torch.Generator | None = None) -> Float[Tensor, "T N"]:
+    """What values at the knots, the first at the first step and the last at the last, are at all steps.
+
+    The others are as far from one another or, with a generator, anywhere.
+    """
     if knots == 1:
         return torch.ones(T, 1, dtype=torch.float64)
-    return torch.nn.functional.interpolate(torch.eye(knots, dtype=torch.float64)[None], T, mode="linear",
-                                           align_corners=True)[0].mT
+    inner = torch.linspace(0, 1, knots, dtype=torch.float64)[1:-1]
+    if generator is not None:
+        inner = torch.rand(knots - 2, generator=generator, dtype=torch.float64).sort().values
+    at = (T - 1) * torch.cat([inner.new_zeros(1), inner, inner.new_ones(1)])
+    t = torch.arange(T, dtype=torch.float64)[:, None]
+    rising, falling = (t - at[:-1]) / (at[1:] - at[:-1]), (at[1:] - t) / (at[1:] - at[:-1])
+    one = torch.ones_like(t)
+    return torch.minimum(torch.cat([one, rising], 1), torch.cat([falling, one], 1)).clamp(0.0, 1.0)
 
 
 def _later(theta: Float[Tensor, "E N m"], part: float) -> Float[Tensor, "E N m"]:
@@ -288,17 +294,3 @@ def _later(theta: Float[Tensor, "E N m"], part: float) -> Float[Tensor, "E N m"]
 def _by_limits(problem: Problem) -> Float[Tensor, "T m m"]:
     half = 0.5 * (problem.upper - problem.lower)
     return torch.diag_embed(torch.where(torch.isfinite(half), half, 1.0))
-
-
-def _or_infinite(J: Tensor) -> Tensor:
-    return torch.where(torch.isfinite(J), J, torch.inf)
-
-
-def _arrays(problem: Problem) -> tuple[Array, ...]:
-    """What the kernels want of a problem of the kind that is compiled."""
-    model, cost = problem.model, problem.cost
-    assert isinstance(model, LinearGaussianDynamics) and isinstance(cost, ResidualCost)
-    n, p = model.F.shape[-2:]
-    tensors = (problem.x0, model.F.reshape(-1, n, p), model.f.reshape(-1, n), cost.R, cost.reference, cost.scale,
-               cost.width, cost.dead)
-    return tuple(np.ascontiguousarray(a.numpy()) for a in tensors)

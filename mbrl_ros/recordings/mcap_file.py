@@ -40,6 +40,7 @@ from mcap.stream_reader import breakup_chunk
 from mbrl_ros import config
 
 MAGIC = b"\x89MCAP0\r\n"
+COMPRESSIONS = ("zstd", "lz4", "")  # of chunks, that can be read; the last is none
 COMPRESSION_LEVEL = -1  # of zstandard: one millisecond and 60 % of the size for one second of an arm
 MESSAGE = struct.Struct("<BQHIQQ")  # opcode, length, channel, sequence, log time, publish time; the data follow
 LENGTH = struct.Struct("<BQ")  # opcode, length
@@ -62,6 +63,7 @@ class Record(NamedTuple):
     log_time: int  # [ns]
     publish_time: int  # [ns]
     data: bytes  # serialized (CDR)
+    encoding: str = "ros2msg"  # of the schema
 
 
 def _bytes(*records: McapRecord) -> bytes:
@@ -75,7 +77,7 @@ END = _bytes(DataEnd(0), Footer(0, 0, 0)) + MAGIC  # of a file without index
 
 
 class McapWriter:
-    """Writes chunks of messages; profile ros2, encoding cdr, schemas ros2msg. Raises OSError."""
+    """Writes chunks of messages; profile ros2, encoding cdr, schemas ros2msg or ros2idl. Raises OSError."""
 
     def __init__(self, path: Path):
         self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -91,7 +93,8 @@ class McapWriter:
     def channel(self, topic: str, type_name: str, definition: str) -> int:
         """The number of a new channel, from 1."""
         if type_name not in self._schemas:
-            schema = Schema(len(self._schemas) + 1, definition.encode(), "ros2msg", type_name)
+            encoding = "ros2idl" if definition.lstrip("=\n").startswith("IDL:") else "ros2msg"
+            schema = Schema(len(self._schemas) + 1, definition.encode(), encoding, type_name)
             self._schemas[type_name] = schema
             self._undeclared.append(schema)
         schema_id, number = self._schemas[type_name].id, len(self._channels) + 1
@@ -210,8 +213,9 @@ def read_records(path: Path) -> Iterator[Record]:
     """The messages of a file in the order they were written, as far as the file is whole."""
     schemas: dict[int, Schema] = {}
     channels: dict[int, Channel] = {}
+    damaged: list[str] = []
     for opcode, body in _frames(path):
-        for record in _contents(path, opcode, body):
+        for record in _contents(opcode, body, damaged):
             if isinstance(record, Schema):
                 schemas[record.id] = record
             elif isinstance(record, Channel):
@@ -220,20 +224,25 @@ def read_records(path: Path) -> Iterator[Record]:
                 channel = channels[record.channel_id]
                 schema = schemas.get(channel.schema_id, Schema(0, b"", "", ""))
                 yield Record(channel.topic, schema.name, schema.data.decode(errors="replace"), record.log_time,
-                             record.publish_time, record.data)
+                             record.publish_time, record.data, schema.encoding)
+    if damaged:
+        log.warning("%s: damaged, %d of its parts left out (the first: %s)", path, len(damaged), damaged[0])
 
 
-def _contents(path: Path, opcode: int, body: bytes) -> list[McapRecord]:
-    """Schemas, channels and messages in a record; none where it is damaged."""
+def _contents(opcode: int, body: bytes, damaged: list[str]) -> list[McapRecord]:
+    """Schemas, channels and messages in a record; none where it is damaged, or compressed as nobody knows here."""
     stream = ReadDataStream(BytesIO(body))
     try:
         if opcode == Opcode.CHUNK:
-            return breakup_chunk(Chunk.read(stream), validate_crc=True)
+            chunk = Chunk.read(stream)
+            if chunk.compression not in COMPRESSIONS:
+                raise McapError(f"compression {chunk.compression!r}; expected one of {', '.join(COMPRESSIONS[:-1])}")
+            return breakup_chunk(chunk, validate_crc=True)
         if opcode == Opcode.MESSAGE:
             return [Message.read(stream, len(body))]
         return [Schema.read(stream) if opcode == Opcode.SCHEMA else Channel.read(stream)]
-    except (McapError, ValueError, struct.error, zstandard.ZstdError, MemoryError) as error:
-        log.warning("%s: a damaged part is left out (%s)", path, error)
+    except Exception as error:  # of the library, of struct and of every compression, each with its own
+        damaged.append(" ".join(str(error).split()) or type(error).__name__)
         return []
 
 

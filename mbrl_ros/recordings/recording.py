@@ -8,9 +8,7 @@ estimates of any recording, also of one made by `ros2 bag record -s mcap`.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import logging
 import os
 import sys
 import threading
@@ -21,17 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
 from mbrl_ros.messages.ring import MessageError, ReceivedLabels, from_state_estimate, names_of
-from mbrl_ros.recordings.mcap_file import McapWriter, Record, RecordingError, definition, read_records
+from mbrl_ros.recordings.bags import LeftOut, records, typestore
+from mbrl_ros.recordings.mcap_file import McapWriter, Record, RecordingError, definition
 from mbrl_ros.types import Array, Trial
 
 STATE_ESTIMATE = "mbrl_ros/msg/StateEstimate"
 FLUSH_PERIOD = 0.4  # [s]
 LARGEST_BACKLOG = 8 * 2**20  # [bytes] held in memory between flushes
-
-log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -152,16 +148,10 @@ def _span(file: McapWriter) -> dict[str, Any]:
             "message_count": sum(file.counts.values())}
 
 
-def _typestore(type_name: str, text: str) -> Any:
-    store = get_typestore(Stores.EMPTY)
-    store.register(get_types_from_msg(text, type_name))
-    return store
-
-
 def _hash(type_name: str, text: str) -> str:
     try:
-        return str(_typestore(type_name, text).hash_rihs01(type_name))
-    except TypesysError:  # not a .msg: a recovered recording may have other schemas
+        return str(typestore(type_name, text).hash_rihs01(type_name))
+    except RecordingError:  # not a .msg: a recovered recording may have other schemas
         return ""
 
 
@@ -183,13 +173,16 @@ def read_trials(path: Path | str, topic: str | None = None, steps: int = 1) -> l
     goes. Raises RecordingError where there is no recording, or the choice of topic is open.
     """
     rows: dict[str, list[_Row]] = {}
-    store, last_names = None, ReceivedLabels((), ())
-    for record in _records(Path(path)):
-        if record.type_name != STATE_ESTIMATE or topic not in (None, record.topic):
-            continue
-        store = store or _typestore(STATE_ESTIMATE, record.definition)
-        row = _row(store, record.data, last_names)
-        if row is not None:
+    last_names = ReceivedLabels((), ())
+    with LeftOut(path) as left_out:
+        for record in records(Path(path)):
+            if record.type_name != STATE_ESTIMATE or topic not in (None, record.topic):
+                continue
+            try:
+                row = _row(record, last_names)
+            except (MessageError, SerdeError, RecordingError, AttributeError) as error:  # the last: another version
+                left_out.add(f"a state estimate is left out: {error}")
+                continue
             rows.setdefault(record.topic, []).append(row)
             last_names = row.names
     if topic is None and len(rows) > 1:
@@ -197,21 +190,9 @@ def read_trials(path: Path | str, topic: str | None = None, steps: int = 1) -> l
     return [trial for found in rows.values() for trial in _cut(found) if len(trial.u) >= steps]
 
 
-def _records(path: Path) -> Iterable[Record]:
-    files = sorted(path.glob("*.mcap"), key=lambda p: (len(p.name), p.name)) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise RecordingError(f"{path}: no MCAP recording there")
-    return itertools.chain.from_iterable(read_records(file) for file in files)
-
-
-def _row(store: Any, data: bytes, last: ReceivedLabels) -> _Row | None:
-    try:
-        message = store.deserialize_cdr(data, STATE_ESTIMATE)
-        e = from_state_estimate(message)
-    except (MessageError, SerdeError) as error:
-        log.warning("a state estimate is left out: %s", error)
-        return None
-    names = names_of(message)
+def _row(record: Record, last: ReceivedLabels) -> _Row:
+    message = typestore(STATE_ESTIMATE, record.definition, record.encoding).deserialize_cdr(record.data, STATE_ESTIMATE)
+    e, names = from_state_estimate(message), names_of(message)
     return _Row(e.time, e.episode, e.step, e.belief.mean, e.effort, last if names == last else names)  # one copy
 
 
@@ -243,9 +224,9 @@ def recover(path: Path | str, output: Path | str | None = None) -> Path:
     path = Path(path)
     target = Path(output) if output else path.with_name(f"{path.stem}_recovered")
     definitions: dict[str, str] = {}
-    records = _records(path)
+    found = records(path)
     with Recorder(target, definitions.__getitem__) as recorder:
-        for r in records:
+        for r in found:
             definitions.setdefault(r.type_name, r.definition)
             recorder.write(r.topic, r.type_name, r.data, r.log_time, r.publish_time)
     return target

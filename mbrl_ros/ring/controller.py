@@ -16,11 +16,12 @@ import numpy as np
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.models.dynamics import DynamicsModel
 from mbrl_ros.planners.problem import Planner
+from mbrl_ros.ring import aims, mpc, policy
 from mbrl_ros.ring import excitation as excitations
-from mbrl_ros.ring import mpc, policy
 from mbrl_ros.ring.hold import BasePolicy
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.task import Task
+from mbrl_ros.task.trajectory import Jog
 from mbrl_ros.types import (
     Array,
     LinearGaussianDynamics,
@@ -86,10 +87,21 @@ class Controller:
         if fault or mode not in (REACH, POLICY):
             return fault
         if mode == POLICY:
-            return self.player.refusal(self._newest, self.config)
+            return self.player.refusal(self._newest, self.config, self.mpc.target)
         if self.has_model and self.mpc.trust == 0.0:
             return f"{UNTRUSTED}: ask again in some seconds, or call controller/excite and learner/fit"
         return mpc.NO_MODEL if self.has_model and self.config.model == mpc.GLOBAL and model is None else ""
+
+    @property
+    def ill(self) -> bool:
+        """Whether the newest state must not be acted on."""
+        return self._newest is not None and bool(self._fault(self._newest.belief.mean))
+
+    @property
+    def tool_rotation(self) -> Array:
+        """How the tool is turned (3, 3), columns are its axes in the base frame."""
+        rotation: Array = self.robot.tool(self._q)[1]
+        return rotation
 
     def stop(self, mode: str, reason: str) -> None:
         """Enter `idle` or `fault` now, without a state."""
@@ -100,20 +112,41 @@ class Controller:
         """What the mode `policy` plays when it is entered the next time."""
         self.player.policy = of
 
-    def set_target(self, target: Array) -> str:
-        """Move the tool to `target` (3,) [m, base frame] along a smooth path that begins at the next `act`, or where
-        that is out of reach, to the nearest point that is not: the answer says so, and is empty else."""
-        target = np.asarray(target, float)
-        if target.shape != (3,) or not np.isfinite(target).all():
-            raise ConfigError(f"target: expected 3 finite coordinates [m], got {target.tolist()}")
-        q = self.robot.home if self._newest is None else self._newest.belief.mean[self.robot.slice("joint/position")]
-        reached = self.mpc.task.reachable.nearest(target, q)
-        point = np.round(reached.point, 4).tolist()
-        beyond = f"target: {target.tolist()} is {reached.distance:.3f} m out of reach; the nearest point is {point}"
-        if reached.distance and self.config.unreachable == REFUSE:
-            raise ConfigError(beyond)
-        self.mpc.target = reached.point
-        return beyond if reached.distance else ""
+    @property
+    def _q(self) -> Array:
+        """Where the joints are (m,); at home as long as nobody knows."""
+        return self.robot.home if self._newest is None else self._newest.belief.mean[self.robot.slice("joint/position")]
+
+    def set_target(self, target: Array, rotation: Array | None = None, refuse: bool = False) -> str:
+        """Move the tool to `target` (3,) [m, base frame], and turn it as `rotation` (3, 3) where there is one, along a
+        smooth path that begins at the next `act`; or where that is out of reach, to the nearest that is not: the answer
+        says so, and is empty else. `refuse` it instead, or by controller.unreachable: raises aims.Unreachable."""
+        refuse = refuse or self.config.unreachable == REFUSE
+        self.mpc.goal, said = aims.target(self.mpc.task, target, rotation, self._q, refuse)
+        return said
+
+    def set_joints(self, target: Array, refuse: bool = False) -> str:
+        """Likewise move the joints to `target` (m,) [rad or m]."""
+        refuse = refuse or self.config.unreachable == REFUSE
+        self.mpc.goal, said = aims.joints(self.mpc.task, self.robot, target, refuse)
+        return said
+
+    def set_joint_trajectory(self, times: Array, points: Array, velocities: Array | None = None) -> None:
+        """Follow joints through points (N, m) [rad or m] at times (N,) [s] from the next `act` on."""
+        self.mpc.goal = aims.joint_trajectory(self.mpc.task, self.robot, times, points, velocities, self._q)
+
+    def set_pose_trajectory(self, times: Array, positions: Array, rotations: Array | None = None) -> None:
+        """Follow positions (N, 3) [m] of the tool, and where they are given rotations (N, 3, 3), likewise."""
+        self.mpc.goal = aims.pose_trajectory(self.mpc.task, self.robot, times, positions, rotations, self._q)
+
+    def jog(self, velocity: Array, seconds: float) -> None:
+        """Move the tool at `velocity` (6,) [m/s, rad/s], base frame, for so long, and stop it then."""
+        if self._newest is None:
+            raise ConfigError("twist: expected after the first state")
+        tool = self._newest.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
+        course = self.mpc.course
+        before = course if isinstance(course, Jog) else None
+        self.mpc.goal = aims.jog(self.mpc.task, velocity, seconds, before, self._newest.time, tool)
 
     def act(self, state: StateEstimate, dynamics: LinearGaussianDynamics, trust: float = 1.0,
             model: DynamicsModel | None = None) -> Float[Array, " m"] | None:
@@ -156,7 +189,7 @@ class Controller:
         if self.mode == IDLE:  # somebody else holds the arm: the next mode goes on from there
             return np.nan_to_num(state.effort)
         if self.mode == POLICY:
-            effort, over = self.player.act(state, self.config)
+            effort, over = self.player.act(state, self.config, self.mpc.target)
             if effort is not None:
                 return effort
             self._enter(HOLD, over, state)

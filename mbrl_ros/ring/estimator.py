@@ -39,7 +39,7 @@ class Config:
                                "delay until it acts; joint_states: what the robot reports",
                                choices=("commands", "joint_states"))
     command_delay: float = param(-1.0, "Periods until commands act; negative: found from the efforts that the robot "
-                                 "reports, and none where it reports none", -1.0, 3.0)
+                                 "reports, and none where it reports none", -1.0, 3.0, unit="periods")
 
 
 class JointFilter:

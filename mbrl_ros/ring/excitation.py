@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import scipy.linalg
 
-from mbrl_ros.config import ConfigError, param
+from mbrl_ros.config import LOGARITHMIC, ConfigError, param
 from mbrl_ros.kernels.excitation import responses
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
@@ -48,17 +48,17 @@ class Config:
     """Parameters `excitation.*`. The first three are limits, for either kind; the hold's own efforts come on top."""
 
     range: float = param(0.5, "Farthest that the set-point, and efforts on top, take a joint from home [rad or m]",
-                         1e-3, 10.0, live=True)
+                         1e-3, 10.0, live=True, scale=LOGARITHMIC)
     speed: float = param(0.6, "Joint speed above which no effort is added that raises it, as a fraction of the limit",
                          1e-3, 1.0, live=True)
     effort: float = param(0.2, "Largest effort added to that of the hold, as a fraction of the limit", 0.0, 1.0,
                           live=True)
     kind: str = param("informative", "How to excite", choices=("random", "informative"))
-    duration: float = param(30.0, "How long to excite [s]", 0.1, 600.0, live=True)
+    duration: float = param(30.0, "How long to excite [s]", 0.1, 600.0, live=True, scale=LOGARITHMIC)
     high_frequency: float = param(0.35, "Fastest sinusoid of the set-point; a short informative excitation has faster "
                                   "ones [Hz]", 0.001, 10.0)
     dither: float = param(0.05, "Efforts of the informative excitation, as a fraction of the limit", 1e-3, 1.0,
-                          live=True)
+                          live=True, scale=LOGARITHMIC)
     amplitude: float = param(0.25, "Of the random set-point; standard deviation is 0.7 of it [rad or m]", 0.0, 3.0,
                              live=True)
     low_frequency: float = param(0.08, "Slowest sinusoid of the random set-point [Hz]", 0.001, 10.0)

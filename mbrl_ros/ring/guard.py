@@ -159,20 +159,21 @@ class Hold:
     def __init__(self, limits: Limits, integral: float, calm: Calm):
         self._limits, self._gain, self._calm = limits, integral, calm
         self.position: Array = None  # it has none: it begins with the next state
+        self.carried = np.zeros(len(limits.effort))
 
     def begin(self, q: Float[Array, " m"], effort: Float[Array, " m"]) -> None:
         """Here; `effort` is what rest takes, until the integral knows better."""
         self.position = q
-        self._carried = self._within(effort)
+        self.carried = self._within(effort)
 
     def carry(self, effort: Float[Array, " m"]) -> None:
         """So much more than so far, which somebody else has carried until now."""
-        self._carried = self._within(self._carried + effort)
+        self.carried = self._within(self.carried + effort)
 
     def effort(self, q: Float[Array, " m"], qd: Float[Array, " m"], elapsed: float) -> Float[Array, " m"]:
         pull = self._calm.gain * self._limits.stiffness * (self.position - q)
-        self._carried = self._within(self._carried + elapsed * self._gain * self._calm.integral * pull)
-        return pull - self._calm.gain * self._limits.damping * qd + self._carried
+        self.carried = self._within(self.carried + elapsed * self._gain * self._calm.integral * pull)
+        return pull - self._calm.gain * self._limits.damping * qd + self.carried
 
     def _within(self, effort: Array) -> Array:
         return np.clip(effort, -0.5 * self._limits.effort, 0.5 * self._limits.effort)
@@ -346,6 +347,31 @@ class Guard:
     def _resting(self) -> Array:
         """What rest takes, beside what the robot or the model carries."""
         return self._carried if self._carrying.by == CARRIED else np.zeros(len(self._carried))
+
+    # --- when another guard goes on where this one ends (spare.py)
+
+    def legacy(self) -> Float[Array, " k"]:
+        """What it would need to go on: state, who carries the weight, and of every joint the effort sent last, its
+        mean, what rest took, the hold, and how far it has calmed."""
+        position = np.full(len(self._carried), np.nan) if self._hold.position is None else self._hold.position
+        state = self._first if self.state == UNCONFIGURED else self.state
+        return np.concatenate([[STATES.index(state), CARRIERS.index(self._carrying.by)], self._ramp.effort,
+                               self._carried, self._carrying.rest, position, self._hold.carried, self._calm.gain])
+
+    def inherit(self, legacy: Float[Array, " k"], reason: str) -> None:
+        """Go on from there: stopped or in fault where it was, else in hold. What was held is held on, and what moved is
+        held where it is. A legacy of another size says nothing."""
+        if len(legacy) != len(self.legacy()):
+            legacy = self.legacy()
+        state, self._carrying.by = STATES[int(legacy[0])], CARRIERS[int(legacy[1])]
+        self._ramp.effort, self._carried, self._carrying.rest, position, carried, gain = legacy[2:].reshape(6, -1)
+        self._calm.begin(gain)  # what has moved until now was not held by this one
+        if self.state == UNCONFIGURED:
+            self._first, self.reason = STOPPED if state == STOPPED else HOLD, reason
+            return
+        self._enter(state if state in (FAULT, STOPPED) else HOLD, reason)
+        if state in (HOLD, FAULT) and np.isfinite(position).all():
+            self._hold.position, self._hold.carried = position, carried
 
     # --- what goes out
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mbrl_ros.config import param
+from mbrl_ros.config import LOGARITHMIC, param
 from mbrl_ros.gaussian import JITTER, leverage, leverage_growth, map_mean, niw_map
 from mbrl_ros.kernels import local_fit
 from mbrl_ros.models import MODELS
@@ -62,12 +62,13 @@ class Config:
     offset_time: float = param(0.2, "Time constant of the mean behind the offset f [s]", 1e-3, 600.0)
     surprised_time: float = param(0.04, "The same when predictions are off by more than noise explains [s]", 1e-3,
                                   600.0)
-    effective_count: float = param(40.0, "How many steps (robot.step) of motion the moments are worth", 1.0, 1e4)
+    effective_count: float = param(40.0, "How many steps (robot.step) of motion the moments are worth", 1.0, 1e4,
+                                   unit="steps", scale=LOGARITHMIC)
     adapt: bool = param(True, "Off: the prior alone, no adaptation", live=True)
     caution: float = param(0.0, "Factor on what the planner is told about F being known less well away from the data; "
                            "1 is what the posterior says, 0 tells it nothing", 0.0, 100.0)
     fit_seconds: float = param(30.0, "How much of the latest motion a global model is fitted to [s]", 0.1, 600.0,
-                               live=True)
+                               live=True, scale=LOGARITHMIC)
     fit_after: float = param(0.0, "Fit without being asked after so much motion, once; 0: do not [s]", 0.0, 600.0)
     memory: float = param(600.0, "How much motion is kept for fitting [s]", 1.0, 36000.0)
     seed: int = param(0, "Seed of the fit of global models", 0)
@@ -236,6 +237,11 @@ class OnlineLearner:
         """The effective number of transitions behind the model; fewer where they have made it predict badly."""
         count = min(self.moments.count, self.config.effective_count)
         return max(self.trust.value * count, min(count, LEAST)) if self.adapt else 0.0
+
+    @property
+    def prior_weight(self) -> float:
+        """How many transitions the prior of the newest model counts for, for its Jacobian."""
+        return 0.0 if self._local is None else self._local.strength
 
     def fit_due(self) -> bool:
         """Whether it is time for the fit that nobody asks for, to transitions(fit_after); says so once."""

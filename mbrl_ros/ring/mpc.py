@@ -21,9 +21,9 @@ from mbrl_ros.planners.problem import Planner, Problem
 from mbrl_ros.ring.delay import Delay
 from mbrl_ros.ring.feedback import feedback_of
 from mbrl_ros.robot import Robot
-from mbrl_ros.task.path import Motion
-from mbrl_ros.task.reachable import JointMotion
+from mbrl_ros.task.goal import Course, Goal
 from mbrl_ros.task.task import Task
+from mbrl_ros.task.trajectory import Request
 from mbrl_ros.types import (
     CONVERGED,
     FAILED,
@@ -55,7 +55,7 @@ class Config:
     device: str = param("auto", "Where to plan; auto takes the CPU for few problems, which is faster there",
                         choices=("auto", "cpu", "cuda"))
     delay: float = param(-1.0, "Periods from a state until the command that answers it acts; negative: found from the "
-                         "efforts that the robot reports", -1.0, 3.0)
+                         "efforts that the robot reports", -1.0, 3.0, unit="periods")
     exploration: float = param(0.0, "Standard deviation of exploration noise, in units of Q_uu^-1/2 and of the "
                                "margin left to the limits", 0.0, 10.0, live=True)
     effort_mean_time: float = param(0.5, "Time constant of the slow mean of the effort [s]", 0.02, 60.0)
@@ -81,15 +81,16 @@ class ModelPredictiveController:
         device = device_for(config.device, 1, "controller.device")
         in_numpy = device.type == "cpu" and getattr(planner, "takes_numpy", False) and config.model == LOCAL
         self.device = None if in_numpy else device
-        self.target: Array | None = None
+        self._goal: Goal | Request | None = None
         self._limit = np.tile(robot.effort_limit, (planner.horizon, 1))  # (T, m)
         self._rng = np.random.default_rng(config.seed)
-        self._path: Motion | JointMotion | None = None
+        self._path: Course | None = None
         self._previous: Plan | None = None
         self.effort_mean = np.zeros(robot.m)
         self.delay = Delay(robot, config.delay)
         self.trust = 1.0  # in the newest model (trust.py); whoever knows sets it
         self.plan: Plan | None = None  # the newest
+        self.problem: Problem | None = None  # that it is, or should have been, an answer to
         self.feedback: Feedback | None = None  # that goes with the newest effort, where it is asked for
         self.reference = robot.tool_position(robot.home)  # (3,) where the path is at the newest state's time
         self.failures, self.status, self.solve_time = 0, CONVERGED, 0.0
@@ -98,8 +99,30 @@ class ModelPredictiveController:
     def start(self, state: StateEstimate) -> None:
         """Begin anew from this state, without a warm start; without a target, the tool stays where it is."""
         self._previous, self._path, self.failures = None, None, 0
-        if self.target is None:
-            self.target = state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy()
+        if self._goal is None:
+            self._goal = Goal(state.belief.mean[self.robot.slice(f"site/{self.robot.sites[0]}/position")].copy())
+
+    @property
+    def goal(self) -> Goal | Request | None:
+        """What is asked for. What is set is followed from the next `act` on; the same again changes nothing."""
+        return self._goal
+
+    @goal.setter
+    def goal(self, goal: Goal | Request) -> None:
+        if not (isinstance(goal, Goal) and goal.same(self._goal)):
+            self._goal, self._path = goal, None
+
+    @property
+    def target(self) -> Array | None:
+        """(3,) [m], where the tool shall be in the end; None where nothing is asked for yet."""
+        if self._path is not None:
+            return self._path.goal
+        return self._goal.position if isinstance(self._goal, Goal) else None
+
+    @property
+    def course(self) -> Course | None:
+        """What is followed; None where it has not begun."""
+        return self._path
 
     def record(self, effort: Float[Array, " m"]) -> None:
         """What was commanded in the end, whichever mode asked for it."""
@@ -119,8 +142,8 @@ class ModelPredictiveController:
             model = self._corrected(model, dynamics, state)
             x, ahead, dynamics = self.delay.compensate(x, dynamics)
             start = state.time + round(ahead * self.robot.step * 1e9)
-            problem = self._problem(x, start, dynamics, lower, upper, state, model)
-            plan = self.planner.plan(problem, warm)
+            self.problem = self._problem(x, start, dynamics, lower, upper, state, model)
+            plan = self.planner.plan(self.problem, warm)
             self.status = f"{plan.status}: {plan.detail}" if plan.detail else plan.status
             effort = self._play(plan, x, lower[0], upper[0])
         except Exception as error:  # no planner may stop the arm from being controlled
@@ -148,12 +171,13 @@ class ModelPredictiveController:
         self.reference = position[0]
         return position[0], velocity[0]
 
-    def _path_from(self, x: Array, start: int) -> Motion | JointMotion:
-        """The path to the target; a new one from x (n,) at `start` [ns] where the target is new."""
-        tool = x[self.robot.slice(f"site/{self.robot.sites[0]}/position")]
-        target = tool if self.target is None else self.target
-        if self._path is None or not np.array_equal(self._path.goal, target):
-            self._path = self.task.path_to(target, tool, start, x[self.robot.slice("joint/position")])
+    def _path_from(self, x: Array, start: int) -> Course:
+        """The path to what is asked for; a new one from x (n,) at `start` [ns] where that is new."""
+        if self._path is None:
+            tool, q = (x[self.robot.slice(name)] for name in (f"site/{self.robot.sites[0]}/position", "joint/position"))
+            goal = Goal(tool) if self._goal is None else self._goal
+            self._path = (self.task.path_to(goal, tool, start, q) if isinstance(goal, Goal)
+                          else goal.begun(start, q, tool, self.robot.tool(q)[1]))
         return self._path
 
     def _bounds(self, last_effort: Array) -> tuple[Array, Array]:

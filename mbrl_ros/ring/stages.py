@@ -51,6 +51,10 @@ class Stages:
             kept = self._spent[stage] = deque(maxlen=RECENT)
         kept.append(spent)
 
+    def latest(self) -> dict[str, float]:
+        """How long every stage of the newest tick took [s]."""
+        return {stage: 1e-9 * spent[-1] for stage, spent in self._spent.items()}
+
     def figures(self) -> dict[str, float]:
         """Median, 99 % and largest of every stage [us], as `STAGE_us_p50`, `_p99` and `_max`."""
         figures = {}

@@ -26,8 +26,13 @@ class Calm:
 
     def __init__(self, speed: Array):
         """speed: the velocity limits (m,)."""
-        m, self._limit = len(speed), speed
-        self.gain, self.integral = np.ones(m), np.ones(m)  # on stiffness and damping; on the integral besides
+        self._limit = speed
+        self.begin(np.ones(len(speed)))
+
+    def begin(self, gain: Array) -> None:
+        """With these factors (m,), as another hold has had them."""
+        m = len(gain)
+        self.gain, self.integral = np.array(gain), np.array(gain)  # on stiffness and damping; on the integral besides
         self._patience, self._ceiling = np.full(m, PATIENCE / 2), np.ones(m)
         self.rest()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.robot import PAYLOAD, Robot, addresses, load_model, set_payload, stretch
+from mbrl_ros.simulation import slot
 from mbrl_ros.simulation.rotors import ROTOR, add_rotors
 from mbrl_ros.types import Array
 
@@ -68,6 +69,12 @@ class World:
     table_below: float = param(0.1, "How far below the home of the tool it is [m]", -10.0, 10.0)
     wall: bool = param(False, "Whether an upright wall across the way from the base to the home of the tool stops it")
     wall_beyond: float = param(0.0, "How far beyond the home of the tool that wall is [m]", -10.0, 10.0)
+    slot: bool = param(False, "Whether the hand holds a peg for which there is a slot, both 20 mm wide but for this:")
+    slot_clearance: float = param(0.002, "By how much the slot is wider than the peg [m]", 0.0, 0.1)
+    slot_friction: float = param(0.3, "Of the peg in the slot", 0.0, 2.0)
+    slot_beside: float = param(0.08, "How far beyond the home of the tool, away from the base, the goal in the slot is "
+                               "[m]", -1.0, 1.0)
+    slot_below: float = param(0.12, "How far below it that is [m]", -1.0, 1.0)
 
 
 def build(robot: Robot, world: World) -> mujoco.MjModel:
@@ -165,6 +172,8 @@ def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
         add_rotors(spec, robot, world.windup)
     if world.table:
         _put_table(spec, robot, world)
+    if world.slot:
+        slot.furnish(spec, robot, world.slot_clearance, world.slot_friction, world.slot_beside, world.slot_below)
     if world.swinging > 0:
         load = site.parent.add_body(name=LOAD, pos=site.pos)
         load.add_joint(name=LOAD, type=mujoco.mjtJoint.mjJNT_BALL)

@@ -33,11 +33,22 @@ class ResidualCost:
     scale: Float[Array, "steps k"]
     width: Float[Array, " k"]
     dead: Bool[Array, " k"]
+    names: tuple[str, ...] = ()  # of the term that each row is of
 
     def evaluate(self, x: Float[Array, "*b T+1 n"], u: Float[Array, "*b T m"]) -> Float[Array, " *b"]:
         """Total cost, in torch or numpy."""
+        return self._by_row(x, u).sum(-1)
+
+    def by_term(self, x: Float[Array, "T+1 n"], u: Float[Array, "T m"]) -> dict[str, float]:
+        """Cost of every term; they add up to `evaluate`."""
+        parts = dict.fromkeys(self.names, 0.0)
+        for name, part in zip(self.names, self._by_row(x, u).tolist(), strict=True):
+            parts[name] += part
+        return parts
+
+    def _by_row(self, x: Float[Array, "*b T+1 n"], u: Float[Array, "*b T m"]) -> Float[Array, "*b k"]:
         r = joined(x, u) @ self.R.T - self.reference
-        return (self.scale * norms.values(r, self.width, self.dead)).sum((-2, -1))
+        return (self.scale * norms.values(r, self.width, self.dead)).sum(-2)
 
     def quadratize(self, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"]) -> QuadraticCost:
         """Expansion about x, u, in absolute coordinates."""
@@ -53,7 +64,7 @@ class CurvedTerm(NamedTuple):
     name: str
     residual: Curved
     norm: Norm
-    scale: Array  # (T + 1, 1)
+    scale: Array  # (T + 1, 1) or (T + 1, k)
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,17 @@ class MixedCost:
 
     def evaluate(self, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"]) -> Float[Tensor, " *b"]:
         """Total cost."""
-        total, (_, window, last) = self.rows.evaluate(x, u), self._with(x, u)
-        for term in self.terms:
-            r = term.residual.value(x, last, window)
-            total = total + (torch.as_tensor(term.scale, device=x.device) * term.norm.value(r)).sum((-2, -1))
-        return total
+        return self.rows.evaluate(x, u) + sum(self._beyond(x, u).values())
+
+    def by_term(self, x: Float[Tensor, "T+1 n"], u: Float[Tensor, "T m"]) -> dict[str, float]:
+        """Cost of every term; they add up to `evaluate`."""
+        return {**self.rows.by_term(x, u), **{name: float(part) for name, part in self._beyond(x, u).items()}}
+
+    def _beyond(self, x: Tensor, u: Tensor) -> dict[str, Tensor]:
+        _, window, last = self._with(x, u)
+        return {term.name: (torch.as_tensor(term.scale, device=x.device)
+                            * term.norm.value(term.residual.value(x, last, window))).sum((-2, -1))
+                for term in self.terms}
 
     def quadratize(self, x: Float[Tensor, "*b T+1 n"], u: Float[Tensor, "*b T m"]) -> QuadraticCost:
         """Expansion about x, u, residuals to first order, in absolute coordinates."""
@@ -90,7 +107,7 @@ class MixedCost:
     def _with(self, x: Tensor, u: Tensor) -> tuple[Tensor, Window, Tensor]:
         """xu, the window in tensors, and the efforts of all T + 1 steps."""
         xu = joined(x, u)
-        return xu, Window(*(torch.as_tensor(a, device=x.device) for a in self.window)), xu[..., x.shape[-1] :]
+        return xu, self.window.tensors(x.device), xu[..., x.shape[-1] :]
 
 
 def _expansion(J: Tensor, origin: Tensor, value: Tensor, slope: Tensor, curvature: Tensor,

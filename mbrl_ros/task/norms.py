@@ -125,3 +125,24 @@ class Hinge(Coded):
     @property
     def code(self) -> tuple[float, bool]:
         return -self.width, True
+
+
+@dataclass(frozen=True)
+class Logarithm:
+    """square r^2 / 2 + log(1 + r^2 / width^2): steep to the last, for what has to fit (Levine et al. 2016).
+
+    Its curvature is slope / r: that parabola touches the norm at r and lies above it elsewhere, for the logarithm
+    is concave in r^2. By its second derivative, negative from `width` on, a step would lead far beyond the goal.
+    """
+
+    width: float = param(0.003, "Below which the norm is round, in the unit of the residual", 1e-6, 10.0)
+    square: float = param(1.0, "What the quadratic part counts", 0.0, 1e6)
+
+    def value(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]:
+        return 0.5 * self.square * r * r + torch.log1p((r / self.width) ** 2)
+
+    def slope(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]:
+        return self.square * r + 2 * r / (r * r + self.width**2)
+
+    def curvature(self, r: Float[Tensor, " *r"]) -> Float[Tensor, " *r"]:
+        return self.square + 2 / (r * r + self.width**2)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.types import Array
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 FADE = 1.0  # [s] from the start of a figure-eight until it is one
+PEAK = 10 / math.sqrt(3)  # largest acceleration of a motion of least jerk, in units of way / duration^2
 
 
 class Path(Protocol):
@@ -28,23 +30,57 @@ class Path(Protocol):
     def cycle(self) -> float | None:
         """[s] of a path that goes round and round; None: it ends at the goal."""
 
+    def duration(self, start: Array, goal: Array) -> float:
+        """Of a path that ends [s]; nobody asks one that does not."""
+
     def at(self, t: Float[Array, "count 1"], start: Float[Array, " 3"], goal: Float[Array, " 3"]
            ) -> tuple[Float[Array, "count 3"], Float[Array, "count 3"]]:
         """Position [m] and velocity [m/s] at times t [s] since it began at `start` [m]."""
 
 
+class Turn(NamedTuple):
+    """How the tool turns on its way: from `start` (3, 3) by `vector` (3,) [rad], about its own axes."""
+
+    start: Array
+    vector: Array
+    duration: float  # [s]
+
+    def at(self, t: Float[Array, "count 1"]) -> tuple[Float[Array, "count 3 3"], Float[Array, "count 3"]]:
+        """Rotation, and angular velocity [rad/s] in the base frame, at times t [s] since it began."""
+        way, speed = profile(t, self.duration)
+        return self.start @ Rotation.from_rotvec(way * self.vector).as_matrix(), speed * (self.start @ self.vector)
+
+
 class Motion(NamedTuple):
-    """A path from `start` to or about `goal` (3,) [m] that began at `begin` [ns]."""
+    """A path from `start` to or about `goal` (3,) [m] that began at `begin` [ns]. A Course (goal.py)."""
 
     path: Path
     start: Array
     goal: Array
     begin: int
+    turn: Turn | None = None
+    end: Array | None = None  # (m,) joints that are at the goal, where it has an orientation
+
+    @property
+    def duration(self) -> float:
+        """See Course."""
+        way = math.inf if self.path.cycle is not None else self.path.duration(self.start, self.goal)
+        return max(way, self.turn.duration if self.turn else 0.0)
 
     def at(self, time: int, period: float, count: int) -> tuple[Float[Array, "{count} 3"], Float[Array, "{count} 3"]]:
         """Position [m] and velocity [m/s] at time [ns], time + period [s], ..."""
-        t = ((time - self.begin) * 1e-9 + period * np.arange(count))[:, None]
-        return self.path.at(t, self.start, self.goal)
+        return self.path.at(self._since(time, period, count), self.start, self.goal)
+
+    def turned(self, time: int, period: float, count: int) -> tuple[Array, Array] | None:
+        """See Course."""
+        return None if self.turn is None else self.turn.at(self._since(time, period, count))
+
+    def joints(self, time: int, period: float, count: int) -> None:
+        """See Course: left open."""
+
+    def _since(self, time: int, period: float, count: int) -> Float[Array, "{count} 1"]:
+        since: Array = ((time - self.begin) * 1e-9 + period * np.arange(count))[:, None]
+        return since
 
 
 @dataclass(frozen=True)
@@ -56,6 +92,8 @@ class MinimumJerk:
     longest: float = param(1.6, "Largest duration of a motion [s], where the joints are quick enough", 0.05, 60.0)
     joint_speed: float = param(0.9, "Largest speed that a motion asks of a joint, in units of robot.velocity_limit; "
                                "what would be faster takes longer, or is straight for the joints", 0.05, 10.0)
+    acceleration: float = param(10.0, "Largest acceleration along the path to a target [m/s^2]", 0.1, 100.0, live=True)
+    turn_speed: float = param(1.0, "Mean speed of turning to an orientation [rad/s]", 0.01, 10.0, live=True)
     cycle = None
 
     def __post_init__(self) -> None:
@@ -71,7 +109,11 @@ class MinimumJerk:
     def duration(self, start: Array, goal: Array) -> float:
         """Of the motion [s], whatever the joints say."""
         delta = goal - start
-        return min(max(math.sqrt(delta @ delta) / self.speed, self.shortest), self.longest)
+        return self.of_length(math.sqrt(delta @ delta))
+
+    def of_length(self, way: float) -> float:
+        """Duration [s] of a motion of so many metres."""
+        return max(min(max(way / self.speed, self.shortest), self.longest), math.sqrt(PEAK * way / self.acceleration))
 
 
 @dataclass(frozen=True)
@@ -91,6 +133,10 @@ class FigureEight:
     def cycle(self) -> float | None:
         """See Path."""
         return 1 / self.frequency
+
+    def duration(self, start: Array, goal: Array) -> float:
+        """See Path."""
+        return math.inf
 
     def at(self, t: Float[Array, "count 1"], start: Float[Array, " 3"], goal: Float[Array, " 3"]
            ) -> tuple[Float[Array, "count 3"], Float[Array, "count 3"]]:

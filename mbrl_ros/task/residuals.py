@@ -1,7 +1,7 @@
 """Residuals: what a term of the cost measures, at every step of a horizon, before a norm makes a cost of it.
 
-A residual is a frozen dataclass of its own parameters; `on(robot)` makes it a function of x and u, either Affine, which
-the compiled planner takes, or Curved, any function of them.
+A residual is a frozen dataclass of its own parameters; `on(robot)` makes it a function of x and u: Affine, or Tangent,
+which is affine anew in every window, and which the compiled planner takes; or Curved, any function of them.
 """
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+EASY = 0.8  # part of its range that a joint may be in, whatever the goal
+
+
 class Window(NamedTuple):
-    """What a cost refers to over one horizon of T steps; numpy arrays for Affine, tensors for Curved."""
+    """What a cost refers to over one horizon of T steps; numpy arrays for Affine and Tangent, tensors for Curved."""
 
     position: Array  # (T + 1, 3) [m] of the tool along the path
     velocity: Array  # (T + 1, 3) [m/s]
@@ -31,12 +34,21 @@ class Window(NamedTuple):
     effort_mean: Array  # (m,) [N m or N], the slow mean of what was commanded
     tool: Array  # (3,) [m], where the tool is at the beginning
     rotation: Array  # (3, 3), how it is turned then: columns are its axes in the base frame
+    q: Array  # (m,) [rad or m], where the joints are then
+    turn: Array | None = None  # (T + 1, 3), log(rotation' R) of the path's R [rad]; None: it leaves that open
+    spin: Array | None = None  # (3, m), angular velocity of the tool by the joints then, in the tool's axes
+    joints: Array | None = None  # (T + 1, m) [rad or m] of the path; None: it leaves them open
+    end: Array | None = None  # (m,) [rad or m] where the joints have to be for the goal; None: anywhere
+
+    def tensors(self, device: torch.device | None = None) -> Window:
+        """The same, of tensors."""
+        return Window(*(None if a is None else torch.as_tensor(a, device=device) for a in self))
 
 
 class Residual(Protocol):
     """Parameters of one residual."""
 
-    def on(self, robot: Robot) -> Affine | Curved:
+    def on(self, robot: Robot) -> Affine | Tangent | Curved:
         """The residual of this robot. Raises ConfigError where the parameters do not fit it."""
 
 
@@ -53,6 +65,28 @@ class Affine:
         """The same as a Curved, at this window of numpy arrays."""
         R, reference = torch.as_tensor(self.R), torch.as_tensor(self.reference(window))
         return Curved(lambda x, u, _: torch.cat([x, u], -1) @ R.to(x).T - reference.to(x), lambda x, u, _: R.to(x))
+
+
+class Rows(NamedTuple):
+    """r_t = R [x; u]_t - reference_t, of which counts what `active` says."""
+
+    R: Array  # (k, n + m)
+    reference: Array  # (T + 1, k)
+    active: Array | None = None  # (T + 1, k), factors on the weight; None: 1
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """r as in Rows, anew in every window: a function of x expanded about where the arm is or should be."""
+
+    rows: Callable[[Window], Rows | None]  # None: nothing is asked for in this window
+    uses_effort = is_change = False
+
+    def curved(self, window: Window) -> Curved:
+        """The same as a Curved, at this window of numpy arrays, in which something is asked for."""
+        rows = self.rows(window)
+        assert rows is not None
+        return Affine(rows.R, lambda w: rows.reference).curved(window)
 
 
 @dataclass(frozen=True)
@@ -119,48 +153,41 @@ class SiteVelocity:
 
 @dataclass(frozen=True)
 class ToolOrientation:
-    """How far a site is turned from where it shall be: the rotation vector log(R_target' R(q)) [rad], in its own axes.
+    """How far the tool is turned from where it shall be [rad], where the target says that, or the task does.
 
-    Its derivative is the inverse of the right Jacobian of rotations (Sola, Deray & Atchuthan 2018, appendix B).
+    The rotation vector log(R_0' R(q)) about R_0, where the tool is, minus that of the path: exact at R_0, and where the
+    two agree; its slope is that at R_0, the angular velocity in the tool's axes.
     """
 
-    site: str = param("", "Name of the site; empty: the first")
-    rpy: tuple[float, ...] = param((), "Roll, pitch and yaw of the target, about the axes x, y, z of the base frame in "
-                                   "this order [rad]; empty: as at robot.home", live=True)
+    rpy: tuple[float, ...] = param((), "Of targets without an orientation of their own: roll, pitch and yaw about the "
+                                   "axes x, y, z of the base frame in this order [rad]; empty: any. Counts from the "
+                                   "next target on", live=True)
+    as_home: bool = param(False, "Of such targets as well: as the tool is turned at robot.home; then without `rpy`")
 
     def __post_init__(self) -> None:
         if len(self.rpy) not in (0, 3):
             raise ConfigError(f"rpy: expected 3 angles [rad], got {len(self.rpy)}")
+        if self.rpy and self.as_home:
+            raise ConfigError("as_home: expected either this or rpy")
 
-    def on(self, robot: Robot) -> Curved:
-        selector(robot, f"site/{self.site or robot.sites[0]}/position")  # or say which there are
-        site = robot.sites.index(self.site) if self.site else 0
-        home, _ = robot.orientation(robot.home, site)
-        target = Rotation.from_euler("xyz", self.rpy).as_matrix() if self.rpy else home
-        joints = robot.slice("joint/position")
+    def rotation(self, robot: Robot) -> Array | None:
+        """Of targets without an orientation of their own (3, 3); None: any."""
+        if self.as_home:
+            return robot.tool(robot.home)[1]
+        return Rotation.from_euler("xyz", self.rpy).as_matrix() if self.rpy else None
 
-        def turned(x: Tensor) -> tuple[Array, Array, Array]:
-            """Rotation vectors (*b, 3), and R and J of the robot."""
-            R, J = robot.orientation(x[..., joints].detach().cpu().numpy(), site)
-            vectors = Rotation.from_matrix((target.T @ R).reshape(-1, 3, 3)).as_rotvec()
-            return vectors.reshape(*R.shape[:-1]), R, J
-
-        def derivative(x: Tensor, u: Tensor, window: Window) -> Array:
-            e, R, J = turned(x)
-            D = np.zeros((*e.shape, robot.n + robot.m))
-            D[..., joints] = _inverse_right_jacobian(e) @ np.swapaxes(R, -1, -2) @ J
-            return D
-
-        return Curved(lambda x, u, window: turned(x)[0], derivative)
+    def on(self, robot: Robot) -> Tangent:
+        joints = selector(robot, "joint/position")
+        return Tangent(lambda w: None if w.turn is None else Rows(w.spin @ joints, w.turn + w.spin @ w.q))
 
 
-def _inverse_right_jacobian(e: Array) -> Array:
-    """de / d(body rotation) (*b, 3, 3) of rotation vectors e (*b, 3): I + [e]/2 + (1/a^2 - cot(a/2)/(2a)) [e]^2."""
-    a = np.linalg.norm(e, axis=-1)[..., None, None]
-    safe = np.where(a > 1e-4, a, 1.0)
-    factor = np.where(a > 1e-4, 1 / safe**2 - 1 / (2 * safe * np.tan(0.5 * safe)), 1 / 12)
-    E = np.cross(np.eye(3), e[..., None, :])  # row i is e_i x e, so that E v = e x v
-    return np.eye(3) + 0.5 * E + factor * (E @ E)
+@dataclass(frozen=True)
+class JointTarget:
+    """Joint positions about those of the path [rad or m], where it says which."""
+
+    def on(self, robot: Robot) -> Tangent:
+        joints = selector(robot, "joint/position")
+        return Tangent(lambda w: None if w.joints is None else Rows(joints, w.joints))
 
 
 @dataclass(frozen=True)
@@ -181,14 +208,26 @@ class JointVelocity:
 
 @dataclass(frozen=True)
 class JointRange:
-    """Joint positions about the middle of their range, in halves of it: 1 is the limit; 0 where there is none."""
+    """Joint positions about the middle of their range, in halves of it: 1 is the limit; 0 where there is none.
+
+    Where the goal needs a joint beyond EASY, the middle moves along: a pose leaves no other joints to go there with,
+    and what pushed one back would push the tool away.
+    """
 
     def on(self, robot: Robot) -> Affine:
         half = 0.5 * (robot.position_high - robot.position_low)
         limited = np.isfinite(half)
         scale = np.where(limited, 1.0 / np.where(limited, half, 1.0), 0.0)
         middle = scale * np.where(limited, robot.position_low + np.where(limited, half, 0.0), 0.0)
-        return Affine(scale[:, None] * selector(robot, "joint/position"), lambda w: middle)
+
+        def reference(w: Window) -> Array:
+            if w.end is None:
+                return middle
+            off = scale * w.end - middle
+            beyond: Array = middle + off - off.clip(-EASY, EASY)
+            return beyond
+
+        return Affine(scale[:, None] * selector(robot, "joint/position"), reference)
 
 
 @dataclass(frozen=True)

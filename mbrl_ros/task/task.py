@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
-from mbrl_ros.config import ConfigError, from_mapping, param, section
+from mbrl_ros.config import LOGARITHMIC, ConfigError, from_mapping, param, section
 from mbrl_ros.robot import Robot, least_velocity
-from mbrl_ros.task import NORMS, PATHS, RESIDUALS
+from mbrl_ros.task import NORMS, PATHS, RESIDUALS, bypass
+from mbrl_ros.task.bypass import Bypass
 from mbrl_ros.task.cost import CurvedTerm, MixedCost, ResidualCost
+from mbrl_ros.task.goal import Course, Goal, as_goal
 from mbrl_ros.task.norms import Norm
-from mbrl_ros.task.path import MinimumJerk, Motion, Path
-from mbrl_ros.task.reachable import JointMotion, Reachable
-from mbrl_ros.task.residuals import Affine, Curved, Residual, Window
+from mbrl_ros.task.path import FADE, MinimumJerk, Motion, Path, Turn, profile
+from mbrl_ros.task.reachable import LEVER, JointMotion, Reachable
+from mbrl_ros.task.residuals import Affine, Curved, Residual, Tangent, ToolOrientation, Window
 from mbrl_ros.types import Array
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ class Term:
 
     residual: str = param("site_position", _described(RESIDUALS), choices=RESIDUALS)
     norm: str = param("quadratic", _described(NORMS), choices=NORMS)
-    weight: float = param(1.0, "Weight of the term", 0.0, 1e9, live=True)
-    terminal: float = param(1.0, "Factor on the weight at the end of the horizon", 0.0, 1e6)
+    weight: float = param(1.0, "Weight of the term", 0.0, 1e9, live=True, scale=LOGARITHMIC)
+    terminal: float = param(1.0, "Factor on the weight at the end of the horizon", 0.0, 1e6, scale=LOGARITHMIC)
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,14 @@ class Task:
         self.groups["path"] = _parts(section(settings, "path", "task."), "task.path", PathKind, kind=PATHS)
         self.path: Path = self.groups["path"][1]
         self.terms: dict[str, Term] = {name: self.groups[name][0] for name in names}
+        self.shapes = [kind for _, kind, _ in (self.groups[name] for name in names) if hasattr(kind, "distance")]
+        turned = (kind.rotation(robot) for _, kind, _ in (self.groups[name] for name in names)
+                  if isinstance(kind, ToolOrientation))
+        self.rotation = next((rotation for rotation in turned if rotation is not None), None)
         self._affine: list[Affine] = []
-        self._curved: list[tuple[str, Affine | Curved, Norm, Term]] = []
+        self._tangents: list[tuple[str, Tangent, Norm, Term]] = []
+        self._curved: list[tuple[str, Affine | Tangent | Curved, Norm, Term]] = []
+        self._rows: list[str] = []  # the term of every row of R
         codes, terms = [], []
         for name in names:
             term, kind, norm = self.groups[name]
@@ -83,6 +92,9 @@ class Task:
                 self._affine.append(residual)
                 codes += [code] * len(residual.R)
                 terms += [(term, residual)] * len(residual.R)
+                self._rows += [name] * len(residual.R)
+            elif isinstance(residual, Tangent):
+                self._tangents.append((name, residual, norm, term))
             else:
                 self._curved.append((name, residual, norm, term))
         R = [residual.R for residual in self._affine]
@@ -92,30 +104,97 @@ class Task:
         self._width, self._dead = np.array([w for w, _ in codes], float), np.array([d for _, d in codes], bool)
         self._change = np.array([residual.is_change for _, residual in terms], bool)
 
-    def path_to(self, goal: Float[Array, " 3"], start: Float[Array, " 3"], time: int,
+    def path_to(self, goal: Goal | Float[Array, " 3"], start: Float[Array, " 3"], time: int,
                 q: Float[Array, " m"]) -> Motion | JointMotion:
-        """The motion from `start`, where the joints are at q, to or about `goal` [m], that begins at `time` [ns].
-        Where joints would be too fast on the straight line, it takes longer, or is straight for the joints:
-        whichever is there first."""
-        path, goal, start = self.path, np.array(goal, float), np.array(start, float)
-        if isinstance(path, MinimumJerk):
-            usual, straight = path.duration(start, goal), self.reachable.straight(start, goal, q) / path.joint_speed
+        """The motion from `start`, where the joints are at q, to or about the goal, or the point [m], that begins at
+        `time` [ns]. Where joints would be too fast on the straight line, or on the way round what is to be kept out of,
+        it takes longer, or is straight for the joints: whichever is there first."""
+        goal, start, path = as_goal(goal, self.rotation), np.array(start, float), self.path
+        if goal.joints is not None:
+            shortest = path.shortest if isinstance(path, MinimumJerk) else 0.0
+            return self._by_joints(goal, goal.joints, q, time, shortest)
+        turn = self._turn(goal, q)
+        if not isinstance(path, MinimumJerk):
+            return Motion(path, start, goal.position, time, turn)
+        end = None if turn is None else self.reachable.nearest(goal.position, q, goal.rotation).joints
+        if not self.shapes or not self._blocked(path, start, goal.position):
+            usual = max(path.duration(start, goal.position), turn.duration if turn else 0.0)
+            straight = self.reachable.straight(start, goal.position, q, turn) / path.joint_speed
             if straight > usual:
-                end, least = self.reachable.bent(goal, q)
-                duration = max(usual, least / path.joint_speed)
-                if duration < straight:
-                    return self.reachable.motion(goal, q, end, time, duration)
-                path = replace(path, shortest=straight, longest=straight)
-        return Motion(path, start, goal, time)
+                bent = self._bent(goal, q, time, usual, straight)
+                if bent is not None:
+                    return bent
+            if max(straight, usual) > path.duration(start, goal.position):
+                path = replace(path, shortest=max(straight, usual), longest=max(straight, usual))
+            return Motion(path, start, goal.position, time, _during(turn, path.duration(start, goal.position)), end)
+        best: Bypass | None = None
+        for curve, length, bend in bypass.ways(self.shapes, start, goal.position):
+            usual = max(path.of_length(length), bypass.slow_enough(length, bend), turn.duration if turn else 0.0)
+            points = curve(profile(np.linspace(0.0, 1.0, bypass.POINTS), 1.0)[0])
+            least = self.reachable.along(points, q, turn) / path.joint_speed
+            if best is None or max(usual, least) < best.span:
+                best = Bypass(curve, max(usual, least))
+            if least <= usual:
+                break
+        bent = self._bent(goal, q, time, path.duration(start, goal.position), best.span if best else np.inf)
+        if bent is not None:
+            return bent
+        if best is None or not np.isfinite(best.span):  # no way: stay
+            return Motion(path, start, start, time)
+        return Motion(best, start, goal.position, time, _during(turn, best.span), end)
 
-    def window(self, path: Motion | JointMotion, time: int, q: Float[Array, " m"], horizon: int,
+    def _turn(self, goal: Goal, q: Array) -> Turn | None:
+        """How the tool turns to the goal, from joints at q."""
+        if goal.rotation is None:
+            return None
+        start = self.robot.tool(q)[1]
+        vector = Rotation.from_matrix(start.T @ goal.rotation).as_rotvec()
+        quick = self.path.turn_speed if isinstance(self.path, MinimumJerk) else 1.0
+        return Turn(start, vector, max(FADE, float(np.linalg.norm(vector)) / quick) if self.path.cycle else
+                    max(float(np.linalg.norm(vector)) / quick, 1e-3))
+
+    def _blocked(self, path: MinimumJerk, start: Array, goal: Array) -> bool:
+        return bypass.blocked(self.shapes, start + np.linspace(0.0, 1.0, bypass.POINTS)[:, None] * (goal - start))
+
+    def _bent(self, goal: Goal, q: Array, time: int, usual: float, straight: float) -> JointMotion | None:
+        """A motion that is straight for the joints, where it is quicker than `straight` [s], and through nothing."""
+        joints = self.reachable.nearest(goal.position, q, goal.rotation).joints
+        motion = self._by_joints(goal, joints, q, time, usual)
+        if motion.duration >= straight:
+            return None
+        if self.shapes:
+            points, _ = motion.at(time, motion.duration / (bypass.POINTS - 1), bypass.POINTS)
+            if bypass.blocked(self.shapes, points):
+                return None
+        return motion
+
+    def _by_joints(self, goal: Goal, joints: Array, q: Array, time: int, usual: float) -> JointMotion:
+        speed = self.path.joint_speed if isinstance(self.path, MinimumJerk) else 1.0
+        duration = max(usual, self.reachable.quickest(joints, q) / speed)
+        return JointMotion(self.reachable.chain, np.array(q), joints, goal.position, time, duration,
+                           goal.rotation is not None, goal.rotation is not None or goal.joints is not None)
+
+    def window(self, path: Course, time: int, q: Float[Array, " m"], horizon: int,
                effort_mean: Float[Array, " m"]) -> Window:
         """What the cost refers to from `time` [ns] on, with the tool and its Jacobian as they are at q."""
-        position, velocity = path.at(time, self.robot.step, horizon + 1)
+        span = time, self.robot.step, horizon + 1
+        position, velocity = path.at(*span)
         tool, rotation, J = self.robot.tool(q)
-        qd = (path.joints(time, self.robot.step, horizon + 1)[1] if isinstance(path, JointMotion)
-              else least_velocity(J, velocity))
-        return Window(position, velocity, qd, effort_mean, tool, rotation)
+        joints, turned = path.joints(*span), path.turned(*span)
+        if joints is None and turned is None:
+            return Window(position, velocity, least_velocity(J, velocity), effort_mean, tool, rotation, q)
+        turn = spin = None
+        if turned is not None:
+            J_turn = self.reachable.poses(q)[2][3:]
+            turn, spin = Rotation.from_matrix(rotation.T @ turned[0]).as_rotvec(), rotation.T @ J_turn
+        if joints is not None:
+            qd = joints[1]
+        else:
+            assert turned is not None
+            qd = least_velocity(np.vstack([J, LEVER * J_turn]), np.hstack([velocity, LEVER * turned[1]]))
+        held = joints[0] if joints is not None and getattr(path, "held", True) else None
+        end = getattr(path, "end", None) if joints is None else None if held is None else held[-1]
+        return Window(position, velocity, qd, effort_mean, tool, rotation, q, turn, spin, held, end)
 
     def cost(self, window: Window, device: torch.device | None, slowness: float = 1.0) -> ResidualCost | MixedCost:
         """The cost over one horizon; `slowness` multiplies the weight on effort changes.
@@ -128,19 +207,38 @@ class Task:
             reference[:, row : row + len(residual.R)] = residual.reference(window)
             row += len(residual.R)
         scale[:-1], scale[-1] = np.where(self._change, self._weight * slowness, self._weight), self._last
-        arrays = self.R, reference, scale, self._width, self._dead
-        rows = ResidualCost(*(arrays if device is None else (torch.as_tensor(a, device=device) for a in arrays)))
-        if not self._curved:
+        R, width, dead, curved, names = self.R, self._width, self._dead, [*self._curved], [*self._rows]
+        for name, tangent, norm, term in self._tangents:
+            found, code = tangent.rows(window), getattr(norm, "code", None)
+            if found is None:
+                continue
+            if code is None:
+                curved.append((name, tangent, norm, term))
+                continue
+            weight = np.full(found.reference.shape, float(term.weight)) if found.active is None else (
+                term.weight * found.active)
+            weight[-1] *= term.terminal
+            R, reference, scale = np.vstack([R, found.R]), np.hstack([reference, found.reference]), np.hstack(
+                [scale, weight])
+            width, dead = np.append(width, [code[0]] * len(found.R)), np.append(dead, [code[1]] * len(found.R))
+            names += [name] * len(found.R)
+        arrays = R, reference, scale, width, dead
+        made: Any = arrays if device is None else [torch.as_tensor(a, device=device) for a in arrays]
+        rows = ResidualCost(made[0], made[1], made[2], made[3], made[4], tuple(names))
+        if not curved:
             return rows
-        return MixedCost(rows, tuple(self._beyond(*each, window, slowness) for each in self._curved), window)
+        return MixedCost(rows, tuple(self._beyond(*each, window, slowness) for each in curved), window)
 
     @staticmethod
-    def _beyond(name: str, residual: Affine | Curved, norm: Norm, term: Term, window: Window,
+    def _beyond(name: str, residual: Affine | Tangent | Curved, norm: Norm, term: Term, window: Window,
                 slowness: float) -> CurvedTerm:
         """A term for the reference planners, at this window."""
         scale = np.full((len(window.position), 1), term.weight * (slowness if residual.is_change else 1.0))
         scale[-1] = _at_end(term, residual)
-        return CurvedTerm(name, residual.curved(window) if isinstance(residual, Affine) else residual, norm, scale)
+        rows = residual.rows(window) if isinstance(residual, Tangent) else None
+        if rows is not None and rows.active is not None:
+            scale = scale * rows.active
+        return CurvedTerm(name, residual if isinstance(residual, Curved) else residual.curved(window), norm, scale)
 
 
 def _parts(values: Mapping[str, Any], prefix: str, first: type[Any],
@@ -162,7 +260,12 @@ def _parts(values: Mapping[str, Any], prefix: str, first: type[Any],
                     for cls in classes))
 
 
-def _on(robot: Robot, kind: Residual, prefix: str) -> Affine | Curved:
+def _during(turn: Turn | None, duration: float) -> Turn | None:
+    """The turn in the time of its motion."""
+    return None if turn is None else turn._replace(duration=duration)
+
+
+def _on(robot: Robot, kind: Residual, prefix: str) -> Affine | Tangent | Curved:
     """A residual on its robot; what it refuses is named by the term."""
     try:
         return kind.on(robot)
@@ -170,6 +273,6 @@ def _on(robot: Robot, kind: Residual, prefix: str) -> Affine | Curved:
         raise ConfigError(f"{prefix}: {error}") from error
 
 
-def _at_end(term: Term, residual: Affine | Curved) -> float:
+def _at_end(term: Term, residual: Affine | Tangent | Curved) -> float:
     """Weight at the last step, where there is no effort any more."""
     return 0.0 if residual.uses_effort else float(term.weight) * term.terminal

@@ -65,7 +65,8 @@ class Agent:
         self._rng = np.random.default_rng(seed)
         self._planner = Cem(Cem.Config(
             horizon=float(config.horizon), samples=config.samples, iterations=config.iterations, knots=config.knots,
-            noise=config.noise, metric=LIMITS, follow=config.follow, particles=config.particles, elites=config.elites))
+            noise=config.noise, metric=LIMITS, feedback=False, follow=config.follow, particles=config.particles,
+            elites=config.elites))
         bounds = (torch.as_tensor(np.tile(of, (config.horizon, 1))) for of in (known.low, known.high))
         self._lower, self._upper = bounds
         self.begin()
@@ -132,7 +133,7 @@ class Planned:
 
     horizon = None
 
-    def __init__(self, of: Pets):
+    def __init__(self, of: Any):  # a trainer with `robot`, `known`, `agent` and `target`
         self._of, self._effort = of, np.zeros(of.robot.m)
 
     def act(self, x: Float[Array, " n"], step: int) -> tuple[Float[Array, " m"], None]:

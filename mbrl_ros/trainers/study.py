@@ -14,8 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +29,7 @@ from mbrl_ros.config import ConfigError, Names, new_folder
 from mbrl_ros.environments.cartpole import CartPole
 from mbrl_ros.environments.environment import Environment, Episode, episode
 from mbrl_ros.environments.ring import RingEnvironment
+from mbrl_ros.evaluation.pool import as_done
 from mbrl_ros.evaluation.reach import finite, parse_seeds
 from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.gaussian import Z95
@@ -61,18 +61,19 @@ def _arm(seed: int) -> Environment:
     return RingEnvironment(assembly.settings(Names("arm"), {"plant": {"pace": "lockstep"}}), seed)
 
 
-def _pole(environment: Environment, x: Array) -> Array:
+def tip_distance(environment: Environment, x: Array) -> Array:
     assert isinstance(environment, CartPole)
     return environment.distance(torch.as_tensor(x)).numpy()
 
 
-def _tool(environment: Environment, x: Array) -> Array:
+def tool_distance(environment: Environment, x: Array) -> Array:
     distance: Array = np.linalg.norm(x[..., -3:], axis=-1)
     return distance
 
 
-PROBLEMS = {"cartpole": Problem(lambda _: CartPole(), _pole, 0.1, 10, 200, Settings(horizon=25, knots=8, noise=0.5)),
-            "arm": Problem(_arm, _tool, 0.02, 15, 150, Settings())}
+PROBLEMS = {"cartpole": Problem(lambda _: CartPole(), tip_distance, 0.1, 10, 200,
+                                Settings(horizon=25, knots=8, noise=0.5)),
+            "arm": Problem(_arm, tool_distance, 0.02, 15, 150, Settings())}
 ABLATION = 5  # trials of it
 MODELS = {name: ProbabilisticEnsemble.Config(members=5 if "e" in name else 1, deterministic="d" in name)
           for name in ("d", "p", "de", "pe")}
@@ -185,9 +186,10 @@ def plot(rows: Sequence[Row]) -> Figure:
             longest = max(len(d) for d in r["distance_mm"])
             curves = np.array([d + [d[-1]] * (longest - len(d)) for d in r["distance_mm"]])  # solved, and left at that
             curves[~np.isfinite(curves)] = np.nan
-            trials, color = np.arange(1, longest + 1), HUES[i % len(HUES)]
+            trials, color = np.arange(1, longest + 1), HUES[(i + 1) % len(HUES)]
             axes.plot(trials, curves.T, color=color, lw=0.5, alpha=0.5)
-            axes.plot(trials, np.median(curves, 0), color=color, lw=1.8, marker="o", ms=3,
+            middle = [np.nanmedian(of) if np.isfinite(of).any() else np.nan for of in curves.T]
+            axes.plot(trials, middle, color=color, lw=1.8, marker="o", ms=3,
                       label=f"{r['model']}, {r['follow']}")
         axes.axhline(1e3 * PROBLEMS[panel[0]].bound, color="0.6", lw=0.8)
         axes.set(title=panel[0] if panel[1] else f"{panel[0]}, ablation", xlabel="trial", yscale="log",
@@ -213,17 +215,6 @@ def jobs_of(a: argparse.Namespace) -> list[Job]:
     return jobs
 
 
-def results(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trials]]:
-    """Of all jobs, as they are done; without workers one after the other, here."""
-    if workers == 0:
-        yield from ((job, run(job)) for job in jobs)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        futures = {pool.submit(run, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-
-
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.trainers.study",
                                 description=(__doc__ or "").partition("\n")[0])
@@ -247,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
     done: dict[Job, Trials] = {}
     rows: list[Row] = []
     began = time.monotonic()
-    for job, found in results(jobs, a.jobs):
+    for job, found in as_done(run, jobs, a.jobs):
         done[job] = found
         away = " ".join(f"{1e3 * d:.0f}" for d in found.distance)
         print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.problem}, {job.model}, {job.follow}, "

@@ -41,7 +41,7 @@ def recorded(folder):
     """How many estimates of the state the recording holds."""
     with open(folder / "metadata.yaml") as file:
         found = yaml.safe_load(file)["rosbag2_bagfile_information"]["topics_with_message_count"]
-    return next(t["message_count"] for t in found if t["topic_metadata"]["name"] == "/state_estimate")
+    return next(t["message_count"] for t in found if t["topic_metadata"]["name"] == f"/{topics.STATE}")
 
 
 class Soak:

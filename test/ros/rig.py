@@ -26,9 +26,10 @@ from mbrl_ros.nodes.plant_node import PlantNode
 ROOT = Path(__file__).parents[2]
 RING = (PlantNode, EstimatorNode, LearnerNode, ControllerNode, GuardNode)
 UNHEARD = 5.0  # [s] before a service is called again
-PATIENT = 60.0  # [s] other work may keep the machine busy; what is waited for takes milliseconds otherwise
-SMALL = {"robot": "planar2", "prior": "gaussian", "plant.pace": "lockstep", "guard.state_age": PATIENT,
-         "guard.command_age": PATIENT}
+PATIENT = 200.0  # [s] other work may keep the machine busy; what is waited for takes milliseconds otherwise
+AGE = 60.0  # [s] of a state or command, likewise
+SMALL = {"robot": "planar2", "prior": "gaussian", "plant.pace": "lockstep", "guard.state_age": AGE,
+         "guard.command_age": AGE}
 
 
 def overrides(**parameters):

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from mbrl_ros.msg import LocalDynamics, StateEstimate
+from mbrl_ros.msg import EffortCommand, LocalDynamics, StateEstimate
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rig import RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros.messages.fields import read_stamp, write_stamp
 from mbrl_ros.nodes import topics
@@ -42,7 +41,7 @@ def heard(made, capfd, words):
 def estimator(rig):
     """An estimator alone, and what it says."""
     made = rig(EstimatorNode, estimator__effort_source="joint_states")
-    return made, made.listen(StateEstimate, "state_estimate")
+    return made, made.listen(StateEstimate, topics.STATE)
 
 
 @pytest.mark.parametrize(("bad", "words"), [
@@ -91,7 +90,7 @@ def test_a_guard_that_waits_for_joints_says_for_which(rig):
 @pytest.mark.parametrize("reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT])
 def test_drivers_of_either_reliability_are_heard_in_real_time(rig, reliability):
     made = rig(EstimatorNode, plant__pace="realtime")
-    estimates = made.listen(StateEstimate, "state_estimate")
+    estimates = made.listen(StateEstimate, topics.STATE)
     made.say("joint_states", state(PERIOD), QoSProfile(depth=1, reliability=reliability))
     assert made.spin(lambda: estimates)
 
@@ -99,8 +98,8 @@ def test_drivers_of_either_reliability_are_heard_in_real_time(rig, reliability):
 @pytest.mark.filterwarnings("ignore:Deprecated in favor:DeprecationWarning")  # how rclpy says it
 @pytest.mark.parametrize("executor", ["single", "events"])
 @pytest.mark.parametrize(("node", "kind", "topic"), [
-    (ControllerNode, PoseStamped, "target"), (ControllerNode, LocalDynamics, "local_dynamics"),
-    (LearnerNode, StateEstimate, "state_estimate"), (GuardNode, Float64MultiArray, topics.ASKED)])
+    (ControllerNode, PoseStamped, topics.TARGET), (ControllerNode, LocalDynamics, topics.MODEL),
+    (LearnerNode, StateEstimate, topics.STATE), (GuardNode, EffortCommand, topics.ASKED)])
 def test_a_publisher_that_cannot_be_heard_is_said(rig, capfd, executor, node, kind, topic):
     made = rig(node, executor=executor)
     made.probe.create_publisher(kind, topic, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
@@ -160,7 +159,7 @@ def test_a_stamp_a_little_back_is_dropped_and_one_far_back_begins_an_episode(est
 
 def test_gaps_and_other_clocks_are_said(rig, capfd):
     made = rig(EstimatorNode, plant__pace="realtime")
-    estimates = made.listen(StateEstimate, "state_estimate")
+    estimates = made.listen(StateEstimate, topics.STATE)
     made.say("joint_states", state(PERIOD))
     heard(made, capfd, "expected this machine's clock. Set use_sim_time")
     made.say("joint_states", state(50 * PERIOD))
@@ -170,7 +169,7 @@ def test_gaps_and_other_clocks_are_said(rig, capfd):
 
 def test_stale_stamps_are_dropped_and_said(rig, capfd):
     made = rig(EstimatorNode, plant__pace="realtime", estimator__max_age=0.5)
-    estimates = made.listen(StateEstimate, "state_estimate")
+    estimates = made.listen(StateEstimate, topics.STATE)
     now = made.probe.get_clock().now().nanoseconds
     made.say("joint_states", state(now - 3_000_000_000))
     heard(made, capfd, "expected at most 0.5 s (estimator.max_age)")
@@ -181,8 +180,8 @@ def test_stale_stamps_are_dropped_and_said(rig, capfd):
 @pytest.mark.parametrize("delay", [0, 2])
 def test_efforts_may_be_those_of_the_commands_within_limits_and_late(rig, delay):
     made = rig(EstimatorNode, estimator__effort_source="commands", estimator__command_delay=delay)
-    estimates = made.listen(StateEstimate, "state_estimate")
-    made.say(topics.COMMANDS, Float64MultiArray(data=[3.0, 99.0]))
+    estimates = made.listen(StateEstimate, topics.STATE)
+    made.say(topics.PASSED, EffortCommand(effort=[3.0, 99.0]))
     assert made.spin(lambda: np.any(made[EstimatorNode].estimator._command))
     made.say("joint_states", state(PERIOD, effort=()))
     assert made.spin(lambda: estimates)
@@ -192,13 +191,13 @@ def test_efforts_may_be_those_of_the_commands_within_limits_and_late(rig, delay)
 def test_readings_that_are_not_what_was_commanded_are_named_in_diagnostics(rig):
     """In words, for each joint; the estimates have what was commanded."""
     made = rig(EstimatorNode)
-    said, estimates = made.listen(DiagnosticArray, topics.DIAGNOSTICS), made.listen(StateEstimate, "state_estimate")
+    said, estimates = made.listen(DiagnosticArray, topics.DIAGNOSTICS), made.listen(StateEstimate, topics.STATE)
     rng, stamp = np.random.default_rng(0), 0
     for k in range(1, 400):
         effort = rng.uniform(-1, 1, 2)
         stamp = k * PERIOD
         if k > 1:
-            made.say(topics.COMMANDS, topics.command(effort, stamp - PERIOD))
+            made.say(topics.PASSED, topics.command(effort, stamp - PERIOD))
         made.say("joint_states", state(stamp, effort=tuple(effort + 0.05 * made[EstimatorNode].robot.effort_limit)))
         assert made.spin(lambda: estimates and read_stamp(estimates[-1].header.stamp) == stamp)  # noqa: B023
         assert k == 1 or np.allclose(estimates[-1].effort, effort)
@@ -209,12 +208,12 @@ def test_readings_that_are_not_what_was_commanded_are_named_in_diagnostics(rig):
 def test_in_lockstep_a_state_waits_for_the_command_that_led_to_it(rig):
     """In whichever order they come; but a state that is repeated was led to by none."""
     made = rig(EstimatorNode)
-    estimates = made.listen(StateEstimate, "state_estimate")
+    estimates = made.listen(StateEstimate, topics.STATE)
     made.say("joint_states", state(PERIOD))
     assert made.spin(lambda: len(estimates) == 1)
     made.say("joint_states", state(2 * PERIOD))
     assert made.spin(lambda: made[EstimatorNode]._waiting is not None) and len(estimates) == 1
-    made.say(topics.COMMANDS, topics.command(np.array([3.0, 1.0]), PERIOD))
+    made.say(topics.PASSED, topics.command(np.array([3.0, 1.0]), PERIOD))
     assert made.spin(lambda: len(estimates) == 2) and list(estimates[1].effort) == [3.0, 1.0]
     made.say("joint_states", state(3 * PERIOD))
     assert made.spin(lambda: made[EstimatorNode]._waiting is not None) and len(estimates) == 2
@@ -224,8 +223,8 @@ def test_in_lockstep_a_state_waits_for_the_command_that_led_to_it(rig):
 
 def test_an_estimate_of_another_robot_is_dropped(rig, capfd):
     made = rig(LearnerNode)
-    models = made.listen(LocalDynamics, "local_dynamics")
-    made.say("state_estimate", StateEstimate(state_names=["a"], joint_names=["b"], mean=[0.0], covariance=[1.0],
+    models = made.listen(LocalDynamics, topics.MODEL)
+    made.say(topics.STATE, StateEstimate(state_names=["a"], joint_names=["b"], mean=[0.0], covariance=[1.0],
                                              effort=[0.0]))
     heard(made, capfd, "not this robot's names; missing: joint/shoulder/position")
     assert not models
@@ -233,7 +232,7 @@ def test_an_estimate_of_another_robot_is_dropped(rig, capfd):
 
 def test_a_model_that_is_not_finite_is_not_answered_and_the_ring_goes_on(rig, capfd):
     made = rig(*RING)
-    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    commands = made.listen(EffortCommand, topics.PASSED)
     assert made.spin(lambda: len(commands) > 3)
     made.nodes[RING[0]].pace.run(False)
 
@@ -250,7 +249,7 @@ def test_a_model_that_is_not_finite_is_not_answered_and_the_ring_goes_on(rig, ca
     bad.state_matrix = [NAN] * len(bad.state.covariance)
     bad.input_matrix = [0.0] * (2 * len(bad.state.mean))
     bad.offset, bad.covariance = [0.0] * len(bad.state.mean), list(bad.state.covariance)
-    made.say("local_dynamics", bad)
+    made.say(topics.MODEL, bad)
     assert "expected finite values" in heard(made, capfd, "LocalDynamics.state_matrix")
     assert len(commands) == count
     made.nodes[RING[0]].pace.run(True)
@@ -258,23 +257,23 @@ def test_a_model_that_is_not_finite_is_not_answered_and_the_ring_goes_on(rig, ca
 
 
 @pytest.mark.parametrize(("position", "frame", "words"), [
-    ((NAN, 0.0, 0.5), "", "expected finite values"), ((0.4, 0.0, INF), "base", "expected finite values"),
-    ((0.4, 0.0, 0.5), "camera", "frame 'camera'; expected 'base' or none")])
+    ((NAN, 0.0, 0.5), "", "expected finite values"), ((0.4, 0.0, INF), "base_link", "expected finite values"),
+    ((0.4, 0.0, 0.5), "camera", "frame 'camera'; expected 'base_link' (robot.base_frame), none, or one")])
 def test_targets_that_cannot_be_used_are_ignored_and_said(rig, capfd, position, frame, words):
     made = rig(ControllerNode)
     message = PoseStamped()
     message.header.frame_id = frame
     message.pose.position.x, message.pose.position.y, message.pose.position.z = position
-    made.say("target", message)
+    made.say(topics.TARGET, message)
     assert "target ignored" in heard(made, capfd, words)
     assert made[ControllerNode].controller.mpc.target is None
 
 
 def test_an_unexpected_error_in_the_controller_ends_in_zero_effort(rig, capfd):
     made = rig(*RING)
-    commands = made.listen(Float64MultiArray, topics.ASKED)
+    commands = made.listen(EffortCommand, topics.ASKED)
     made.call("controller/hold")
-    assert made.spin(lambda: commands and np.any(commands[-1].data))
+    assert made.spin(lambda: commands and np.any(commands[-1].effort))
 
     def broken(*_):
         raise RuntimeError("deliberate")
@@ -282,8 +281,8 @@ def test_an_unexpected_error_in_the_controller_ends_in_zero_effort(rig, capfd):
     controller = made[ControllerNode].controller
     right, controller.base.act = controller.base.act, broken
     assert made.spin(lambda: controller.mode == "fault")
-    assert made.spin(lambda: not np.any(commands[-1].data))
+    assert made.spin(lambda: not np.any(commands[-1].effort))
     assert "zero effort: RuntimeError: deliberate" in capfd.readouterr().err
     controller.base.act = right
     made.call("controller/hold")
-    assert made.spin(lambda: np.any(commands[-1].data))
+    assert made.spin(lambda: np.any(commands[-1].effort))

@@ -28,7 +28,7 @@ def test_drives_a_foreign_plant_to_a_target(rig, foreign):
     made = rig(EstimatorNode, LearnerNode, ControllerNode, GuardNode, executor="events", plant__pace="realtime",
                controller__watchdog=WATCHDOG, learner__fit_seconds=6.0, excitation__duration=6.0)
     robot, controller = made[ControllerNode].robot, made[ControllerNode].controller
-    estimates = made.listen(StateEstimate, "state_estimate")
+    estimates = made.listen(StateEstimate, topics.STATE)
     commands = made.listen(Float64MultiArray, topics.COMMANDS)
     tool = robot.slice("site/tool/position")
     assert made.call("controller/hold")[0]
@@ -36,10 +36,10 @@ def test_drives_a_foreign_plant_to_a_target(rig, foreign):
     assert made.call("controller/excite")[0]
     assert made.spin(lambda: controller.mode == "excite")
     assert made.spin(lambda: controller.mode == "hold"), controller.reason  # excitation is over
-    checkpoints = made.listen(ModelCheckpoint, "model_checkpoint", topics.LATCHED)
+    checkpoints = made.listen(ModelCheckpoint, topics.CHECKPOINT, topics.LATCHED)
     assert made.call("learner/fit")[0]
     assert made.spin(lambda: checkpoints)
-    made.say("target", topics.pose(TARGET, 0, "base"))
+    made.say(topics.TARGET, topics.pose(TARGET, 0, "base_link"))
     assert made.call("controller/reach")[0]
     assert made.spin(lambda: controller.mode == "reach")
 

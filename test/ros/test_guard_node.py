@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
-from rig import RING, ControllerNode, GuardNode, LearnerNode, PlantNode
+from mbrl_ros.msg import EffortCommand, Status
+from rig import PATIENT, RING, ControllerNode, GuardNode, LearnerNode, PlantNode
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages.fields import read_stamp
@@ -16,6 +17,7 @@ from mbrl_ros.nodes import spin, topics
 
 SHORT = {"plant__timeout": 0.01, "guard__patience": 50}  # on a busy machine an answer may take a while
 NAN = float("nan")
+HANGING = [1.57, 0.0]  # [rad] where a machine too busy for its period drops nothing
 PERIOD = 20_000_000  # [ns]
 
 
@@ -26,7 +28,7 @@ def state_of(made):
 def in_lockstep(rig, **parameters):
     """Plant and guard; an answer to the newest state as a controller gives it."""
     made = rig(GuardNode, PlantNode, **{**SHORT, **parameters})
-    states, sent = made.listen(JointState, "joint_states"), made.listen(Float64MultiArray, topics.COMMANDS)
+    states, sent = made.listen(JointState, "joint_states"), made.listen(EffortCommand, topics.PASSED)
 
     def answer(effort=(1.0, 0.5)):
         newest = read_stamp(states[-1].header.stamp)  # which the plant repeats
@@ -37,7 +39,7 @@ def in_lockstep(rig, **parameters):
 
         assert made.spin(again)
 
-    assert made.spin(lambda: states and made[GuardNode]._efforts.get_subscription_count() == 2)  # plant and probe
+    assert made.spin(lambda: states and made[GuardNode]._passed.get_subscription_count() == 2)  # plant and probe
     return made, states, sent, answer
 
 
@@ -49,15 +51,16 @@ def test_it_runs_on_the_executor_that_rclpy_supports_unless_told_otherwise(rig, 
 def test_its_module_imports_neither_torch_nor_numba_nor_scipy():
     code = ("import sys\nimport mbrl_ros.nodes.guard_node\n"
             "sys.exit(', '.join({'torch', 'numba', 'scipy', 'gpytorch'} & set(sys.modules)) or 0)")
-    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], timeout=PATIENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_nobody_else_publishes_efforts(rig):
     made = rig(*RING)
-    made.listen(Float64MultiArray, topics.COMMANDS)
-    publishers = made.probe.get_publishers_info_by_topic(topics.COMMANDS)
-    assert [publisher.node_name for publisher in publishers] == ["guard"]
+    for kind, topic in ((Float64MultiArray, topics.COMMANDS), (EffortCommand, topics.PASSED)):
+        made.listen(kind, topic)
+        publishers = made.probe.get_publishers_info_by_topic(topic)
+        assert [publisher.node_name for publisher in publishers] == ["guard"]
 
 
 def test_in_lockstep_every_state_is_answered_once_in_order(rig):
@@ -65,9 +68,9 @@ def test_in_lockstep_every_state_is_answered_once_in_order(rig):
     for k in range(20):
         answer((0.1 * k, 0.0))
     answered = list(dict.fromkeys(read_stamp(state.header.stamp) for state in states))[:-1]
-    label = lambda command: int(command.layout.dim[0].label)  # noqa: E731
-    assert made.spin(lambda: sent and label(sent[-1]) == answered[-1])
-    efforts = {label(command): command.data[0] for command in sent}  # repeated ones are the same
+    stamp = lambda command: read_stamp(command.header.stamp)  # noqa: E731
+    assert made.spin(lambda: sent and stamp(sent[-1]) == answered[-1])
+    efforts = {stamp(command): command.effort[0] for command in sent}  # repeated ones are the same
     assert list(efforts) == answered
     assert np.allclose(list(efforts.values()), 0.1 * np.arange(20))
     assert state_of(made) == "armed"
@@ -83,7 +86,7 @@ def test_a_silent_controller_is_a_fault_and_the_guard_holds_by_itself(rig, capfd
     assert state_of(made) == "fault"
     reason = "no command while a state was repeated 50 times"
     assert made[GuardNode].guard.reason == reason and f"fault: {reason}" in capfd.readouterr().err
-    assert np.abs(states[-1].velocity).max() < 0.5 and np.isfinite(sent[-1].data).all()
+    assert np.abs(states[-1].velocity).max() < 0.5 and np.isfinite(sent[-1].effort).all()
     ok, why = made.call("guard/arm", True)
     assert not ok and why == f"fault: {reason}"
     for _ in range(12):
@@ -134,8 +137,9 @@ def transition(made, label):
 
 
 def test_states_services_lifecycle_and_diagnostics_in_real_time(rig, capfd):
-    made = rig(*RING, plant__pace="realtime", plant__timeout=10.0, controller__watchdog=0.0)
+    made = rig(*RING, plant__pace="realtime", plant__timeout=10.0, controller__watchdog=0.0, robot__home=HANGING)
     diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
+    states = made.listen(Status, topics.GUARD, topics.LATCHED)
     label = lambda: lifecycle(made, GetState, "get_state").current_state.label  # noqa: E731
     assert made.call("controller/hold")[0]
     assert made.spin(lambda: state_of(made) == "hold")
@@ -153,21 +157,24 @@ def test_states_services_lifecycle_and_diagnostics_in_real_time(rig, capfd):
     assert not transition(made, "cleanup") and label() == "inactive"
     assert made.call("guard/reset") == (True, "hold")
     made.arm()
-    made.say("mode", String(data="fault"), topics.LATCHED)
+    made.say(topics.MODE, Status(state="fault"), topics.LATCHED)
     assert made.spin(lambda: state_of(made) == "fault")
     assert made[GuardNode].guard.reason == "the controller is in fault"
+    assert made.spin(lambda: (states[-1].state, states[-1].reason) == ("fault", "the controller is in fault"))
+    late = made.listen(Status, topics.GUARD, topics.LATCHED)
+    assert made.spin(lambda: late[-1:] == states[-1:])  # whoever comes later hears it too
     said = lambda: [m.status[0] for m in diagnostics if m.status[0].name == "guard"]  # noqa: E731
     assert made.spin(lambda: said()[-1].message == "fault: the controller is in fault")
     values = {pair.key: pair.value for pair in said()[-1].values}
     assert {"state", "reason", "state_age_ms", "command_age_ms", "commands_in_time", "dropped", "faults"} <= set(values)
-    assert said()[-1].level == topics.ERROR and values["faults"] == "1"
+    assert said()[-1].level == topics.ERROR and values["faults"] == "1" and said()[-1].hardware_id == "planar2"
     seen = [status.message.split(":")[0] for status in said()]
     assert {"hold", "armed", "stopped", "fault"} <= set(seen)
 
 
 @pytest.mark.parametrize(("topic", "message", "words"), [
-    (topics.ASKED, Float64MultiArray(data=[1.0]), "expected 2 values, one per joint, got 1"),
-    (topics.ASKED, Float64MultiArray(data=[1.0, NAN]), "expected finite values"),
+    (topics.ASKED, EffortCommand(effort=[1.0]), "EffortCommand.effort: expected 2 values, got 1"),
+    (topics.ASKED, EffortCommand(effort=[1.0, NAN]), "expected finite values"),
     ("joint_states", JointState(name=["shoulder"], position=[0.0], velocity=[0.0]), "no joint elbow"),
     ("joint_states", JointState(name=["shoulder", "elbow"], position=[NAN, 0.0], velocity=[0.0] * 2), "finite"),
     ("joint_states", JointState(name=["shoulder", "elbow"], position=[0.0] * 2), "JointState.velocity: expected one"),

@@ -1,5 +1,4 @@
 """The ring as a person starts it, by bringup and, where there is one, by a real launch_ros: who ends with whom."""
-import importlib.util
 import os
 import signal
 import subprocess
@@ -7,29 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from drill import MISSING, WAYS, nodes
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rig import PATIENT, ROOT, Watcher
 
 from mbrl_ros.recordings.recording import read_trials
 
-RUNNER = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-service = LaunchService()
-service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
-    PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=[a.split(":=") for a in sys.argv[2:]])]))
-sys.exit(service.run())
-"""
-WAYS = {"bringup": ["-m", "mbrl_ros.nodes", "bringup"],
-        "launch_ros": ["-c", RUNNER, str(ROOT / "launch" / "bringup.launch.py")]}
-PATIENT_RING = """/**: {ros__parameters: {plant: {timeout: 10.0}, guard: {state_age: 1.0, command_age: 1.0},
-  controller: {watchdog: 1.0}}}"""  # a busy machine is not a broken one
+PATIENT_RING = """/**: {ros__parameters: {plant: {timeout: 10.0}, controller: {watchdog: 1.0},
+  guard: {state_age: 1.0, command_age: 1.0, silence: 30.0}}}"""  # a busy machine is not a broken one
+LINES = 15  # to ready: two of launch_ros, one for each of seven nodes, and six of ours
 HELD = 0.5  # [rad/s] an arm that is held stays slower, one that is let go does not
-MISSING = pytest.mark.skipif(importlib.util.find_spec("launch_ros") is None, reason="launch_ros cannot be imported: it "
-                             "comes with a ROS 2 distribution, not with its wheels")
 
 
 @pytest.fixture(params=["bringup", pytest.param("launch_ros", marks=MISSING)])
@@ -47,7 +34,7 @@ def start(request, ros, tmp_path):
 
     yield make
     for process in started:
-        for pid in nodes(process).values():
+        for pid in nodes(process.pid).values():
             os.kill(pid, signal.SIGKILL)
         process.kill()
         process.communicate()
@@ -58,19 +45,6 @@ def watcher(ros):
     made = Watcher()
     yield made
     made.node.destroy_node()
-
-
-def nodes(process):
-    """Process ids of its nodes by name."""
-    found = {}
-    try:
-        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            name = next((Path(word).name for word in words if word.endswith("_node")), None)
-            found.update({} if name is None else {name.removesuffix("_node"): int(pid)})
-    except (FileNotFoundError, ProcessLookupError):  # it, or one of them, ends just now
-        pass
-    return found
 
 
 def up(process, watcher):
@@ -90,7 +64,7 @@ def test_nodes_that_are_killed_come_back_while_the_guard_holds_and_ctrl_c_ends_a
     assert active(watcher)
     watcher.call("controller/hold")
     watcher.armed()
-    fastest, before = [0.0], nodes(process)
+    fastest, before = [0.0], nodes(process.pid)
     for name in ("logger", "controller", "estimator"):
         os.kill(before[name], signal.SIGKILL)
         if name != "logger":  # the last effort goes on until it is too old, from then on the guard's own
@@ -98,7 +72,7 @@ def test_nodes_that_are_killed_come_back_while_the_guard_holds_and_ctrl_c_ends_a
 
         def again(name=name):
             fastest.append(watcher.speed if watcher.state == "fault" else 0.0)
-            return nodes(process).get(name, before[name]) != before[name] and (name != "logger" or len(
+            return nodes(process.pid).get(name, before[name]) != before[name] and (name != "logger" or len(
                 list(tmp_path.glob("recording*"))) == 2)
 
         assert watcher.spin(again), name
@@ -106,24 +80,73 @@ def test_nodes_that_are_killed_come_back_while_the_guard_holds_and_ctrl_c_ends_a
     assert max(fastest) < HELD
     watcher.call("controller/hold")
     watcher.armed()
-    assert nodes(process)["guard"] == before["guard"]
+    assert nodes(process.pid)["guard"] == before["guard"]
+    os.kill(before["guard"], signal.SIGKILL)
+    assert watcher.spin(lambda: watcher.state == "hold"), (watcher.state, watcher.reason)  # another, in its hold
+    assert watcher.spin(lambda: nodes(process.pid).get("guard", before["guard"]) != before["guard"])
+    watcher.armed()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     output, _ = process.communicate(timeout=PATIENT)
     assert process.returncode == 0, output
-    after = output.rpartition("hold: reset")[2].splitlines()
+    to_ready, ready, _ = output.partition("ready; waited for loading")
+    lines = [line for line in to_ready.splitlines() if "WARN" not in line]  # of a busy machine
+    assert ready and len(lines) <= LINES, output
+    after = output.rpartition("armed: asked for")[2].splitlines()
     wrong = ("ERROR", "Traceback", "killed", "cut short", "died")
     assert not [line for line in after if any(word in line for word in wrong)], output
     assert read_trials(tmp_path / "recording_2")
 
 
-def test_all_end_with_the_guard(watcher, start):
+def gone(watcher, pids):
+    return watcher.spin(lambda: not [pid for pid in pids.values() if Path(f"/proc/{pid}").exists()])
+
+
+def test_all_end_with_a_guard_that_ends_by_itself(watcher, start):
     process = start()
     up(process, watcher)
-    pids = nodes(process)
-    os.kill(pids["guard"], signal.SIGKILL)
+    pids = nodes(process.pid)
+    os.kill(pids["guard"], signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENT)
-    assert "exit code -9" in output and "Traceback" not in output, output
-    assert not [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]
+    assert "exit code 0" in output and "Traceback" not in output, output
+    assert gone(watcher, pids)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_outlives_the_launcher(watcher, start, late, number):
+    """Neither a ring nor what still imports and compiles."""
+    process = start()
+    if late:
+        up(process, watcher)
+    assert watcher.spin(lambda: len(nodes(process.pid)) == 6)
+    pids = nodes(process.pid)
+    process.send_signal(number)
+    assert gone(watcher, pids)
+    if number == signal.SIGTERM:
+        output, _ = process.communicate(timeout=PATIENT)
+        assert "Traceback" not in output, output
+
+
+def test_a_second_ring_in_the_namespace_is_refused(watcher, start):
+    first = start("namespace:=/twice")
+    assert watcher.spin(lambda: nodes(first.pid))
+    for namespace in ("twice", "/twice"):
+        output, _ = start(f"namespace:={namespace}").communicate(timeout=PATIENT)
+        assert f"a ring runs in /twice already (process {first.pid})" in output
+
+
+@pytest.mark.parametrize(("argument", "words"), [
+    ("robt:=arm", "'robt:=arm': expected NAME:=VALUE; the names are robot, task"),
+    ("robot:=nobody", "unknown robot 'nobody'; choose one of arm"),
+    ("planner:=best", "unknown planner 'best'; choose one of"), ("prior:=mine", "unknown model 'mine'; choose one of"),
+    ("task:=/nowhere.yaml", "task: no file /nowhere.yaml"), ("params_file:=/nowhere.yaml", "/nowhere.yaml: cannot"),
+    ("pace:=fast", "pace: expected realtime or lockstep, got 'fast'"), ("namespace:=a b", "namespace: expected lett"),
+    ("priority:=100", "priority: expected a whole number from 0 to 99, got '100'")])
+def test_a_mistake_is_one_line_before_anything_starts(start, argument, words):
+    process = start(argument)
+    output, _ = process.communicate(timeout=PATIENT)
+    lines = [line for line in output.splitlines() if not line.startswith("[INFO] [launch]")]
+    assert process.returncode != 0 and len(lines) == 1 and words in lines[0], output
 
 
 def test_a_mistake_that_keeps_a_node_from_starting_is_not_tried_again(start, tmp_path):

@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 from lifecycle_msgs.srv import ChangeState, GetState
+from mbrl_ros.msg import EffortCommand
 from rig import RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode, PlantNode
-from std_msgs.msg import Float64MultiArray
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.nodes import topics
@@ -39,7 +39,7 @@ def test_nothing_is_loaded_before_it_is_configured_and_nothing_moves_before_it_i
     made = rig(*RING, controller__lifecycle="unconfigured", controller__require_model=False)
     assert state(made) == "unconfigured" and not hasattr(made[ControllerNode], "controller")
     assert change(made, CONFIGURE) and state(made) == "inactive"
-    commands = made.listen(Float64MultiArray, topics.ASKED)
+    commands = made.listen(EffortCommand, topics.ASKED)
     assert made.spin(lambda: mode_of(made) == "hold" and commands)
     for service in ("reach", "excite"):
         ok, reason = made.call(f"controller/{service}")
@@ -86,7 +86,7 @@ def test_a_controller_that_comes_later_holds_and_the_guard_with_it(rig):
     again = rig(ControllerNode, plant__pace="realtime", controller__lifecycle="unconfigured", controller__watchdog=0.0)
     for node in again.nodes.values():
         made.executor.add_node(node)
-    sent = made.listen(Float64MultiArray, topics.COMMANDS)
+    sent = made.listen(EffortCommand, topics.PASSED)
     assert change(made, CONFIGURE)
     assert made.spin(lambda: again[ControllerNode].controller.mode == "hold" and sent)
-    assert made[GuardNode].guard.state == "hold" and np.isfinite(sent[-1].data).all()
+    assert made[GuardNode].guard.state == "hold" and np.isfinite(sent[-1].effort).all()

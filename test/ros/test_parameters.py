@@ -11,6 +11,7 @@ from rig import RING, ControllerNode, LearnerNode, PlantNode, overrides
 
 from mbrl_ros import config
 from mbrl_ros.config import ConfigError, param
+from mbrl_ros.nodes import parameters
 from mbrl_ros.nodes.estimator_node import EstimatorNode
 from mbrl_ros.nodes.logger_node import LoggerNode
 from mbrl_ros.nodes.parameters import ROS
@@ -61,6 +62,10 @@ def test_every_parameter_is_described_and_only_the_live_ones_can_be_set(ring):
     period = descriptors["robot.period"].floating_point_range[0]
     assert (period.from_value, period.to_value) == (1e-4, 1.0)
     assert descriptors["plant.pace"].additional_constraints == "one of lockstep, realtime"
+    assert descriptors["task.path.speed"].additional_constraints == "from 0.01 to 5; unit m/s; linear scale"
+    weight = parameters.described("task.tool.weight", 2.0, descriptors["task.tool.weight"])
+    assert weight[:2] == ("task.tool.weight", 2.0) and weight[3:] == (0.0, 1e9, "", True, ())
+    assert parameters.described("", "", descriptors["plant.pace"]).choices == ("lockstep", "realtime")
 
 
 def dumped(made, kind):
@@ -124,7 +129,7 @@ def test_good_values_take_effect(ring):
     assert ring[PlantNode].plant.model.body(PAYLOAD).mass[0] == 0.7
 
 
-TERMS = ("tool", "tool_speed", "joint_speed", "posture", "limits", "speed_limits", "effort", "effort_change")
+TERMS = ("tool", "tool_speed", "joint_speed", "joints", "posture", "limits", "speed_limits", "effort", "effort_change")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +191,7 @@ def test_whole_numbers_will_do_for_doubles_in_a_file(ros):
     (ControllerNode, {"planner": "guess"}, "unknown planner 'guess'; choose one of "),
     (ControllerNode, {"controller.planner": "guess"}, "controller.planner: unknown 'guess'; choose one of "),
     (ControllerNode, {"ilqr.iterations": 2.5}, "ilqr.iterations: expected int, got float 2.5"),
-    (ControllerNode, {"task": "dance"}, "unknown task 'dance'; choose one of eight, reach"),
+    (ControllerNode, {"task": "dance"}, "unknown task 'dance'; choose one of eight, peg, reach"),
     (ControllerNode, {"task.tool.residual": "smell"}, "task.tool.residual: unknown 'smell'; choose one of site_"),
     (ControllerNode, {"task.colour.weight": 1.0}, "task.colour: unknown setting; task has terms"),
     (ControllerNode, {"task.tool.weigth": 1.0}, "task.tool.weigth: unknown setting; task.tool has residual"),

@@ -4,11 +4,13 @@ import time
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
+from mbrl_ros.msg import EffortCommand
 from rig import RING, PlantNode
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64, Float64MultiArray, MultiArrayDimension
+from std_msgs.msg import Float64, Float64MultiArray
 
+from mbrl_ros import assembly
 from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.nodes import topics
 from mbrl_ros.robot import PAYLOAD
@@ -29,6 +31,13 @@ def keep(made, effort, condition):
     assert made.spin(lambda: made.say(topics.COMMANDS, Float64MultiArray(data=effort)) or condition())
 
 
+def acted(made):
+    """Makes states into those but of a start, which report what held the arm until then: a plant that was suspended
+    starts again."""
+    held = assembly.make_plant(made[PlantNode].settings, made[PlantNode].robot).reset(0).effort
+    return lambda states: [state for state in states if not np.array_equal(state.effort, held)]
+
+
 @pytest.fixture
 def plant(rig):
     """A lock-step plant alone, and what it says."""
@@ -42,7 +51,7 @@ def test_repeats_its_state_until_the_answer_comes(plant):
     made, states = plant
     assert made.spin(lambda: len(states) >= 3)
     assert len(set(stamps(states))) == 1
-    made.say(topics.COMMANDS, answer(states[-1]))
+    made.say(topics.PASSED, answer(states[-1]))
     before = stamps(states)[0]
     assert made.spin(lambda: stamps(states)[-1] == before + PERIOD)
 
@@ -50,39 +59,31 @@ def test_repeats_its_state_until_the_answer_comes(plant):
 def test_steps_on_an_answer_to_the_present_state_or_to_none_in_particular(plant):
     made, states = plant
     first = states[-1]
-    made.say(topics.COMMANDS, answer(first))
+    made.say(topics.PASSED, answer(first))
     assert made.spin(lambda: made[PlantNode].pace.periods == 1)
-    made.say(topics.COMMANDS, Float64MultiArray(data=[0.0, 0.0]))
+    made.say(topics.PASSED, EffortCommand(effort=[0.0, 0.0]))
     assert made.spin(lambda: stamps(states)[-1] == stamps([first])[0] + 2 * PERIOD)
-    made.say(topics.COMMANDS, answer(first))  # late: this one was answered
+    made.say(topics.PASSED, answer(first))  # late: this one was answered
     made.spin_for(0.3)
     assert made[PlantNode].pace.periods == 2
 
 
-@pytest.mark.parametrize(("data", "words"), [([1.0], "expected 2 values, one per joint, got 1"),
+@pytest.mark.parametrize(("data", "words"), [([1.0], "expected 2 values, got 1"),
                                              ([1.0, float("nan")], "expected finite values"),
                                              ([float("inf"), 0.0], "expected finite values")])
 def test_drops_commands_that_cannot_be_used(plant, capfd, data, words):
     made, _ = plant
-    made.say(topics.COMMANDS, Float64MultiArray(data=data))
+    made.say(topics.PASSED, EffortCommand(effort=data))
     output = []
     assert made.spin(lambda: output.append(capfd.readouterr().err) or words in "".join(output))
     assert made[PlantNode].pace.periods == 0 and "Traceback" not in "".join(output)
-
-
-def test_label_of_another_convention_counts_as_none(plant):
-    made, _ = plant
-    message = Float64MultiArray(data=[0.0, 0.0])
-    message.layout.dim = [MultiArrayDimension(label="effort", size=2, stride=2)]
-    made.say(topics.COMMANDS, message)
-    assert made.spin(lambda: made[PlantNode].pace.periods == 1)
 
 
 def test_reset_goes_home_and_never_back_in_time(plant):
     made, states = plant
     for _ in range(3):
         count, last = len(states), states[-1]
-        made.say(topics.COMMANDS, answer(last, (20.0, 10.0)))
+        made.say(topics.PASSED, answer(last, (20.0, 10.0)))
         assert made.spin(lambda: stamps(states[count:])[-1:] > [stamps([last])[0]])  # noqa: B023
     moved = states[-1]
     assert made.call("plant/reset") == (True, "at rest at robot.home")
@@ -95,7 +96,7 @@ def test_reset_goes_home_and_never_back_in_time(plant):
 def test_pause_and_hold_keep_the_next_state_back(plant):
     made, states = plant
     assert made.call("plant/run", False) == (True, "paused")
-    made.say(topics.COMMANDS, answer(states[-1]))
+    made.say(topics.PASSED, answer(states[-1]))
     assert made.spin(lambda: made[PlantNode].pace.periods == 1)
     made.spin_for(0.3)
     before = stamps(states)[-1]
@@ -103,7 +104,7 @@ def test_pause_and_hold_keep_the_next_state_back(plant):
     assert made.call("plant/run", True)[0]
     assert made.spin(lambda: stamps(states)[-1] == before + PERIOD)
     assert made.set("plant", "plant.hold_after", 1) == (True, "")
-    made.say(topics.COMMANDS, answer(states[-1]))
+    made.say(topics.PASSED, answer(states[-1]))
     assert made.spin(lambda: made[PlantNode].pace.periods == 2)
     made.spin_for(0.3)
     assert stamps(states)[-1] == before + PERIOD
@@ -113,10 +114,10 @@ def test_pause_and_hold_keep_the_next_state_back(plant):
 
 def test_it_publishes_clock_truth_and_response_time(plant):
     made, states = plant
-    clocks, tools = made.listen(Clock, "/clock"), made.listen(PoseStamped, "plant/tool_pose")
-    times = made.listen(Float64, "plant/response_time")
+    clocks, tools = made.listen(Clock, topics.CLOCK), made.listen(PoseStamped, topics.TOOL)
+    times = made.listen(Float64, topics.RESPONSE)
     assert made.spin(lambda: clocks and tools)
-    made.say(topics.COMMANDS, answer(states[-1]))
+    made.say(topics.PASSED, answer(states[-1]))
     assert made.spin(lambda: times)
     assert 0 < times[0].data < 60
     assert read_stamp(clocks[0].clock) == stamps(states)[0]
@@ -136,8 +137,9 @@ def test_payload_is_a_live_parameter(plant):
 def test_real_time_applies_nothing_before_the_first_command_and_nothing_long_after_the_last(rig):
     made = rig(PlantNode, plant__pace="realtime", plant__timeout=1.0)
     states = made.listen(JointState, "joint_states")
-    assert made.spin(lambda: len(states) > 5)
-    assert not any(np.any(state.effort) for state in states)
+    commanded = acted(made)
+    assert made.spin(lambda: len(commanded(states)) > 5)
+    assert not any(np.any(state.effort) for state in commanded(states))
     keep(made, [3.0, 1.0], lambda: np.allclose(states[-1].effort, [3.0, 1.0]))  # held over the whole period
     assert made.spin(lambda: not np.any(states[-1].effort))
     assert np.median(np.diff(stamps(states))) == PERIOD  # one that came late may be lost, or its plant suspended
@@ -147,8 +149,19 @@ def test_real_time_reports_no_more_than_was_commanded_and_then_all_of_it(rig):
     made = rig(PlantNode, plant__pace="realtime", plant__timeout=5.0)
     states = made.listen(JointState, "joint_states")
     keep(made, [4.0, 0.0], lambda: states and states[-1].effort[0] == 4.0)
-    first = next(state for state in states if np.any(state.effort))
+    first = next(state for state in acted(made)(states) if np.any(state.effort))
     assert 0 < first.effort[0] <= 4.0 and first.effort[1] == 0
+
+
+def test_real_time_takes_no_efforts_of_others_while_a_guard_commands(rig):
+    made = rig(PlantNode, plant__pace="realtime", plant__timeout=10.0)
+    states = made.listen(JointState, "joint_states")
+    of_guard = lambda: made.say(topics.PASSED, EffortCommand(effort=[2.0, 0.0]))  # noqa: E731
+    assert made.spin(lambda: of_guard() or (states and states[-1].effort[0] == 2.0))
+    for _ in range(20):
+        made.say(topics.COMMANDS, Float64MultiArray(data=[4.0, 0.0]))
+        made.spin_for(0.02)
+    assert states[-1].effort[0] == 2.0
 
 
 def test_real_time_goes_on_after_a_pause_with_a_gap(rig):

@@ -12,6 +12,8 @@ from rcl_interfaces.srv import GetParameters
 from rig import PATIENT, ROOT, UNHEARD, end, launch, node_arguments
 
 from mbrl_ros.nodes import bringup
+from mbrl_ros.nodes.__main__ import PARENT
+from mbrl_ros.nodes.plant_node import PlantNode
 from mbrl_ros.nodes.spin import PATIENCE, RECORDING
 
 NODES = ("guard", "plant", "estimator", "learner", "controller", "logger")
@@ -158,10 +160,34 @@ def test_a_parameter_file_wins_over_what_suits_the_pace(ros, tmp_path, pace, wri
         node.destroy_node()
 
 
+def test_what_is_given_wins_over_a_parameter_file_and_that_over_what_is_not_given(ros, tmp_path):
+    """So that a dump of a ring, whose robot is in it, is a ring of that robot again."""
+    file = tmp_path / "dump.yaml"
+    file.write_text("/**: {ros__parameters: {files: {robot: planar2, prior: gp}, plant: {pace: lockstep}}}")
+    given = {}
+    for words in ([], ["robot:=arm4", "prior:=none"]):
+        values = bringup.parse([f"params_file:={file}", *words])
+        node = PlantNode(cli_args=bringup.node_arguments(values), use_global_arguments=False)
+        given[len(words)] = (node.names.robot, node.names.prior, node.names.planner, node.plant.config.pace)
+        node.destroy_node()
+    assert given == {0: ("planar2", "gp", "ilqr", "lockstep"), 2: ("arm4", "none", "ilqr", "lockstep")}
+
+
+HELPED = "import sys; from mbrl_ros.nodes.__main__ import start; sys.argv = sys.argv[1:]; sys.exit(start(sys.argv[0]))"
+
+
+@pytest.mark.parametrize("name", ["guard_node", "controller_node", "bringup", "demo", "fit", "setup"])
+def test_every_executable_has_a_help(name):
+    done = subprocess.run([sys.executable, "-c", HELPED, name, "--help"], cwd=ROOT, text=True, capture_output=True,
+                          timeout=2 * PATIENT)
+    assert done.returncode == 0 and not done.stderr and len(done.stdout.splitlines()) > 4, done
+    assert name.removesuffix("_node") in done.stdout
+
+
 def test_a_node_does_not_outlive_the_process_that_started_it(ros):
     """bringup, killed, cannot end the nodes: they notice."""
-    arguments = [*node_arguments(), "-r", "__ns:=/orphan", "-p", "process.parent:=$$"]
-    command = f"{sys.executable} -m mbrl_ros.nodes.plant_node {' '.join(arguments)}"
+    arguments = [*node_arguments(), "-r", "__ns:=/orphan"]
+    command = f"{PARENT}=$$ {sys.executable} -m mbrl_ros.nodes plant_node {' '.join(arguments)}"
     shell = subprocess.Popen(["sh", "-c", f"{command} & wait"], cwd=ROOT)
     probe = rclpy.create_node("mourner")
     there = lambda: ("plant", "/orphan") in probe.get_node_names_and_namespaces()  # noqa: E731

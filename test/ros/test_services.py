@@ -7,13 +7,13 @@ import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, Plan
+from mbrl_ros.msg import EffortCommand, LocalDynamics, ModelCheckpoint, Plan, Status
 from rig import PATIENT, RING, ControllerNode, EstimatorNode, GuardNode, LearnerNode, PlantNode
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
+from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.models.linear import NoModel
 from mbrl_ros.nodes import controller_node, topics
 from mbrl_ros.ring.learner import features_of
@@ -29,7 +29,7 @@ def excite_and_fit(made, transitions=300):
     """A model from a short excitation."""
     assert made.call("controller/excite")[0]
     assert made.spin(lambda: made[LearnerNode].learner._stored >= transitions)
-    checkpoints = made.listen(ModelCheckpoint, "model_checkpoint", topics.LATCHED)
+    checkpoints = made.listen(ModelCheckpoint, topics.CHECKPOINT, topics.LATCHED)
     made.call("plant/run", False)  # leaves the processor to the fit
     ok, message = made.call("learner/fit")
     assert ok and "fitting gaussian" in message
@@ -40,18 +40,18 @@ def excite_and_fit(made, transitions=300):
 
 def test_from_excitation_to_a_target_and_to_a_stop(rig):
     made = rig(*RING)
-    modes = made.listen(String, "mode", topics.LATCHED)
-    references, plans = made.listen(PoseStamped, "reference"), made.listen(Plan, "plan")
-    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    modes = made.listen(Status, topics.MODE, topics.LATCHED)
+    references, plans = made.listen(PoseStamped, topics.REFERENCE), made.listen(Plan, topics.PLAN)
+    commands = made.listen(EffortCommand, topics.PASSED)
     diagnostics = made.listen(DiagnosticArray, topics.DIAGNOSTICS)
-    assert made.spin(lambda: modes) and modes[-1].data == "idle"
+    assert made.spin(lambda: modes) and modes[-1].state == "idle"
     ok, reason = made.call("controller/reach")
     assert not ok and "no model has been fitted: call controller/excite and learner/fit first" in reason
     checkpoint = excite_and_fit(made)[-1]
     assert (checkpoint.kind, checkpoint.version) == ("gaussian", 1) and checkpoint.transitions >= 300
     assert np.isfinite(checkpoint.validation_loss)
 
-    made.say("target", topics.pose(np.array([0.5, 0.0, 0.8]), 0, "base"))
+    made.say(topics.TARGET, topics.pose(np.array([0.5, 0.0, 0.8]), 0, "base_link"))
     assert made.spin(lambda: made[ControllerNode].controller.mpc.target is not None)
     assert made.call("controller/reach")[0]
     assert made.spin(lambda: mode_of(made) == "reach" and len(references) > 100 and plans)
@@ -67,7 +67,7 @@ def test_from_excitation_to_a_target_and_to_a_stop(rig):
     assert np.linalg.norm(made[PlantNode].plant.true_tool() - [0.5, 0.0, 0.8]) < 0.02  # it did not fall
     assert made.call("controller/hold")[0]
     assert made.spin(lambda: mode_of(made) == "hold" and made[GuardNode].guard.state == "armed")
-    assert made.spin(lambda: {"idle", "excite", "reach", "hold"} <= {mode.data for mode in modes})
+    assert made.spin(lambda: {"idle", "excite", "reach", "hold"} <= {mode.state for mode in modes})
     assert made.spin(lambda: {"plant", "learner", "controller"} <= {
         status.name for message in diagnostics for status in message.status})
     newest = next(m.status[0] for m in reversed(diagnostics) if m.status[0].name == "controller")
@@ -80,13 +80,13 @@ def test_a_global_model_is_loaded_from_its_file_and_planned_with(rig, capfd):
     node = made[ControllerNode]
     ok, reason = made.call("controller/reach")
     assert not ok and "there is no global model yet" in reason
-    made.say("model_checkpoint", ModelCheckpoint(path="/nowhere.npz", kind="gaussian", version=7), topics.LATCHED)
+    made.say(topics.CHECKPOINT, ModelCheckpoint(path="/nowhere.npz", kind="gaussian", version=7), topics.LATCHED)
     assert made.spin(lambda: node._version == 7)
     assert "global model not taken up: /nowhere.npz" in capfd.readouterr().err
     assert not made.call("controller/reach")[0]
     excite_and_fit(made)
     assert made.spin(lambda: node._model is not None) and made.call("controller/reach")[0]
-    made.say("target", topics.pose(np.array([0.5, 0.0, 0.8]), 0, "base"))
+    made.say(topics.TARGET, topics.pose(np.array([0.5, 0.0, 0.8]), 0, "base_link"))
     assert made.spin(lambda: mode_of(made) == "reach" and node.controller.mpc.plan is not None)
     periods = made[PlantNode].pace.periods
     assert made.spin(lambda: made[PlantNode].pace.periods > periods + 20) and mode_of(made) == "reach"
@@ -146,20 +146,22 @@ def test_reach_from_power_on_fits_by_itself(rig):
     assert made.spin(lambda: controller.mpc.plan is not None) and mode_of(made) == "reach"
 
 
-def test_what_is_asked_for_before_arming_begins_with_arming(rig):
-    """However long the guard holds the arm meanwhile, nothing is learned from that, and arming moves it no faster than
-    a hold moves."""
+def test_before_arming_nothing_is_learned_and_no_reach_is_promised(rig):
+    """However long the guard holds the arm; and from arming to the target it moves no faster than it may."""
     made = rig(*RING, guard__arm_at_start=False, controller__explore=True, learner__fit_after=2.0)
     controller, learner, guard = made[ControllerNode].controller, made[LearnerNode].learner, made[GuardNode].guard
     robot, plant = made[ControllerNode].robot, made[PlantNode]
-    made.say("target", topics.pose(robot.tool_position(robot.home + 0.5), 1))
-    assert made.call("controller/reach")[0] and made.spin(lambda: mode_of(made) == "reach")
+    made.say(topics.TARGET, topics.pose(robot.tool_position(robot.home + 0.5), 1))
+    ok, reason = made.call("controller/reach")
+    assert not ok and "the guard does not pass commands on" in reason and "guard/arm" in reason
+    assert made.call("controller/hold")[0] and made.spin(lambda: mode_of(made) == "hold")
     begun = plant.pace.periods
     assert made.spin(lambda: plant.pace.periods > begun + 300)
     joints = lambda: plant.plant.true_state()[0]  # noqa: E731
     assert learner._stored == 0 and np.abs(controller.base.posture - joints()).max() < 0.01
     speeds = made.listen(JointState, "joint_states", topics.KEEP_STATES)
     made.arm()
+    assert made.call("controller/reach")[0]
     assert made.spin(lambda: controller.mpc.plan is not None) and mode_of(made) == "reach"
     assert guard.state == "armed" and learner._moving >= 0.9 * 2.0 / robot.period
     fastest = np.max([np.abs(s.velocity) / robot.velocity_limit for s in speeds])
@@ -199,7 +201,7 @@ def test_during_a_protective_stop_nothing_is_promised(rig):
         state = StateEstimate(time, 0, time, Gaussian(x, 1e-6 * np.eye(n)), np.zeros(m))
         dynamics = LinearGaussianDynamics(np.eye(n, n + m), np.zeros(n), 1e-6 * np.eye(n))
         model = messages.LocalModel(state, dynamics, robot.period, 1.0, 1.0, 1.0)
-        made.say("local_dynamics", messages.to_local_dynamics(LocalDynamics, model, robot))
+        made.say(topics.MODEL, messages.to_local_dynamics(LocalDynamics, model, robot))
         assert made.spin(lambda: made[ControllerNode]._newest == time)
 
     moves(1, 3.0)
@@ -251,12 +253,12 @@ def test_a_fit_that_fails_is_said_and_the_ring_goes_on(rig, capfd):
 
 def test_a_repeated_state_gets_the_same_command_again(rig):
     made = rig(*RING, plant__hold_after=0, plant__timeout=0.02)
-    commands = made.listen(Float64MultiArray, topics.COMMANDS)
+    commands = made.listen(EffortCommand, topics.PASSED)
     made.call("controller/excite")
     made.set("plant", "plant.hold_after", 5)
     assert made.spin(lambda: made[PlantNode].pace.periods == 5)
-    newest = str(made[ControllerNode]._newest)
-    assert made.spin(lambda: commands and commands[-1].layout.dim[0].label == newest)
+    newest = made[ControllerNode]._newest
+    assert made.spin(lambda: commands and read_stamp(commands[-1].header.stamp) == newest)
     count, stored = len(commands), made[LearnerNode].learner._stored
     made[EstimatorNode]._estimates.publish(made[EstimatorNode]._last)
     assert made.spin(lambda: len(commands) > count)
@@ -266,18 +268,18 @@ def test_a_repeated_state_gets_the_same_command_again(rig):
 
 def test_watchdog_commands_zero_effort_when_states_stop_coming(rig, capfd):
     made = rig(*RING, plant__pace="realtime", controller__watchdog=1.0)
-    commands, modes = made.listen(Float64MultiArray, topics.ASKED), made.listen(String, "mode", topics.LATCHED)
+    commands, modes = made.listen(EffortCommand, topics.ASKED), made.listen(Status, topics.MODE, topics.LATCHED)
     assert made.call("controller/hold")[0]
-    assert made.spin(lambda: mode_of(made) == "hold" and commands and np.any(commands[-1].data))
+    assert made.spin(lambda: mode_of(made) == "hold" and commands and np.any(commands[-1].effort))
     made.call("plant/run", False)
     assert made.spin(lambda: mode_of(made) == "fault")
-    assert made.spin(lambda: modes[-1].data == "fault" and not np.any(commands[-1].data))
+    assert made.spin(lambda: modes[-1].state == "fault" and not np.any(commands[-1].effort))
     assert "no state for " in made[ControllerNode].controller.reason
     assert "zero effort: no state for " in capfd.readouterr().err
     made.call("plant/run", True)
     count = len(commands)
     assert made.spin(lambda: len(commands) > count + 10)
-    assert mode_of(made) == "fault" and not np.any(commands[-1].data)  # until somebody asks
+    assert mode_of(made) == "fault" and not np.any(commands[-1].effort)  # until somebody asks
     assert made.call("controller/hold")[0]
     assert made.spin(lambda: mode_of(made) == "hold")
 

@@ -1,0 +1,279 @@
+"""Skills by trials: how many trials a contact task takes, and what it takes them for.
+
+    python3 -m mbrl_ros.trainers.skills --only peg,peg_arm --seeds 0-9
+
+The peg goes into a slot that is 2 mm, 1 mm or 0.5 mm wider (TASKS): by `lqr_flm`, by the same without the bound on how
+far a policy may go from the one before, and by MPC with online adaptation, which does the same task from the first
+attempt. A skill is there when three trials in a row without noise, which nobody learns from, end within 5 mm of the
+goal. Leaves skills.json, skills.png, and of the first seed the first and the last trial side by side, peg.gif, in
+runs/<time>/.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mbrl_ros import assembly
+from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section
+from mbrl_ros.drawing.report import animate_beside
+from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.pool import as_done
+from mbrl_ros.evaluation.procedure import Run, Stopped, collect
+from mbrl_ros.evaluation.reach import finite, parse_seeds
+from mbrl_ros.evaluation.tables import HUES
+from mbrl_ros.ring.controller import REACH
+from mbrl_ros.ring.policy import LinearPolicy
+from mbrl_ros.robot import Robot
+from mbrl_ros.trainers.lqr_flm import EXECUTIONS, FEEDBACK, LqrFlm, Settings
+from mbrl_ros.trainers.trainer import Config, target_of
+from mbrl_ros.types import Array
+
+WITHIN = 5.0  # [mm]
+TESTS = 3  # trials in a row
+DATA = 10.0  # [s] of excitation before the attempts of MPC
+FAR = {"kl": 1e6, "kl_least": 1e6, "kl_most": 1e6}  # no bound
+QUADRATIC = {"norm": "quadratic", "weight": 8000.0}  # of the tool for MPC, as in reach.yaml: compiled, for every period
+METHODS: dict[str, Mapping[str, Any]] = {"lqr_flm": {}, "without bound": {"lqr_flm": FAR},
+                                         "mpc": {"task": {"tool": QUADRATIC}}}
+Row = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where a task is learned."""
+
+    robot: str
+    clearance: float  # [m]
+    rollouts: int  # at most
+
+
+TASKS = {"peg": Place("planar3", 0.002, 30), "peg_1_mm": Place("planar3", 0.001, 30),
+         "peg_half_mm": Place("planar3", 0.0005, 30), "peg_arm": Place("arm", 0.002, 50)}
+
+
+class Job(NamedTuple):
+    """One seed of a method on a task."""
+
+    task: str
+    method: str
+    seed: int
+
+
+@dataclass
+class Learned:
+    """What became of it."""
+
+    rollouts: int | None = None  # until the skill was there
+    error: list[float] = field(default_factory=list)  # [mm], worst of the tests after every update, or of an attempt
+    cost: list[float] = field(default_factory=list)  # of that one
+    robot_seconds: float = 0.0
+    first: Array | None = None  # (T + 1, m) joints in the first trial, and in the last test
+    last: Array | None = None
+    executions: dict[str, list[float]] = field(default_factory=dict)  # [mm] errors of the last policy
+    seconds: float = 0.0
+
+
+def settings_of(job: Job) -> dict[str, Any]:
+    """Of a robot with the task, in lock-step."""
+    place = TASKS[job.task]
+    over = {"plant": {"pace": "lockstep"}, "world": {"slot_clearance": place.clearance}}
+    return merge(assembly.settings(Names(place.robot, "peg", "ilqr", "gaussian"), over), METHODS[job.method])
+
+
+def run(job: Job) -> Learned:
+    """One job, in a process that may be its own."""
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    result = _planned(job) if job.method == "mpc" else _trained(job)
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def _trained(job: Job) -> Learned:
+    settings, result = merge(LqrFlm.SETTINGS, settings_of(job)), Learned()
+    config = from_mapping(Config, section(settings, "trainer"), "trainer")
+    ring = Run(settings, measures.Config(data_seconds=config.seconds), job.seed)
+    robot, steps = ring.robot, round(config.seconds / ring.robot.period)
+    trainer = LqrFlm(from_mapping(Settings, section(settings, "lqr_flm"), "lqr_flm"), robot, settings, job.seed)
+    q = robot.slice("joint/position")
+    seed = 1000 * job.seed
+    for i in range(TASKS[job.task].rollouts // config.trials):
+        trials = collect(ring, trainer.policy(), config.trials, steps, seed + i * config.trials, config.back)
+        result.robot_seconds += robot.period * sum(len(trial.u) for trial in trials)
+        result.first = trials[0].x[:, q] if result.first is None else result.first
+        try:
+            trainer.update(trials)
+        except (ConfigError, np.linalg.LinAlgError):  # where there is no bound, the arm may not even last
+            result.error.append(float("inf"))
+            result.cost.append(float("inf"))
+            break
+        tests: list[tuple[float, float]] = []
+        while len(tests) < TESTS and (not tests or tests[-1][0] <= WITHIN):
+            mm, cost, result.last = _tested(ring, trainer, FEEDBACK, steps, seed + 900 + len(tests))
+            tests.append((mm, cost))
+        result.error.append(max(tests)[0])
+        result.cost.append(max(tests)[1])
+        if result.error[-1] <= WITHIN:
+            result.rollouts = (i + 1) * config.trials
+            break
+    for how in EXECUTIONS if result.rollouts else ():
+        result.executions[how] = [_tested(ring, trainer, how, steps, seed + 950 + k)[0] for k in range(TESTS)]
+    return result
+
+
+def _tested(ring: Run, trainer: LqrFlm, execution: str, steps: int, seed: int) -> tuple[float, float, Array]:
+    """How far from the goal a trial ends [mm], by the true tool; its cost, as of any arm that is to be at a target; and
+    its joints (T + 1, m)."""
+    robot = ring.robot
+    trial, = collect(ring, LinearPolicy(trainer.timed(execution), robot), 1, steps, seed)
+    mm = 1e3 * float(np.linalg.norm(ring.plant.true_tool() - trainer.target))
+    cost = measures.score_trial(robot, trial, trainer.target, steps)[0]
+    return mm, cost, trial.x[:, robot.slice("joint/position")]
+
+
+def _planned(job: Job) -> Learned:
+    settings, result = settings_of(job), Learned()
+    config = from_mapping(Config, section(settings, "trainer"), "trainer")
+    ring = Run(settings, measures.Config(data_seconds=DATA), job.seed)
+    robot, steps = ring.robot, round(config.seconds / ring.robot.period)
+    target = target_of(config, robot, settings, job.seed)
+    try:
+        ring.hold()
+        ring.excite(DATA)
+        ring.fit(DATA)
+    except Stopped:
+        pass  # what it has learned until then
+    result.robot_seconds = DATA
+    ring.controller.set_target(target)
+    for i in range(TESTS):
+        trial, = collect(ring, REACH, 1, steps, 1000 * job.seed + i)
+        result.robot_seconds += robot.period * len(trial.u)
+        result.error.append(1e3 * float(np.linalg.norm(ring.plant.true_tool() - target)))
+        result.cost.append(measures.score_trial(robot, trial, target, steps)[0])
+    if max(result.error) <= WITHIN:
+        result.rollouts = 1
+    return result
+
+
+def summary(jobs: Sequence[Job], runs: Sequence[Learned]) -> Row:
+    """The row of one method on one task."""
+    took = sorted(r.rollouts for r in runs if r.rollouts is not None)
+    tried = [np.inf if r.rollouts is None else r.rollouts for r in runs]
+    final = [max(r.error) if jobs[0].method == "mpc" else r.error[-1] for r in runs]  # its attempts are all alike
+    return {"method": jobs[0].method, "task": jobs[0].task, "seeds": [job.seed for job in jobs],
+            "success": len(took) / len(runs), "rollouts_to_success_median": float(np.median(tried)),
+            "rollouts_to_success_worst": float(max(tried)), "robot_seconds": [r.robot_seconds for r in runs],
+            "final_error_mm": float(np.median(final)), "final_error_mm_worst": float(max(final)),
+            "cost_median": float(np.median([r.cost[-1] for r in runs])),
+            "error_mm": [r.error for r in runs], "cost": [r.cost for r in runs],
+            "executions_mm": [r.executions for r in runs], "seconds": sum(r.seconds for r in runs)}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """In columns of Markdown."""
+    lines = ["| task | method | success | trials to it, median (worst) | robot s | "
+             "final error mm, median (worst) | cost |",
+             "|---|---|---|---|---|---|---|"]
+    said = lambda value: f"{value:.0f}" if np.isfinite(value) else "-"  # noqa: E731
+    for r in rows:
+        done, n = round(r["success"] * len(r["seeds"])), len(r["seeds"])
+        lines.append(f"| {r['task']} | {r['method']} | {done} of {n} | {said(r['rollouts_to_success_median'])} "
+                     f"({said(r['rollouts_to_success_worst'])}) | {np.median(r['robot_seconds']):.0f} | "
+                     f"{r['final_error_mm']:.1f} ({r['final_error_mm_worst']:.1f}) | {r['cost_median']:.2f} |")
+    return "\n".join(lines)
+
+
+def plot(rows: Sequence[Row], trials: int) -> Figure:
+    """A column for each task: above the error over trials, a line for each seed; below the three executions of the last
+    policies."""
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    figure = Figure(figsize=(1.0 + 3.6 * len(tasks), 6.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(tasks), height_ratios=(2, 1), squeeze=False, sharey=True)
+    for (above, below), task in zip(axes.T, tasks, strict=True):
+        for r in (row for row in rows if row["task"] == task):
+            color = HUES[(1 + list(METHODS).index(r["method"])) % len(HUES)]
+            step = 1 if r["method"] == "mpc" else trials
+            for k, error in enumerate(r["error_mm"]):
+                above.plot(step * np.arange(1, len(error) + 1), error, lw=0.9, marker="o", ms=2.5, alpha=0.8,
+                           color=color, label=r["method"] if k == 0 else None)
+            for i, how in enumerate(EXECUTIONS):
+                errors = [mm for of in r["executions_mm"] for mm in of.get(how, [])]
+                shift = 0.25 * (list(METHODS).index(r["method"]) - 1) + np.linspace(-0.1, 0.1, len(errors))
+                below.plot(i + shift, errors, ".", ms=3, color=color)
+        for axis in (above, below):
+            axis.axhline(WITHIN, color="0.6", lw=0.8)
+        above.set(xlabel="trials", yscale="log", title=task.replace("_", " "))
+        below.set(xticks=range(len(EXECUTIONS)), xticklabels=[how.replace("_", " ") for how in EXECUTIONS],
+                  yscale="log")
+    axes[0, 0].set_ylabel("error of the worst test [mm]")
+    axes[1, 0].set_ylabel("of the last policies [mm]")
+    axes[0, 0].legend(fontsize="x-small", frameon=False)
+    return figure
+
+
+def jobs_of(a: argparse.Namespace) -> list[Job]:
+    """What the command line asks for. Raises ConfigError that names what there is."""
+    tasks, methods = a.only.split(","), a.methods.split(",")
+    for name, given, known in (("only", tasks, TASKS), ("methods", methods, METHODS)):
+        if not set(given) <= set(known):
+            raise ConfigError(f"--{name}: expected some of {', '.join(known)}, got {','.join(given)}")
+    return [Job(task, method, seed) for task in tasks for method in methods for seed in parse_seeds(a.seeds)]
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.trainers.skills",
+                                description=(__doc__ or "").partition("\n")[0])
+    p.add_argument("--only", default=",".join(TASKS), help="what to learn (%(default)s)")
+    p.add_argument("--methods", default=",".join(METHODS), help="(%(default)s)")
+    p.add_argument("--seeds", default="0-9", help="such as 0-2; tune on those from 100 up (%(default)s)")
+    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
+    p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: done, 2: a mistake of the user."""
+    a = parser().parse_args(arguments)
+    try:
+        jobs, folder = jobs_of(a), new_folder(a.output)
+        settings = settings_of(jobs[0])
+    except ConfigError as error:
+        print(f"skills: {error}", file=sys.stderr)
+        return 2
+    done: dict[Job, Learned] = {}
+    rows: list[Row] = []
+    for job, found in as_done(run, jobs, a.jobs):
+        done[job] = found
+        print(f"[{len(done)}/{len(jobs)}] {job.task}, {job.method}, seed {job.seed}: "
+              f"{' '.join(f'{mm:.1f}' for mm in found.error)} mm", flush=True)
+        groups: dict[Job, list[Job]] = {}
+        for each in (job for job in jobs if job in done):
+            groups.setdefault(each._replace(seed=0), []).append(each)
+        rows = [summary(group, [done[each] for each in group]) for group in groups.values()]
+        (folder / "skills.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
+    plot(rows, int(section(settings, "trainer").get("trials", 1))).savefig(folder / "skills.png", dpi=110)
+    trained = (done[job] for job in jobs if job.task == jobs[0].task)
+    shown = next(((of.first, of.last) for of in trained if of.first is not None and of.last is not None), None)
+    if shown is not None:
+        robot: Robot = assembly.make_robot(settings)
+        target = target_of(from_mapping(Config, section(settings, "trainer"), "trainer"), robot, settings, jobs[0].seed)
+        animate_beside(robot.config, list(zip(("the first trial", "the last"), shown, strict=True)), target,
+                       folder / "peg.gif", assembly.make_plant(settings, robot).model)
+    print(table(rows))
+    print(f"skills.json, skills.png and peg.gif are in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mbrl_ros import robot
+from mbrl_ros import options, robot
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, section
 from mbrl_ros.models import MODELS
 from mbrl_ros.models.rollout import MEAN, ways_of
@@ -21,8 +21,11 @@ Settings = Mapping[str, Any]
 
 
 def settings(names: Names, overrides: Settings | None = None) -> dict[str, Any]:
-    """All parameters of a robot, which is simulated, task, planner and prior, with `overrides` on top."""
-    return merge(merge(names.settings(), {"robot": {"simulated": True}}), overrides or {})
+    """All parameters of a robot, which is simulated, task, planner and prior, with `overrides` on top.
+
+    Of those in files that only nodes read, none.
+    """
+    return merge(merge(options.without(names.settings()), {"robot": {"simulated": True}}), overrides or {})
 
 
 def make_robot(s: Settings) -> robot.Robot:

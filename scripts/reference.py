@@ -81,7 +81,7 @@ LIFECYCLE = ("change_state", "get_state", "get_available_states", "get_available
 
 def parameters() -> str:
     """The page of all parameters."""
-    from mbrl_ros.nodes import options
+    from mbrl_ros import options
     from mbrl_ros.nodes.parts import OPTIONS, PARTS
     from mbrl_ros.task import NORMS, PATHS, RESIDUALS, task
 

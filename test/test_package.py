@@ -17,8 +17,8 @@ MODULES = sorted((ROOT / 'mbrl_ros').rglob('*.py'))
 EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, module in mbrl_ros.nodes)
 
 # Files and folders of mbrl_ros from the ground up: each imports from itself and from those before it.
-ROOMS = ['types', 'kernels', 'config', 'gaussian', 'model_file', 'robot', 'messages', 'models', 'task', 'planners',
-         'simulation', 'ring', 'assembly', 'setup_robot', 'recordings', 'evaluation', 'drawing',
+ROOMS = ['types', 'kernels', 'config', 'options', 'gaussian', 'model_file', 'robot', 'messages', 'models', 'task',
+         'planners', 'simulation', 'ring', 'assembly', 'setup_robot', 'recordings', 'evaluation', 'drawing',
          'environments', 'trainers', 'train', 'dashboard', 'nodes']
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 GENERATED = re.compile(r'(\w+_(msgs|srvs|interfaces)|mbrl_ros\.(msg|srv|action))(\.|$)')

@@ -23,6 +23,7 @@ from mbrl_ros.messages.episode import ABORT, DONE
 from mbrl_ros.messages.ring import MessageError
 from mbrl_ros.msg import ModelCheckpoint, StateEstimate, Status
 from mbrl_ros.nodes import reach_action, topics
+from mbrl_ros.nodes.calls import Call
 from mbrl_ros.nodes.parameters import TARGET
 from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, HOME, POLICY, REACH
 from mbrl_ros.ring.guard import ARMED, STOPPED
@@ -134,9 +135,9 @@ class Arm:
 
     def _ask(self, call: Callable[[], Any], what: str, enough: Callable[[], bool] = lambda: False) -> Any:
         """What a call answers; None where it was `enough` before."""
-        future = call()
-        self.until(lambda: future.done() or enough(), what)
-        return future.result() if future.done() else None
+        made = Call(call)
+        self.until(lambda: made.answered() or enough(), what)
+        return made.result()
 
     def request(self, mode: str) -> int:
         """Have the controller change to a mode; the stamp [ns] of the first state in it."""
@@ -228,8 +229,8 @@ class Arm:
         goal.time_limit.sec = int(HOMING)
         self.until(self._reach.server_is_ready, f"waiting for {reach_action.NAME}")
         handle = self._ask(lambda: self._reach.send_goal_async(goal), reach_action.NAME)
-        result = handle.get_result_async()
-        self.until(lambda: result.done() or self._silent(), reach_action.NAME, MOVING)
+        result = Call(handle.get_result_async)
+        self.until(lambda: result.answered() or self._silent(), reach_action.NAME, MOVING)
         said = result.result().result
         if said.error_code != ReachTarget.Result.NONE:
             self._node.get_logger().warning(f"not back by reach, so by home: {said.error_msg}")

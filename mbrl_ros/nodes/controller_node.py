@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
 from std_srvs.srv import Trigger
 
-from mbrl_ros import assembly
+from mbrl_ros import assembly, options
 from mbrl_ros.action import ReachTarget
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
@@ -39,7 +39,7 @@ from mbrl_ros.msg import (
     Plan,
     Status,
 )
-from mbrl_ros.nodes import follow_action, options, reach_action, topics
+from mbrl_ros.nodes import follow_action, reach_action, topics
 from mbrl_ros.nodes.follow_action import FollowAction
 from mbrl_ros.nodes.motion_action import Refusal
 from mbrl_ros.nodes.parts import PARTS, PartNode

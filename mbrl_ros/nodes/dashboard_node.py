@@ -19,13 +19,13 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
-from mbrl_ros import robot
+from mbrl_ros import options, robot
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.belief import from_belief
 from mbrl_ros.messages.ring import MessageError
 from mbrl_ros.msg import Belief, LocalDynamics, Plan, Status
-from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.live_parameters import LiveParameters
 from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.spin import run

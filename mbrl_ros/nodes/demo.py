@@ -13,14 +13,15 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from mbrl_ros import options
 from mbrl_ros.config import ConfigError, Names
 from mbrl_ros.evaluation import measures
-from mbrl_ros.nodes import bringup, demo_report, options, spin
+from mbrl_ros.nodes import bringup, demo_report, spin
 from mbrl_ros.nodes.domain import stay_apart
 from mbrl_ros.nodes.experiment import Experiment, Interrupted
 from mbrl_ros.nodes.operator import OperatorError
-from mbrl_ros.nodes.options import EXECUTORS
 from mbrl_ros.nodes.oracle_run import OracleRun
+from mbrl_ros.options import EXECUTORS
 
 
 class Parser(argparse.ArgumentParser):

@@ -16,13 +16,13 @@ from rclpy.duration import Duration
 from std_msgs.msg import ColorRGBA, String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from mbrl_ros import robot
+from mbrl_ros import options, robot
 from mbrl_ros.drawing.tube import quaternions, tube
 from mbrl_ros.drawing.urdf import described
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import MessageError, PlanReport
 from mbrl_ros.msg import LocalDynamics, Plan
-from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.robot import Robot

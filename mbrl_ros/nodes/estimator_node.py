@@ -8,13 +8,13 @@ from typing import Any
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from mbrl_ros import assembly
+from mbrl_ros import assembly, options
 from mbrl_ros.config import section
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.messages.ring import Command, MessageError
 from mbrl_ros.msg import EffortCommand, StateEstimate
-from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.types import Observation

@@ -10,7 +10,7 @@ from typing import Any
 from rclpy.parameter import Parameter
 
 from mbrl_ros import assembly
-from mbrl_ros.config import ConfigError, Names, flatten, new_folder, unflatten
+from mbrl_ros.config import ConfigError, Names, flatten, new_folder, section, unflatten
 from mbrl_ros.evaluation import measures, procedure
 from mbrl_ros.evaluation.measures import FAILED, TargetResult
 from mbrl_ros.nodes import bringup, spin
@@ -65,7 +65,7 @@ class Experiment:
         """Bring up the ring and its operator."""
         given = {"plant.pace": self.pace, "guard.arm_at_start": self.lockstep,
                  "plant.hold_after": 0 if self.lockstep else -1,
-                 **({} if self.lockstep else {"guard.state_age": LATE, "guard.command_age": LATE}),
+                 **({} if self.lockstep else self._patience()),
                  "logger.folder": str(self.folder / "recording"),
                  **flatten(procedure.learning(self.config.data_seconds)),
                  **{f"{part}.seed": self.arguments.seed for part in ("plant", "excitation", "controller", "learner")}}
@@ -98,6 +98,11 @@ class Experiment:
         given = {**vars(self.names), **self._suited, "dashboard.port": self.arguments.dashboard}
         self._page = subprocess.Popen([sys.executable, "-m", "mbrl_ros.nodes", "dashboard_node", "--ros-args",
                                        *bringup.assigned(given)], env={**os.environ, **bringup.environment()})
+
+    def _patience(self) -> dict[str, float]:
+        """Of the guard in real time, where the settings say nothing."""
+        return {f"guard.{name}": LATE for name in ("state_age", "command_age")
+                if name not in section(self.settings, "guard")}
 
     def _may_prioritize(self) -> bool:
         return not self.lockstep and spin.prioritize(PRIORITY) and spin.prioritize(0)

@@ -23,12 +23,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
-from mbrl_ros import robot
+from mbrl_ros import options, robot
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import Command, MessageError
 from mbrl_ros.msg import EffortCommand, FeedbackCommand, Status
-from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.domain import ring_name
 from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.spin import run

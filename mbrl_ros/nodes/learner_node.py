@@ -10,12 +10,12 @@ from typing import Any
 
 from std_srvs.srv import Trigger
 
-from mbrl_ros import assembly
+from mbrl_ros import assembly, options
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import Checkpoint, LocalModel, MessageError
 from mbrl_ros.models.features import Data
 from mbrl_ros.msg import LocalDynamics, ModelCheckpoint, StateEstimate
-from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.parts import PARTS, PartNode
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.nodes.training import FitJobs, Fitted, TrainingFailed

@@ -21,6 +21,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
+from mbrl_ros import options
 from mbrl_ros.config import ConfigError
 from mbrl_ros.recordings.bags import exact
 from mbrl_ros.recordings.mcap_file import RecordingError
@@ -34,7 +35,7 @@ from mbrl_ros.msg import (
     StateEstimate,
     Status,
 )
-from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.snapshots import Snapshots
 from mbrl_ros.nodes.spin import RECORDING, run

@@ -15,6 +15,7 @@ from rclpy.parameter_client import AsyncParameterClient
 from std_srvs.srv import SetBool, Trigger
 
 from mbrl_ros.nodes import topics
+from mbrl_ros.nodes.calls import UNHEARD, Call
 from mbrl_ros.nodes.listener import Listener
 from mbrl_ros.ring.guard import ARMED
 from mbrl_ros.robot import Robot
@@ -23,7 +24,6 @@ STARTING = 300.0  # [s] for nodes to appear: a first start compiles
 PATIENCE = 60.0  # [s] for anything that should take a moment, on a busy machine
 PER_PERIOD = 1.0  # [s] likewise for one control period
 FITTING = 1200.0  # [s]
-UNHEARD = 10.0  # [s] after which a service is called again: an answer is lost when its way back is not yet known
 SETTLED = 0.5  # [s] that a guard has to stay armed
 ACQUAINTED = 1.0  # [s] in real time, for both ends of every service to find each other
 SERVICES = ("controller/hold", "controller/excite", "controller/reach", "controller/stop", "learner/fit", "guard/reset")
@@ -79,17 +79,11 @@ class Operator(Node):
         return answer.message
 
     def _ask(self, call: Callable[[], Any], what: str) -> Any:
-        """The answer of a service, which is called again where none comes."""
-        end = time.monotonic() + PATIENCE
-        futures: list[Any] = []
-        answered = lambda: next((f for f in futures if f.done()), None)  # noqa: E731
-        while not answered() and time.monotonic() < end:
-            futures.append(call())
-            self._pass(UNHEARD, answered)
-        future = answered()
-        if future is None:
+        made = Call(call)
+        self._pass(PATIENCE, made.answered)
+        if not made.answered():
             raise OperatorError(f"{what} does not answer")
-        return future.result()
+        return made.result()
 
     def arm(self) -> None:
         """Arm the guard, and wait until it stays armed.
@@ -120,16 +114,30 @@ class Operator(Node):
             raise OperatorError(f"{name} = {value} refused: {result.reason}")
 
     def advance(self, periods: int) -> list[int]:
-        """Let so many control periods pass; their stamps. In lock-step the plant then holds the next state back."""
+        """Let so many control periods pass; their stamps. In lock-step the plant then holds the next state back.
+
+        Where the last of them were not heard, others take their place: the plant is asked for as many more.
+        """
         heard, period = self.heard, 1e9 * self.heard.robot.period
         first, before = len(heard.stamps), heard.stamps[-1] if heard.stamps else None
-        if self._lockstep:
-            self.set("plant", "plant.hold_after", periods)
-        # By the clock, because one that was not heard has passed all the same.
-        since = lambda: heard.stamps[first] - period if before is None else before  # noqa: E731
-        passed = lambda: len(heard.stamps) > first and round((heard.stamps[-1] - since()) / period) >= periods  # noqa: E731
-        held = lambda: not self._lockstep or heard.stamps[-1] in heard.effort  # noqa: E731
-        self.wait(lambda: passed() and held(), "waiting for states", PATIENCE + PER_PERIOD * periods)
+        end = time.monotonic() + PATIENCE + PER_PERIOD * periods
+
+        def left() -> int:
+            """How many are still to come, by the clock: one that was not heard has passed all the same."""
+            if len(heard.stamps) == first:
+                return periods
+            since = heard.stamps[first] - period if before is None else before
+            unanswered = self._lockstep and heard.stamps[-1] not in heard.effort
+            return max(int(unanswered), periods - round((heard.stamps[-1] - since) / period))
+
+        came = -1
+        while left():
+            if time.monotonic() > end:
+                raise OperatorError(f"waiting for states: {left()} of {periods} did not come")
+            if self._lockstep and came in (-1, len(heard.stamps)):  # at first, and when nothing comes any more
+                self.set("plant", "plant.hold_after", left())
+            came = len(heard.stamps)
+            self._pass(UNHEARD, lambda: not left())
         return heard.stamps[first : first + periods]
 
     def fit(self) -> str:

@@ -19,9 +19,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from mbrl_ros import config
+from mbrl_ros import config, options
 from mbrl_ros.config import ConfigError, Names
-from mbrl_ros.nodes import options
 from mbrl_ros.nodes.complaints import Complaints
 
 ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")  # declared by rclpy itself
@@ -97,16 +96,14 @@ class SettingsNode(Node):
                 known = ", ".join(dict.fromkeys([*NAMES, *self.parts, *self.own]))
                 raise ConfigError(f"{prefix}: unknown setting; there are {known}")
             values = config.section(settings, prefix)
-            own = {f.name for f in dataclasses.fields(self.own[prefix])} if prefix in self.own else set()
-            nodes[prefix] = {key: value for key, value in values.items() if key in own}
-            parts[prefix] = {key: value for key, value in values.items() if key not in own}
+            parts[prefix] = dict(values)
             if prefix in self.own:
-                config.from_mapping(self.own[prefix], nodes[prefix], prefix)
+                parts[prefix], nodes[prefix] = options.split(values, self.own[prefix], prefix)
             if prefix in self.parts:
                 config.from_mapping(self.parts[prefix], parts[prefix], prefix)
             elif parts[prefix]:
                 raise ConfigError(f"{prefix}.{next(iter(parts[prefix]))}: unknown setting; {prefix} has "
-                                  f"{', '.join(own)}")
+                                  f"{', '.join(f.name for f in dataclasses.fields(self.own[prefix]))}")
         return parts, nodes
 
     def option(self, cls: Any, prefix: str) -> Any:

@@ -10,9 +10,9 @@ from mbrl_ros import robot
 from mbrl_ros.evaluation import measures
 from mbrl_ros.models import MODELS
 from mbrl_ros.models import prior as priors
-from mbrl_ros.nodes import options
 from mbrl_ros.nodes.parameters import SettingsNode
 from mbrl_ros.nodes.trainer_options import Trainer
+from mbrl_ros.options import OPTIONS as NODES
 from mbrl_ros.planners import PLANNERS
 from mbrl_ros.ring import controller, estimator, excitation, guard, learner
 from mbrl_ros.simulation import plant, world
@@ -23,10 +23,7 @@ PARTS: dict[str, Any] = {
     "prior": priors.Config, "controller": controller.Config, "excitation": excitation.Config,
     "guard": guard.Config, "world": world.World, "scenario": measures.Config, "trainer": trainer.Config,
     **{name: kind.Config for kinds in (PLANNERS, MODELS, TRAINERS) for name, kind in kinds.items()}}
-OPTIONS: dict[str, Any] = {
-    "process": options.Process, "plant": options.Plant, "estimator": options.Estimator, "learner": options.Learner,
-    "controller": options.Controller, "guard": options.Guard, "logger": options.Logger,
-    "dashboard": options.Dashboard, "trainer": Trainer, "display": options.Display}
+OPTIONS: dict[str, Any] = {**NODES, "trainer": Trainer}
 
 
 class PartNode(SettingsNode):

@@ -12,11 +12,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
-from mbrl_ros import assembly
+from mbrl_ros import assembly, options
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import Command, MessageError
 from mbrl_ros.msg import EffortCommand
-from mbrl_ros.nodes import options, topics
+from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.pace import Lockstep, Realtime
 from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.spin import run

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_ros import config
-from mbrl_ros.nodes import options
+from mbrl_ros import config, options
 from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.ring.controller import Controller
 from mbrl_ros.task.task import Task

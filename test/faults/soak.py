@@ -55,8 +55,8 @@ class Soak:
         self._last = self.heard.stamps[-1]
 
     def counted(self):
-        """How often the plant had to repeat a state, and the guard could not use something."""
-        return int(self.heard.figure("plant", "repeated") + self.heard.figure("guard", "dropped"))
+        """How often the plant repeated a state, and the guard could not use something."""
+        return np.array([self.heard.figure("plant", "repeated"), self.heard.figure("guard", "dropped")], int)
 
     def _logged(self, message):
         if message.level >= WARN:
@@ -92,7 +92,7 @@ def run(experiment, minutes):
     settled, began = {}, time.monotonic()
     experiment.progress.phase("reaching")
     experiment.operator.hear_out()
-    asked = soak.counted()
+    before = soak.counted()
     for i, aim in enumerate(measures.draw_targets(experiment.robot, replace(experiment.config, targets=count))):
         soak.reach(aim)
         if soak.heard.fault:
@@ -101,11 +101,13 @@ def run(experiment, minutes):
             settled = memory(experiment.process_ids())
     took, last = time.monotonic() - began, memory(experiment.process_ids())
     experiment.operator.hear_out()
-    asked = soak.counted() - asked
+    repeated, dropped = (int(n) for n in soak.counted() - before)
+    dropped = max(0, dropped - 2 * repeated)  # of a state that is said again the guard drops that, and its answer
     tenth = max(1, len(soak.errors_mm) // 10)
     return {
-        "ticks": soak.ticks, "missed_messages": soak.gaps + soak.unanswered + soak.unmodelled + asked,
-        "gaps": soak.gaps, "unanswered": soak.unanswered, "unmodelled": soak.unmodelled, "asked_again": asked,
+        "ticks": soak.ticks, "missed_messages": soak.gaps + soak.unanswered + soak.unmodelled + dropped,
+        "gaps": soak.gaps, "unanswered": soak.unanswered, "unmodelled": soak.unmodelled, "dropped": dropped,
+        "asked_again": repeated,
         "periods": int(soak.heard.figure("plant", "periods")),
         "warnings": len(soak.warnings), "first_warnings": soak.warnings[:SHOWN], "fault": soak.heard.fault,
         "memory_growth_max": max((last[name] / settled[name] - 1 for name in settled), default=0.0),

@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from rig import PATIENT, ROOT, end, launch
+import yaml
+from rig import AGE, PATIENT, ROOT, end, launch
 
 from mbrl_ros import assembly
-from mbrl_ros.config import Names
+from mbrl_ros.config import Names, find, merge, read
 from mbrl_ros.evaluation.measures import Config
 from mbrl_ros.evaluation.procedure import Run
 
@@ -42,16 +43,18 @@ def test_demo_does_what_the_plain_loop_does_and_leaves_a_report(tmp_path):
 
 @pytest.mark.slow
 def test_demo_with_processes_in_real_time_reports_and_ends(tmp_path):
-    """A busy machine may miss any deadline, so nothing is asked of how well it reaches."""
-    done = subprocess.run([sys.executable, "-m", "mbrl_ros.nodes.demo", *SMALL, "--targets", "1", "--data-seconds", "3",
-                           "--processes", "--no-plots", "--output", tmp_path], cwd=ROOT, text=True, capture_output=True,
-                          timeout=4 * PATIENT)
+    """With all the time in the world, which the robot's file gives: nothing is asked of how well it reaches."""
+    patient = merge(read(find("robots", "planar2")), {
+        "robot": {"model": str(find("robots", "planar2").parent / "planar2.xml")}, "controller": {"watchdog": 10.0},
+        "plant": {"timeout": 10.0}, "guard": {"state_age": AGE, "command_age": AGE, "silence": AGE}})
+    file = tmp_path / "patient.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": patient}}))
+    done = subprocess.run([sys.executable, "-m", "mbrl_ros.nodes.demo", *SMALL, "--robot", file, "--targets", "1",
+                           "--data-seconds", "3", "--processes", "--no-plots", "--output", tmp_path / "runs"], cwd=ROOT,
+                          text=True, capture_output=True, timeout=4 * PATIENT)
     assert "Traceback" not in done.stderr
-    folder, = tmp_path.iterdir()
-    said = done.stderr.strip().splitlines()[-1]
-    if done.returncode and not (folder / "summary.json").exists():
-        assert said.startswith("demo: ") and "fault: " in said, done.stdout + done.stderr
-        pytest.skip(f"a deadline was missed before there was anything to report: {said}")
+    folder, = (tmp_path / "runs").iterdir()
+    assert (folder / "summary.json").exists(), done.stdout + done.stderr
     figures = json.loads((folder / "summary.json").read_text())
     assert set(figures) >= KEYS and figures["processes"] and figures["pace"] == "realtime"
     assert done.returncode == int(figures["diverged"])

@@ -15,8 +15,7 @@ def test_nothing_is_lost_in_some_seconds(tmp_path):
     said = done.stdout + done.stderr
     assert list(tmp_path.rglob("soak.json")), said
     figures = json.loads(next(tmp_path.rglob("soak.json")).read_text())
-    lost = figures["missed_messages"] - figures["asked_again"]  # a plant on a busy machine asks again before it need
-    assert figures["ticks"] == 4 * 150 and lost == 0, said
+    assert figures["ticks"] == 4 * 150 and figures["missed_messages"] == 0, said
     assert set(figures["memory_mib"]) == {"guard", "plant", "estimator", "learner", "controller", "logger"}
     assert all(0 < after < 2000 for _, after in figures["memory_mib"].values())
     assert figures["error_mm_last_tenth"] < 20.0

@@ -1,9 +1,12 @@
-"""Parameters of the nodes themselves, beside those of the parts they run."""
+"""Parameters of the nodes themselves, beside those of the parts they run. The same files hold both."""
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from mbrl_ros.config import ConfigError, param
+from mbrl_ros.config import ConfigError, from_mapping, param, section
 
 EXECUTORS = ("auto", "single", "events")
 
@@ -106,3 +109,22 @@ class Logger:
     plan: bool = param(True, "Record plans too, which makes the controller send them")
     every: int = param(50, "Of local_dynamics and plan, record one in so many, and those after anything has changed; "
                        "1: all. What is left out is worked out anew from the states (replay)", 1, 10**6)
+
+
+OPTIONS: dict[str, Any] = {
+    "process": Process, "plant": Plant, "estimator": Estimator, "learner": Learner, "controller": Controller,
+    "guard": Guard, "logger": Logger, "dashboard": Dashboard, "display": Display}
+
+
+def split(values: Mapping[str, Any], own: Any, prefix: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a group without those of the dataclass `own`, and these, which are checked."""
+    names = {f.name for f in dataclasses.fields(own)}
+    nodes = {key: value for key, value in values.items() if key in names}
+    from_mapping(own, nodes, prefix)
+    return {key: value for key, value in values.items() if key not in names}, nodes
+
+
+def without(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that only nodes read. Raises ConfigError for a bad value among these."""
+    return {prefix: split(section(settings, prefix), OPTIONS[prefix], prefix)[0] if prefix in OPTIONS else values
+            for prefix, values in settings.items()}

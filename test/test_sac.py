@@ -12,7 +12,8 @@ from torch.distributions.transforms import TanhTransform
 
 from mbrl_ros.environments.environment import Observed, Step
 from mbrl_ros.trainers.replay import Batch, Replay
-from mbrl_ros.trainers.sac import Sac, Settings, squashed, train
+from mbrl_ros.trainers.sac import Sac, Settings, squashed
+from mbrl_ros.trainers.steps import Free, train
 
 torch.set_num_threads(1)
 QUICK = Settings(hidden=32, rate=3e-3, batch=128, polyak=0.05)
@@ -93,7 +94,8 @@ def test_training_keeps_no_time_limit_as_an_end_and_acts_within_the_limits(monke
     monkeypatch.setattr(Replay, "add", lambda self, batch: kept.append(batch))
     monkeypatch.setattr(Replay, "draw", lambda self, count, generator: of(count))
     environment = Endless()
-    curve = train(environment, replace(QUICK, start=10, updates=1, batch=4), 0, 40, 20, 100)
+    learner = Free(environment, replace(QUICK, start=10, updates=1, batch=4), 0)
+    curve = train(environment, learner, 0, 40, 20, 100)
     assert curve.steps == [20, 40] and curve.returns == [5.0, 5.0]
     assert len(kept) == 40 and sum(float(batch.end) for batch in kept) == 0.0
     assert -2.0 <= min(environment.actions) < 0.0 and 2.0 < max(environment.actions) <= 4.0

@@ -15,7 +15,7 @@ whose noise is not drawn in rollouts (D), or ensembles of both (PE, DE). From on
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -86,6 +86,12 @@ class ProbabilisticEnsemble:
     def count(self) -> int:
         """E."""
         return len(self.W_in)
+
+    def member(self, i: int) -> ProbabilisticEnsemble:
+        """One of them, as an ensemble of one."""
+        alone = {f.name: getattr(self, f.name)[i : i + 1] for f in fields(self)
+                 if f.name not in ("W_mid", "b_mid", "w_mean", "w_scale", "y_mean", "y_scale", "noisy")}
+        return replace(self, **alone, W_mid=self.W_mid[:, i : i + 1], b_mid=self.b_mid[:, i : i + 1])
 
     def outcomes(self, w: Float[Tensor, "E *b dw"]) -> tuple[Float[Tensor, "E *b dy"], Float[Tensor, "E *b dy"] | None]:
         """Mean of every member at points of its own, and the deviation of the noise that rollouts draw, if they do."""

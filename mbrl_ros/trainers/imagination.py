@@ -20,11 +20,11 @@ import torch
 from mbrl_ros.config import ConfigError, new_folder
 from mbrl_ros.evaluation.pool import as_done
 from mbrl_ros.evaluation.reach import parse_seeds, write
-from mbrl_ros.trainers import tabular_study
+from mbrl_ros.trainers import imagined_study, tabular_study
 from mbrl_ros.trainers.compared import Curve, Method, Row, Task, plot, row, table
 
-TASKS: dict[str, Task] = {**tabular_study.TASKS}
-METHODS: dict[str, Method] = {**tabular_study.METHODS}
+TASKS: dict[str, Task] = {**tabular_study.TASKS, **imagined_study.TASKS}
+METHODS: dict[str, Method] = {**tabular_study.METHODS, **imagined_study.METHODS}
 
 
 class Job(NamedTuple):

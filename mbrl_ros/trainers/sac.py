@@ -7,18 +7,16 @@ log-probability of what it draws; the temperature is learned, so that the entrop
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from mbrl_ros.config import param
-from mbrl_ros.environments.environment import Environment
-from mbrl_ros.trainers.compared import Curve
-from mbrl_ros.trainers.replay import Batch, Replay
+from mbrl_ros.trainers.replay import Batch
 from mbrl_ros.types import Array
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ class Networks(nn.Module):
         self.b = nn.ParameterList([drawn(i, count, 1, o) for i, o in pairs])
 
     def forward(self, h: Tensor) -> Tensor:
-        last = len(self.W) - 1
+        h, last = h.to(self.W[0].dtype), len(self.W) - 1
         for i, (W, b) in enumerate(zip(self.W, self.b, strict=True)):
             h = torch.baddbmm(b, h, W)
             if i < last:
@@ -81,6 +79,7 @@ class Sac:
         self.targets.load_state_dict(self.critics.state_dict())
         self.targets.requires_grad_(False)
         self._log_temperature = torch.full((), math.log(config.temperature or 1.0), device=device, requires_grad=True)
+        self.entropy = torch.zeros((), device=device)  # of the last actions that were drawn to learn from
         self._adam = [torch.optim.Adam(of, config.rate, foreach=True) for of in (
             self.actor.parameters(), self.critics.parameters(), [self._log_temperature])]
 
@@ -97,7 +96,7 @@ class Sac:
     def draw(self, x: Float[Tensor, "B n"]) -> tuple[Float[Tensor, "B m"], Float[Tensor, " B"]]:
         """Actions, differentiable, and their log-probability."""
         mean, log_std = self.gaussian(x)
-        noise = torch.randn(mean.shape, generator=self.generator, device=mean.device)
+        noise = torch.randn(mean.shape, generator=self.generator, device=mean.device, dtype=mean.dtype)
         z = mean + log_std.exp() * noise
         return z.tanh(), (-0.5 * noise.square() - log_std - HALF_LOG_TURN - squashed(z)).sum(-1)
 
@@ -115,28 +114,46 @@ class Sac:
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step of everything. Figures are tensors, so that nobody waits for a device."""
-        c, temperature = self.config, self.temperature
+        temperature, loss = self.temperature, self.evaluate(batch)
+        self.improve(lambda: self.worth(batch.x))
+        return {"critic_loss": loss, "entropy": self.entropy, "temperature": temperature}
+
+    def evaluate(self, batch: Batch) -> Tensor:
+        """A step of the critics towards their targets, and of these; the loss before."""
+        c = self.config
         with torch.no_grad():
-            a_next, log_p = self.draw(batch.x_next)
-            soft = self.values(self.targets, batch.x_next, a_next).amin(0) - temperature * log_p
+            soft, _ = self.worth(batch.x_next, self.targets)
             target = batch.reward + c.gamma * (1 - batch.end) * soft
         loss = (self.values(self.critics, batch.x, batch.a) - target).square().mean(-1).sum()
         self._step(1, loss)
-        self.critics.requires_grad_(False)
-        a, log_p = self.draw(batch.x)
-        self._step(0, (temperature * log_p - self.values(self.critics, batch.x, a).amin(0)).mean())
-        self.critics.requires_grad_(True)
-        if c.temperature == 0:
-            self._step(2, -self._log_temperature * (log_p.detach() + c.entropy).mean())
         with torch.no_grad():
             for slow, fast in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
                 slow.lerp_(fast, c.polyak)
-        return {"critic_loss": loss.detach(), "entropy": -log_p.detach().mean(), "temperature": temperature}
+        return loss.detach()
 
-    def _step(self, which: int, loss: Tensor) -> None:
+    def worth(self, x: Float[Tensor, "B n"],
+              by: Networks | None = None) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+        """The value of actions drawn at x, with their entropy, and their log-probability."""
+        a, log_p = self.draw(x)
+        return self.values(by or self.critics, x, a).amin(0) - self.temperature * log_p, log_p
+
+    def improve(self, objective: Callable[[], tuple[Tensor, Tensor]], clip: float = math.inf) -> None:
+        """A step of the actor up the mean of an objective, and of the temperature; `objective` gives it with the
+        log-probability of what it has drawn, and `clip` is the largest norm of the gradient."""
+        self.critics.requires_grad_(False)
+        value, log_p = objective()
+        self._step(0, -value.mean(), clip)
+        self.critics.requires_grad_(True)
+        self.entropy = -log_p.detach().mean()
+        if self.config.temperature == 0:
+            self._step(2, self._log_temperature * (self.entropy - self.config.entropy))
+
+    def _step(self, which: int, loss: Tensor, clip: float = math.inf) -> None:
         adam = self._adam[which]
         adam.zero_grad()
         loss.backward()
+        if clip < math.inf:
+            torch.nn.utils.clip_grad_norm_(adam.param_groups[0]["params"], clip)
         adam.step()
 
 
@@ -144,41 +161,3 @@ def squashed(z: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
     """log |d tanh z / dz|, exact also where tanh is 1 to rounding."""
     return 2 * (math.log(2.0) - z - softplus(-2 * z))
 
-
-def train(environment: Environment, config: Settings, seed: int, steps: int, every: int, limit: int) -> Curve:
-    """So many steps of the environment from nothing, with a test of one episode, without noise, after each `every` of
-    them. No episode is longer than `limit`."""
-    agent, rng = Sac(environment.n, environment.m, config, seed), np.random.default_rng(seed)
-    replay, curve = Replay(environment.n, environment.m, min(config.capacity, steps)), Curve()
-    middle, half = (environment.high + environment.low) / 2, (environment.high - environment.low) / 2
-    episodes = played = 0
-    x = environment.reset(_episode(seed, 0))
-    for i in range(1, steps + 1):
-        a = rng.uniform(-1, 1, environment.m) if i <= config.start else agent.act(x)
-        step = environment.step(middle + half * a)
-        one = (x, a, step.reward, step.observation, float(step.terminated))
-        replay.add(Batch(*(torch.as_tensor(part, dtype=torch.float32)[None] for part in one)))
-        x, played = step.observation, played + 1
-        if i >= config.start:
-            for _ in range(config.updates):
-                agent.update(replay.draw(config.batch, agent.generator))
-        test = i % every == 0
-        if test:
-            x = environment.reset(_episode(seed, -1 - i // every))
-            earned = 0.0
-            for _ in range(limit):
-                tried = environment.step(middle + half * agent.act(x, noise=False))
-                x, earned = tried.observation, earned + tried.reward
-                if tried.terminated or tried.truncated:
-                    break
-            curve.steps.append(i)
-            curve.returns.append(earned)
-        if test or step.terminated or step.truncated or played >= limit:
-            episodes, played = episodes + 1, 0
-            x = environment.reset(_episode(seed, episodes))
-    return curve
-
-
-def _episode(seed: int, i: int) -> int:
-    """The seed of an episode, those of tests from i = -1 down."""
-    return int(np.random.SeedSequence([seed, i < 0, abs(i)]).generate_state(1)[0])

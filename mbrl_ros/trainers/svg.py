@@ -80,9 +80,9 @@ class Settings:
     """Parameters `svg.*`."""
 
     every: int = param(200, "Steps of the environment from one fit to the next, and updates after each", 1, 1_000_000)
-    updates: int = param(200, "Steps of Adam after each fit", 0, 1_000_000)
-    window: int = param(30, "Steps of a trajectory along which a gradient is taken", 1, 1000)
-    windows: int = param(64, "At a time", 1, 100_000)
+    updates: int = param(40, "Steps of Adam after each fit", 0, 1_000_000)
+    window: int = param(25, "Steps of a trajectory along which a gradient is taken", 1, 1000)
+    windows: int = param(32, "At a time", 1, 100_000)
     learning_rate: float = param(3e-3, "Of Adam", 0.0, 1.0, scale=LOGARITHMIC)
     clip: float = param(1.0, "Largest norm of a gradient of the mean reward", 1e-6, 1e6, scale=LOGARITHMIC)
     gamma: float = param(0.99, "What a reward one step later is worth", 0.0, 1.0)

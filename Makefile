@@ -72,7 +72,7 @@ skills: bootstrap ## contact tasks by trials: a peg into its slot, beside MPC, a
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.skills $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
-dyna: bootstrap ## learning in imagination, each method beside its parent: half an hour; ONLY= METHODS= SEEDS= JOBS=
+dyna: bootstrap ## learning in imagination, each method beside its parent: three hours; ONLY= METHODS= SEEDS= JOBS=
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.imagination $(if $(ONLY),--only $(ONLY)) \
 		$(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 

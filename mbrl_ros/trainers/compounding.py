@@ -36,8 +36,8 @@ def _error(of: Tensor, true: Tensor, scale: Tensor) -> float:
 
 
 def windows(z: Float[Tensor, "N k"], after: Float[Tensor, "N k"], a: Float[Tensor, "N m"],
-            length: int) -> tuple[Float[Tensor, "B L+1 k"], Float[Tensor, "B L m"]]:
-    """Those of transitions in a row that are of one trajectory, each beginning where the one before ends."""
+            length: int) -> tuple[Float[Tensor, "B T k"], Float[Tensor, "B L m"]]:
+    """Those of transitions in a row that are of one trajectory, states (T = L + 1) and actions; none overlap."""
     whole, i = [], 0
     while i + length <= len(z):
         breaks = torch.nonzero((z[i + 1 : i + length] != after[i : i + length - 1]).any(-1))

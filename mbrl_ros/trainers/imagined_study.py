@@ -4,7 +4,8 @@
 950. `swing` is a pendulum that begins anywhere; a return is that of an episode of 200 steps. `reach2` is an arm of two
 joints in the ring, whose target is drawn for every episode of 150 steps; a return is minus the mean distance [mm] in
 the last half second of ten episodes. `compounding` needs no policy: a return is minus the error of rollouts of 20 steps
-in a model of 2000 random steps, on steps that it has not seen.
+in a model of 2000 random steps, on steps that it has not seen. In `fresh` it is minus the error of one step of the
+model on what the policy did since it was fitted.
 """
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from mbrl_ros.environments.environment import Environment
 from mbrl_ros.environments.pendulum import Pendulum
 from mbrl_ros.environments.ring import RingEnvironment
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
-from mbrl_ros.trainers import bmpo, compounding, maac, mbpo, sac, svg
+from mbrl_ros.trainers import ampo, bmpo, compounding, maac, mbpo, sac, svg
+from mbrl_ros.trainers.ampo import Ampo
 from mbrl_ros.trainers.bmpo import Bmpo
 from mbrl_ros.trainers.compared import Curve, Method, Task
 from mbrl_ros.trainers.maac import Maac
@@ -122,6 +124,32 @@ def _missed(environment: RingEnvironment, learner: Learner, seed: int) -> float:
     return float(np.mean(away[-round(0.5 / environment.period):]))
 
 
+def fresh(make: Make) -> Callable[[int], Curve]:
+    """How wrong the model was on each 200 steps of a swing-up, before it was fitted to them."""
+    def run(seed: int) -> Curve:
+        environment = Pendulum()
+        learner: Any = make(environment, replace(BASE, updates=1, start=400), seed)
+        curve = train(environment, learner, seed, 3000, 3000, 200)
+        errors = learner.surprises
+        return replace(curve, steps=[600 + 200 * i for i in range(len(errors))], returns=[-e for e in errors])
+    return run
+
+
+class Twice(Mbpo):
+    """MBPO with as many steps of fitting as one that adapts, and more: every fit goes on from the last one again."""
+
+    def fit(self) -> None:
+        """See Mbpo."""
+        super().fit()
+        data = self.known.data(*self.lived())
+        self.regression = ProbabilisticEnsemble.fit(data, self.model_config, self.seed + self.fits, self.regression)
+
+
+def twice(known: Environment, config: sac.Settings, seed: int) -> Learner:
+    """See Twice."""
+    return Twice(known, config, mbpo.Settings(**{**LONG, "every": 200}), seed)
+
+
 def free(known: Environment, config: sac.Settings, seed: int) -> Learner:
     return Free(known, config, seed)
 
@@ -134,6 +162,11 @@ def branched(**own: Any) -> Make:
 def bidirectional(**own: Any) -> Make:
     """BMPO."""
     return lambda known, config, seed: Bmpo(known, config, bmpo.Settings(**{**LONG, **own}), seed)
+
+
+def adapting(**own: Any) -> Make:
+    """AMPO."""
+    return lambda known, config, seed: Ampo(known, config, ampo.Settings(**{**LONG, "every": 200, **own}), seed)
 
 
 def augmented(**own: Any) -> Make:
@@ -150,6 +183,7 @@ TASKS = {
     "inverted": Task(UPRIGHT, 1, "return of a test", "0-4"),
     "swing": Task(-250.0, 5, "return of an episode", "0-4"),
     "reach2": Task(-NEAR, 1, "minus distance in the end [mm]", "0-4"),
+    "fresh": Task(0.0, 13, "minus error of the model on new steps [deviations]", "0-9"),
     "compounding": Task(0.0, 1, "minus error of rollouts [deviations]", "0-9"),
 }
 METHODS = {
@@ -160,6 +194,9 @@ METHODS = {
                       "reach2": on_reach(branched(), 5, "planar2", 10_000)}, "sac_5"),
     "mbpo_20": Method({"inverted": on_inverted(branched(), 20)}, "sac_20"),
     "bmpo_5": Method({"inverted": on_inverted(bidirectional(), 5)}, "mbpo_5"),
+    "mbpo_twice": Method({"fresh": fresh(twice)}),
+    "ampo": Method({"fresh": fresh(adapting())}, "mbpo_twice"),
+    "ampo_mmd": Method({"fresh": fresh(adapting(distance=ampo.MMD))}, "mbpo_twice"),
     "maac_5": Method({"inverted": on_inverted(augmented(), 5),
                       "reach2": on_reach(augmented(), 5, "planar2", 10_000)}, "mbpo_5"),
     "maac_1": Method({"swing": on_swing(augmented(), 1)}, "sac_1"),

@@ -52,7 +52,7 @@ class Mbpo(Free):
         self.own, self.model_config = own, model
         self.real, self.retrains = own.real, True  # part of a batch; whether fits are made
         self.regression: ProbabilisticEnsemble | None = None
-        self.fits = 0
+        self.fits, self.surprises = 0, list[float]()
         self.imagined = self._replay(own.rollouts * own.longest * own.retain)
         self._lived: list[tuple[Array, Array, Array]] = []  # x, a in its units, x'
 
@@ -83,8 +83,14 @@ class Mbpo(Free):
         super().improve()
 
     def fit(self) -> None:
-        """The model, to all that was lived through, from its weights on."""
+        """The model, to all that was lived through, from its weights on. `surprise` is how wrong it was before on what
+        has come since: mean distance of what the mean predicts from x', in deviations of the changes."""
         data = self.known.data(*self.lived())
+        if self.regression is not None:
+            w, y = (torch.as_tensor(of[-self.own.every :]) for of in (data.w, data.y))
+            off = (self.regression.mean(w) - y) / torch.as_tensor(data.y.std(0))
+            self.surprises.append(float(torch.linalg.vector_norm(off, dim=-1).mean()))
+            self.figures["surprise"] = float(np.mean(self.surprises))
         self.regression = ProbabilisticEnsemble.fit(data, self.model_config, self.seed + self.fits, self.regression)
         self.fits += 1
 

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.environments.environment import Observed, Step
+from mbrl_ros.types import Array
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-    from mbrl_ros.types import Array
 
 GRAVITY, TORQUE, PERIOD, FASTEST = 10.0, 2.0, 0.05, 8.0  # [m/s^2], [N m], [s], [rad/s]
 

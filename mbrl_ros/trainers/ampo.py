@@ -12,7 +12,7 @@ first: what may profit is the next fit, which goes on from these weights.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -100,23 +100,27 @@ class Ampo(mbpo.Mbpo):
         return w[torch.randint(len(w), (self.model_config.members, self.settings.pairs), generator=self._generator)]
 
     def _real(self) -> Tensor:
-        x, a, _ = self.lived()
-        return self.known.model(None).w(self.known.inner(torch.as_tensor(x)), torch.as_tensor(a))  # type: ignore
+        (x, a, _), model = self.lived(), self._model()
+        w: Tensor = model.w(self.known.inner(torch.as_tensor(x)), torch.as_tensor(a))
+        return w
 
     @torch.no_grad()
     def _imagined(self) -> Tensor:
         """Regressors along rollouts of the policy of now."""
         known, z, found = self.known, self.starts(), list[Tensor]()
-        model = known.model(self.regression)
+        model = self._model()
         step = stepper(model, RESAMPLE, self.seed + self.count + 1)
         for _ in range(self.length):
             acted = self.scaled(self.agent.draw(known.seen(z))[0].double())
-            found.append(model.w(z, acted))  # type: ignore[attr-defined]
+            found.append(model.w(z, acted))
             z = step(z, acted)
             z = z[~known.terminated(z)]
             if not len(z):
                 break
         return torch.cat(found)
+
+    def _model(self) -> Any:
+        return self.known.model(self.regression)
 
 
 def features(encoder: dict[str, Tensor], w: Float[Tensor, "E B d"]) -> Float[Tensor, "E B h"]:

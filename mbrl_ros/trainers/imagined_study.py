@@ -35,7 +35,7 @@ from mbrl_ros.types import Array
 
 BASE = sac.Settings(rate=1e-3)
 TIPPED, UPRIGHT = 0.2, 950.0  # [rad] of the pole, where an episode ends; what counts as solved, of 1000
-LENGTHS, BEHIND = (4, 10, 20), 2000  # of rollouts; steps behind a model, and as many to try it on
+LENGTHS, BEHIND, UNSEEN = (4, 10, 20), 2000, 10_000  # of rollouts; steps behind a model, and to try it on
 NEAR, TESTS = 20.0, 10  # [mm] of the tool from its target; episodes of a test
 REACH = {"plant": {"pace": "lockstep"}, "environment": {"reward": "task"}}
 LONG = {"shortest": 20, "longest": 20, "rollouts": 1000}  # rollouts of one step find nobody who has stood for long
@@ -75,7 +75,7 @@ def compounded(way: str) -> Callable[[int], Curve]:
         began, known, rng = time.monotonic(), inverted(), np.random.default_rng(seed)
         rows: list[tuple[Array, Array, Array]] = []
         x = known.reset(seed)
-        while len(rows) < 2 * BEHIND:
+        while len(rows) < BEHIND + UNSEEN:
             a = rng.uniform(known.low, known.high)
             step = known.step(a)
             rows.append((x, a, step.observation))
@@ -105,12 +105,11 @@ def on_reach(make: Make, updates: int, robot: str, steps: int) -> Callable[[int]
         settings = assembly.settings(Names(robot, prior="gaussian"), REACH)
         environment, apart = RingEnvironment(settings, seed), RingEnvironment(settings, seed)
         learner = make(environment, replace(BASE, updates=updates, entropy=-float(environment.m)), seed)
-        curve, tested = Curve(), [int(of) for of in np.random.default_rng([seed, 1]).integers(2**31, size=TESTS)]
+        tested = [int(of) for of in np.random.default_rng([seed, 1]).integers(2**31, size=TESTS)]
 
         def judged(learner: Learner) -> float:
             return -float(np.mean([_missed(apart, learner, of) for of in tested]))
-        curve = train(environment, learner, seed, steps, 1000, 150, goal=-NEAR, judge=judged)
-        return curve
+        return train(environment, learner, seed, steps, 1000, 150, goal=-NEAR, judge=judged)
     return run
 
 

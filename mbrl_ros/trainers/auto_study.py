@@ -33,7 +33,8 @@ from mbrl_ros.types import Array
 
 STEPS, EPISODE = 3000, 200
 BASE = sac.Settings(rate=1e-3, start=400, updates=2)
-OWN: dict[str, Any] = {"every": 200, "rollouts": 400, "shortest": 3, "longest": 3, "decide": 100, "steps": STEPS, "scale": 1000.0}
+OWN: dict[str, Any] = {"every": 200, "rollouts": 400, "shortest": 3, "longest": 3, "decide": 100, "steps": STEPS,
+                       "scale": 1000.0}
 REAL = (0.05, 0.3, 1.0)  # parts of batches that stay as they are; the first is that of the parent
 BASELINE = range(100, 105)
 

@@ -166,9 +166,10 @@ class Watcher:
         raise AssertionError(f"{service} does not answer")
 
     def armed(self):
-        """Until it is: a busy machine may miss a deadline at once."""
+        """Until it is: a busy machine may miss a deadline at once, guard or controller."""
         def again():
             self.call("guard/reset")
+            self.call("controller/hold")
             return (self.call("guard/arm", SetBool, data=True).success
                     and self.spin(lambda: self.state == "armed", 1.0))
 

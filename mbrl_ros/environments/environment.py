@@ -54,6 +54,12 @@ class Known(Protocol):
         """Transitions under what acted, for the fit of a regression."""
 
 
+def scaled(known: Known, a: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+    """Actions in [-1, 1] in the units of an environment."""
+    low, high = torch.as_tensor(known.low).to(a), torch.as_tensor(known.high).to(a)
+    return 0.5 * (low + high) + 0.5 * (high - low) * a
+
+
 class Step(NamedTuple):
     """What comes of an action."""
 

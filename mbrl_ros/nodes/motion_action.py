@@ -6,6 +6,7 @@ never waits, and without a goal it does nothing. Codes are those of ReachTarget.
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ class Running:
     said: int = 0  # [ns] when feedback was sent last
 
 
-class MotionAction:
+class MotionAction(ABC):
     """A server. `refusal` says why a mode would be refused now. `arms_itself`: that of a guard in lock-step, which is
     armed by the first command."""
 
@@ -69,21 +70,21 @@ class MotionAction:
 
     # --- of a kind of action
 
+    @abstractmethod
     def aim(self, request: Any) -> Any:
         """Give the controller its goal; what tells the progress. Raises Refused, with that goal unchanged."""
-        raise NotImplementedError
 
+    @abstractmethod
     def follow(self, running: Running, state: StateEstimate) -> tuple[int, str] | None:
         """Code and reason where it is over at this state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def feedback(self, running: Running, state: StateEstimate) -> Any:
         """What is said meanwhile."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result(self, progress: Any, code: int, reason: str) -> Any:
         """What is said in the end; without progress where it was refused."""
-        raise NotImplementedError
 
     # --- of all
 

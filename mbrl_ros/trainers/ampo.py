@@ -48,10 +48,11 @@ class Settings(mbpo.Settings):
 class Ampo(mbpo.Mbpo):
     """A Learner."""
 
+    own: Settings
+
     def __init__(self, known: Known, config: sac.Settings, own: Settings, seed: int,
                  model: ProbabilisticEnsemble.Config = mbpo.MODEL):
         super().__init__(known, config, own, seed, model)
-        self.settings = own
         self._generator = torch.Generator().manual_seed(seed)
         self.critic = Networks(model.members, [model.hidden, CRITIC, 1], self._generator)
         self._adam = torch.optim.Adam(self.critic.parameters(), own.learning_rate)
@@ -59,13 +60,13 @@ class Ampo(mbpo.Mbpo):
     def imagine(self) -> None:
         """Rollouts of the model as it was fitted, then the adaptation."""
         super().imagine()
-        if self.count < self.settings.until:
+        if self.count < self.own.until:
             self.adapt()
 
     def adapt(self) -> None:
         """Move the hidden layers of the model."""
         assert self.regression is not None
-        s, fitted = self.settings, self.regression
+        s, fitted = self.own, self.regression
         moving = {name: getattr(fitted, name).float().requires_grad_(True) for name in ENCODER}
         adam = torch.optim.Adam(moving.values(), s.learning_rate)
         real, imagined = ((w - fitted.w_mean).div(fitted.w_scale).float() for w in (self._real(), self._imagined()))
@@ -97,7 +98,7 @@ class Ampo(mbpo.Mbpo):
 
     def _some(self, w: Tensor) -> Float[Tensor, "E B d"]:
         """As many rows for every member."""
-        return w[torch.randint(len(w), (self.model_config.members, self.settings.pairs), generator=self._generator)]
+        return w[torch.randint(len(w), (self.model_config.members, self.own.pairs), generator=self._generator)]
 
     def _real(self) -> Tensor:
         (x, a, _), model = self.lived(), self._model()
@@ -107,17 +108,9 @@ class Ampo(mbpo.Mbpo):
     @torch.no_grad()
     def _imagined(self) -> Tensor:
         """Regressors along rollouts of the policy of now."""
-        known, z, found = self.known, self.starts(), list[Tensor]()
-        model = self._model()
+        model, z = self._model(), self.starts()
         step = stepper(model, RESAMPLE, self.seed + self.count + 1)
-        for _ in range(self.length):
-            acted = self.scaled(self.agent.draw(known.seen(z))[0].double())
-            found.append(model.w(z, acted))
-            z = step(z, acted)
-            z = z[~known.terminated(z)]
-            if not len(z):
-                break
-        return torch.cat(found)
+        return torch.cat([model.w(of.z, of.acted) for of in self.rolled(step, z, self.length)])
 
     def _model(self) -> Any:
         return self.known.model(self.regression)

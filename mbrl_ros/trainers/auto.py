@@ -10,7 +10,7 @@ earned over a baseline, that of the same MBPO with fixed settings. The policy le
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -108,15 +108,16 @@ class Schedule:
 class Auto(mbpo.Mbpo):
     """MBPO under a schedule. A Learner; `choices` are those it has made. `baseline` gives the return by the step."""
 
+    own: Settings
+
     def __init__(self, known: Known, config: sac.Settings, own: Settings, schedule: Schedule,
                  baseline: Callable[[int], float], seed: int, model: ProbabilisticEnsemble.Config = mbpo.MODEL):
-        super().__init__(known, config, own, seed, model)
-        self.settings, self.schedule, self.baseline = own, schedule, baseline
+        super().__init__(known, config, replace(own, longest=LENGTHS[1]), seed, model)  # room for any length
+        self.schedule, self.baseline = schedule, baseline
         self.choices: list[Choice] = []
         self._length, self._earned, self._returns, self._last = own.shortest, 0.0, list[float](), 0.0
         self._open: tuple[Array, tuple[int, ...], float] | None = None
         self._policy, self._loss = self._weights(), 0.0
-        self.imagined = self._replay(own.rollouts * LENGTHS[1] * own.retain)
 
     @property
     def length(self) -> int:
@@ -132,7 +133,7 @@ class Auto(mbpo.Mbpo):
 
     def improve(self) -> None:
         """See Learner: choices, then as ever."""
-        if self.count >= self.config.start and self.count % self.settings.decide == 0:
+        if self.count >= self.config.start and self.count % self.own.decide == 0:
             self.settle()
             self.decide()
         super().improve()
@@ -157,7 +158,7 @@ class Auto(mbpo.Mbpo):
         if self._open is None:
             return
         seen, chosen, log_p = self._open
-        s = self.settings
+        s = self.own
         earned = float(np.mean(self._returns)) if self._returns else self._last
         reward = (earned - self.baseline(self.count)) / s.scale + (s.thrift if chosen[0] == 0 else -s.thrift)
         self.choices.append(Choice(seen, chosen, log_p, reward))
@@ -165,7 +166,7 @@ class Auto(mbpo.Mbpo):
 
     def state(self) -> Float[Array, " s"]:
         """What the schedule sees, each about in [-1, 1]."""
-        s = self.settings
+        s = self.own
         surprise = self.surprises[-1] if self.surprises else 1.0
         moved = float((self._weights() - self._policy).norm() / self._policy.norm().clamp(min=1e-6))
         within = [_within(np.log(self.real), *np.log(REAL)), _within(self.updates, *UPDATES),

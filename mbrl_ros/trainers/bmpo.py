@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mbrl_ros.config import ConfigError, param
-from mbrl_ros.environments.environment import Known, Observed
+from mbrl_ros.environments.environment import Known, Observed, scaled
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.models.rollout import MEAN, RESAMPLE, stepper
@@ -53,13 +53,14 @@ class Settings(mbpo.Settings):
 class Bmpo(mbpo.Mbpo):
     """A Learner."""
 
+    own: Settings
+
     def __init__(self, known: Known, config: sac.Settings, own: Settings, seed: int,
                  model: ProbabilisticEnsemble.Config = mbpo.MODEL):
         if not isinstance(known, Observed):
             raise ConfigError("bmpo: expected an environment whose state is what is observed, all of it learned: past "
                               "efforts in it would have to be guessed backwards")
         super().__init__(known, config, own, seed, model)
-        self.settings = own
         self.before: ProbabilisticEnsemble | None = None  # of x - x' by (x', a)
         generator = torch.Generator().manual_seed(seed)
         width = self.seen(np.zeros(known.n)).shape[-1]
@@ -71,7 +72,7 @@ class Bmpo(mbpo.Mbpo):
     def fit(self) -> None:
         """Both models and the backward policy."""
         super().fit()
-        if self.settings.backward:
+        if self.own.backward:
             self.before = ProbabilisticEnsemble.fit(backwards(self.known, *self.lived()), self.model_config,
                                                     self.seed + self.fits, self.before)
             for _ in range(STEPS):
@@ -84,7 +85,7 @@ class Bmpo(mbpo.Mbpo):
 
     def starts(self) -> Float[Tensor, "B k"]:
         """States from which rollouts begin, by their value."""
-        s = self.settings
+        s = self.own
         beta = s.by_value * STEEP * max(0.0, 1.0 - self.count / s.annealed)
         if beta == 0:
             return super().starts()
@@ -102,7 +103,7 @@ class Bmpo(mbpo.Mbpo):
     @torch.no_grad()
     def imagine(self) -> None:
         """Forwards and backwards from the same states."""
-        if not self.settings.backward:
+        if not self.own.backward:
             super().imagine()
             return
         known, z = self.known, self.starts()
@@ -111,7 +112,7 @@ class Bmpo(mbpo.Mbpo):
         step = stepper(known.model(self.before), RESAMPLE, self.seed + self.count)
         for _ in range(self.length - forwards):
             a = self.came_by(known.seen(z))
-            acted = self.scaled(a.double())
+            acted = scaled(known, a.double())
             earlier = step(z, acted)
             lives = ~known.terminated(earlier)  # an episode does not go on from where it ends
             of = Batch(known.seen(earlier), a, known.reward(z, acted), known.seen(z), known.terminated(z))
@@ -122,7 +123,7 @@ class Bmpo(mbpo.Mbpo):
 
     def act(self, x: Float[Array, " n"], noise: bool = True) -> Float[Array, " m"]:
         """See Learner; the best of many first actions where it explores."""
-        s = self.settings
+        s = self.own
         if not noise or not s.refined or self.regression is None or self.count < self.config.start:
             return super().act(x, noise)
         with torch.no_grad():
@@ -136,8 +137,8 @@ class Bmpo(mbpo.Mbpo):
         known, gamma = self.known, self.config.gamma
         step = stepper(known.model(self.regression), MEAN)
         total, weight = z.new_zeros(len(z)), z.new_ones(len(z))
-        for _ in range(self.settings.ahead):
-            acted = self.scaled(a.double())
+        for _ in range(self.own.ahead):
+            acted = scaled(known, a.double())
             z = step(z, acted)
             total = total + weight * known.reward(z, acted)
             weight = weight * gamma * ~known.terminated(z)
@@ -148,7 +149,7 @@ class Bmpo(mbpo.Mbpo):
     def _train_backward(self, batch: Batch) -> None:
         """A step of the backward policy: towards actions that were taken, or what the discriminator takes for them."""
         policy, critic = self._adam
-        if self.settings.way == LIKELIHOOD:
+        if self.own.way == LIKELIHOOD:
             loss = (self.backward_policy(batch.x_next[None])[0] - batch.a).square().sum(-1).mean()
         else:
             made = self.came_by(batch.x_next)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mbrl_ros.config import LOGARITHMIC, param
-from mbrl_ros.environments.environment import Known
+from mbrl_ros.environments.environment import Known, scaled
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.models.rollout import MEMBER, Step, stepper
 from mbrl_ros.trainers import mbpo, sac
@@ -60,7 +60,7 @@ class Maac(mbpo.Mbpo):
         total, weight, first = z.new_zeros(len(z)), z.new_ones(len(z)), None
         for _ in range(self.settings.horizon):
             a, log_p = agent.draw(known.seen(z))
-            acted = self.scaled(a.double())
+            acted = scaled(known, a.double())
             after = step(z, acted)
             total = total + weight * (known.reward(after, acted) - agent.temperature * log_p)
             weight, z = weight * gamma * ~known.terminated(after), after

@@ -6,15 +6,16 @@ transitions. k grows along a schedule; k = 1 is Dyna.
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mbrl_ros.config import param
-from mbrl_ros.environments.environment import Known, Step
+from mbrl_ros.environments.environment import Known, Step, scaled
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.models.rollout import RESAMPLE, stepper
 from mbrl_ros.models.rollout import Step as Rollout
@@ -43,6 +44,15 @@ class Settings:
     retain: int = param(1, "Fits whose rollouts are kept", 1, 1000)
 
 
+class Rolled(NamedTuple):
+    """A step of rollouts."""
+
+    z: Tensor  # (B, k)
+    a: Tensor  # (B, m) in [-1, 1]
+    acted: Tensor  # (B, m) in the units of the environment
+    after: Tensor  # (B, k)
+
+
 class Mbpo(Free):
     """A Learner."""
 
@@ -53,7 +63,8 @@ class Mbpo(Free):
         self.real, self.retrains = own.real, True  # part of a batch; whether fits are made
         self.regression: ProbabilisticEnsemble | None = None
         self.fits, self.surprises = 0, list[float]()
-        self.imagined = self._replay(own.rollouts * own.longest * own.retain)
+        width = self.seen(np.zeros(known.n)).shape[-1]
+        self.imagined = Replay(width, known.m, own.rollouts * own.longest * own.retain)
         self._lived: list[tuple[Array, Array, Array]] = []  # x, a in its units, x'
 
     @property
@@ -71,7 +82,7 @@ class Mbpo(Free):
     def observe(self, x: Float[Array, " n"], a: Float[Array, " m"], step: Step) -> None:
         """See Learner."""
         super().observe(x, a, step)
-        self._lived.append((x, self.scaled(torch.as_tensor(a)).numpy(), step.observation))
+        self._lived.append((x, scaled(self.known, torch.as_tensor(a)).numpy(), step.observation))
 
     def improve(self) -> None:
         """See Learner."""
@@ -108,14 +119,18 @@ class Mbpo(Free):
     def follow(self, step: Rollout, z: Float[Tensor, "B k"], length: int) -> None:
         """Keep what the policy comes to from z; rollouts end where episodes do."""
         known = self.known
+        for of in self.rolled(step, z, length):
+            reward = known.reward(of.after, of.acted)
+            self.imagined.add(Batch(known.seen(of.z), of.a, reward, known.seen(of.after), known.terminated(of.after)))
+
+    def rolled(self, step: Rollout, z: Float[Tensor, "B k"], length: int) -> Iterator[Rolled]:
+        """The steps of the policy in a model, of those that are not over."""
         for _ in range(length):
-            seen = known.seen(z)
-            a, _ = self.agent.draw(seen)
-            acted = self.scaled(a.double())
+            a, _ = self.agent.draw(self.known.seen(z))
+            acted = scaled(self.known, a.double())
             after = step(z, acted)
-            end = known.terminated(after)
-            self.imagined.add(Batch(seen, a, known.reward(after, acted), known.seen(after), end))
-            z = after[~end]
+            yield Rolled(z, a, acted, after)
+            z = after[~self.known.terminated(after)]
             if not len(z):
                 break
 
@@ -127,6 +142,3 @@ class Mbpo(Free):
         generator = self.agent.generator
         drawn = self.imagined.draw(self.config.batch - real, generator)
         return self.replay.draw(real, generator).joined(drawn) if real else drawn
-
-    def _replay(self, capacity: int) -> Replay:
-        return Replay(self.seen(np.zeros(self.known.n)).shape[-1], self.known.m, capacity)

@@ -102,30 +102,43 @@ class Agent:
         return {"transitions": float(len(self.data.w)), **figures}
 
 
-class Pets:
-    """A Trainer."""
+class OnRobot:
+    """A Trainer by an agent that learns in any environment, made of its own settings and those of its model."""
 
-    Config = Settings
+    AGENT: Any
+    MODEL: tuple[str, Any] = ("pe", ProbabilisticEnsemble)
 
-    def __init__(self, config: Settings, robot: Robot, settings: Mapping[str, Any], seed: int):
+    def __init__(self, config: Any, robot: Robot, settings: Mapping[str, Any], seed: int):
         self.robot, self.known = robot, Reaching(robot, settings)
         trials = from_mapping(trainer.Config, section(settings, "trainer"), "trainer")
         self.target = trainer.target_of(trials, robot, settings, seed)
-        model = from_mapping(ProbabilisticEnsemble.Config, section(settings, "pe"), "pe")
-        self.agent = Agent(self.known, config, model, seed)
+        name, kind = self.MODEL
+        self.agent = self.AGENT(self.known, config, from_mapping(kind.Config, section(settings, name), name), seed)
 
     def policy(self) -> Planned:
-        """Random actions at first, then plans."""
+        """Random actions at first, then those of the agent."""
         return Planned(self)
+
+    def observed(self, trials: Sequence[Trial]) -> Float[Array, "N k"]:
+        """z of the states before each action."""
+        x = np.concatenate([self.known.observe(trial.x[:-1], self.target) for trial in trials])
+        return self.known.inner(torch.as_tensor(x)).numpy()
 
     def model(self) -> tuple[Any, Data] | None:
         """What the agent has learned."""
         agent = self.agent
         return None if agent.regression is None or agent.data is None else (agent.regression, agent.data)
 
+
+class Pets(OnRobot):
+    """A Trainer."""
+
+    Config, AGENT = Settings, Agent
+
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """See Agent.learn."""
-        return self.agent.learn(data_of(self.robot, trials))
+        figures: dict[str, float] = self.agent.learn(data_of(self.robot, trials))
+        return figures
 
 
 class Planned:

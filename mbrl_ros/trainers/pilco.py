@@ -16,7 +16,7 @@ by L-BFGS from the policy before and from fresh ones. The expectation is taken i
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mbrl_ros.config import LOGARITHMIC, ConfigError, from_mapping, param, section
-from mbrl_ros.environments.ring import Reaching
+from mbrl_ros.config import LOGARITHMIC, ConfigError, param
 from mbrl_ros.evaluation.procedure import data_of
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.gp import GaussianProcess
@@ -35,9 +34,7 @@ from mbrl_ros.models.moments import append, processes, saturating, sines, squash
 from mbrl_ros.models.radial import RadialPolicy
 from mbrl_ros.ring.network_policy import names_of
 from mbrl_ros.ring.radial_policy import RadialPolicyOfRing, spread_of
-from mbrl_ros.robot import Robot
-from mbrl_ros.trainers import trainer
-from mbrl_ros.trainers.pets import Planned
+from mbrl_ros.trainers.pets import OnRobot
 from mbrl_ros.types import Array, Gaussian, Trial
 
 if TYPE_CHECKING:
@@ -193,21 +190,10 @@ def descend(cost: Callable[[RadialPolicy], Tensor], policy: RadialPolicy, iterat
     return float(found.fun), policy.with_parameters(torch.as_tensor(found.x))
 
 
-class Pilco:
+class Pilco(OnRobot):
     """A Trainer."""
 
-    Config = Settings
-
-    def __init__(self, config: Settings, robot: Robot, settings: Mapping[str, Any], seed: int):
-        self.robot, self.known = robot, Reaching(robot, settings)
-        trials = from_mapping(trainer.Config, section(settings, "trainer"), "trainer")
-        self.target = trainer.target_of(trials, robot, settings, seed)
-        model = from_mapping(GaussianProcess.Config, section(settings, "gp"), "gp")
-        self.agent = Agent(self.known, config, model, seed)
-
-    def policy(self) -> Planned:
-        """Random actions at first, then the policy."""
-        return Planned(self)
+    Config, AGENT, MODEL = Settings, Agent, ("gp", GaussianProcess)
 
     def model(self) -> None:
         """None: its processes are of speeds."""
@@ -225,5 +211,5 @@ class Pilco:
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """See Agent.learn."""
-        observed = np.concatenate([self.known.observe(trial.x[:-1], self.target) for trial in trials])
-        return self.agent.learn(self.known.inner(torch.as_tensor(observed)).numpy(), data_of(self.robot, trials))
+        figures: dict[str, float] = self.agent.learn(self.observed(trials), data_of(self.robot, trials))
+        return figures

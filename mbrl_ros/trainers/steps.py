@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbrl_ros.environments.environment import Environment, Known, Step
+from mbrl_ros.environments.environment import Environment, Known, Step, scaled
 from mbrl_ros.trainers.compared import Curve
 from mbrl_ros.trainers.replay import Batch, Replay
 from mbrl_ros.trainers.sac import Sac, Settings
@@ -47,17 +47,11 @@ class Free:
         self.replay = Replay(width, known.m, config.capacity)
         self.updates, self.count = config.updates, 0  # after every step; steps so far
         self.figures: dict[str, float] = {}
-        self._middle, self._half = (torch.as_tensor(of) for of in (0.5 * (known.high + known.low),
-                                                                   0.5 * (known.high - known.low)))
         self._rng = np.random.default_rng(seed)
 
     def seen(self, x: Float[Array, "*b n"]) -> Float[Tensor, "*b s"]:
         """What the policy sees of observations."""
         return self.known.seen(self.known.inner(torch.as_tensor(x)))
-
-    def scaled(self, a: Tensor) -> Tensor:
-        """An action in [-1, 1] in the units of the environment."""
-        return self._middle.to(a) + self._half.to(a) * a
 
     def act(self, x: Float[Array, " n"], noise: bool = True) -> Float[Array, " m"]:
         """See Learner; at first, anything."""
@@ -91,12 +85,11 @@ def train(environment: Environment, learner: Learner, seed: int, steps: int, eve
     """So many steps of the environment, with a test after each `every` of them, and no more once one has the goal. A
     test is the return of an episode without noise, or what `judge` says. No episode is longer than `limit`."""
     curve, began = Curve(), time.monotonic()
-    middle, half = (environment.high + environment.low) / 2, (environment.high - environment.low) / 2
     episodes = played = 0
     x = environment.reset(_episode(seed, 0))
     for i in range(1, steps + 1):
         a = learner.act(x)
-        step = environment.step(middle + half * a)
+        step = _play(environment, a)
         learner.observe(x, a, step)
         x, played = step.observation, played + 1
         learner.improve()
@@ -116,14 +109,17 @@ def train(environment: Environment, learner: Learner, seed: int, steps: int, eve
 
 def _test(environment: Environment, learner: Learner, seed: int, limit: int) -> float:
     """The return of an episode without noise."""
-    middle, half = (environment.high + environment.low) / 2, (environment.high - environment.low) / 2
     x, earned = environment.reset(seed), 0.0
     for _ in range(limit):
-        tried = environment.step(middle + half * learner.act(x, noise=False))
+        tried = _play(environment, learner.act(x, noise=False))
         x, earned = tried.observation, earned + tried.reward
         if tried.terminated or tried.truncated:
             break
     return earned
+
+
+def _play(environment: Environment, a: Float[Array, " m"]) -> Step:
+    return environment.step(scaled(environment, torch.as_tensor(a)).numpy())
 
 
 def _episode(seed: int, i: int) -> int:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.config import LOGARITHMIC, param
-from mbrl_ros.environments.environment import Known, Step
+from mbrl_ros.environments.environment import Known, Step, scaled
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.trainers.mbpo import MODEL
 from mbrl_ros.trainers.network import PolicyNetwork
@@ -104,8 +104,6 @@ class Svg:
         width = known.seen(known.inner(torch.zeros(known.n).double())).shape[-1]
         self.policy = PolicyNetwork(width, known.m, config.hidden, seed)
         self._adam = torch.optim.Adam(self.policy.parameters(), config.learning_rate)
-        self._middle, self._half = (torch.as_tensor(of) for of in (0.5 * (known.high + known.low),
-                                                                   0.5 * (known.high - known.low)))
         self.regression: ProbabilisticEnsemble | None = None
         self.figures: dict[str, float] = {}
         self._rows: list[tuple[Array, Array, Array]] = []  # x, a in [-1, 1], x'
@@ -130,7 +128,7 @@ class Svg:
         if len(self._rows) % c.every:
             return
         x, a, after = (torch.as_tensor(np.array(part)) for part in zip(*self._rows, strict=True))
-        data = known.data(x.numpy(), self._scaled(a).numpy(), after.numpy())
+        data = known.data(x.numpy(), scaled(known, a).numpy(), after.numpy())
         self.regression = ProbabilisticEnsemble.fit(data, self.model_config, self.seed + self._fits, self.regression)
         self._fits += 1
         self.policy.seen(known.seen(known.inner(x)).numpy(), np.ones(known.m))
@@ -141,7 +139,7 @@ class Svg:
         with torch.no_grad():
             eta = (a.clamp(-self.LIMIT, self.LIMIT).atanh() - self.policy(known.seen(z))) / c.explore
         models = [known.model(self.regression.member(i)) for i in range(self.regression.count)]
-        noises = [infer(model, z, self._scaled(a), y) for model in models]
+        noises = [infer(model, z, scaled(known, a), y) for model in models]
         for _ in range(c.updates):
             i = int(self._rng.integers(len(models)))
             rows = torch.as_tensor(self._rng.choice(begins, c.windows)) + torch.arange(c.window)[:, None]  # (T, B)
@@ -151,7 +149,7 @@ class Svg:
               eta: Float[Tensor, "T B m"]) -> None:
         """One of Adam, up the return of windows from z under that noise."""
         f, parameters = dynamics(model), list(self.policy.parameters())
-        policy = lambda at, noise: self._scaled(self._squashed(at, noise))  # noqa: E731
+        policy = lambda at, noise: scaled(self.known, self._squashed(at, noise))  # noqa: E731
         with torch.no_grad():
             along = [z]
             for of_model, of_policy in zip(xi, eta, strict=True):
@@ -164,9 +162,6 @@ class Svg:
 
     def _squashed(self, z: Tensor, eta: Tensor) -> Tensor:
         return (self.policy(self.known.seen(z)) + self.config.explore * eta).tanh()
-
-    def _scaled(self, a: Tensor) -> Tensor:
-        return self._middle + self._half * a
 
 
 def _whole(x: Tensor, after: Tensor, window: int) -> Array:

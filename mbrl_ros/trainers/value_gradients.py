@@ -10,26 +10,24 @@ product of Jacobians over a horizon may be anything. The first trial is random, 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mbrl_ros.config import LOGARITHMIC, from_mapping, param, section
-from mbrl_ros.environments.environment import Known
+from mbrl_ros.config import LOGARITHMIC, param
+from mbrl_ros.environments.environment import Known, scaled
 from mbrl_ros.environments.ring import Reaching
 from mbrl_ros.evaluation.procedure import data_of
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.models.rollout import MEMBER, Step, stepper
 from mbrl_ros.ring.network_policy import NetworkPolicy, View, names_of
-from mbrl_ros.robot import Robot
-from mbrl_ros.trainers import trainer
 from mbrl_ros.trainers.network import PolicyNetwork
-from mbrl_ros.trainers.pets import Planned
+from mbrl_ros.trainers.pets import OnRobot
 from mbrl_ros.types import Array, Trial
 
 if TYPE_CHECKING:
@@ -55,13 +53,12 @@ class Settings:
 
 def imagined(known: Known, step: Step, policy: Act, z: Float[Tensor, "P k"], horizon: int) -> Float[Tensor, " P"]:
     """The return of every rollout of a policy from z, until an end; differentiable by whatever the policy has."""
-    low, high = torch.as_tensor(known.low), torch.as_tensor(known.high)
     total, alive = z.new_zeros(len(z)), z.new_ones(len(z))
     for _ in range(horizon):
         raw = policy(z)
         a = raw.clamp(-1.0, 1.0)
         over = (raw - a).square().sum(-1)
-        a = 0.5 * (low + high) + 0.5 * (high - low) * a
+        a = scaled(known, a)
         z = step(z, a)
         total = total + alive * (known.reward(z, a) - OVER * over)
         alive = alive * ~known.terminated(z)
@@ -172,26 +169,10 @@ def played(policy: PolicyNetwork, known: Reaching) -> NetworkPolicy:
     return NetworkPolicy({**names_of(robot), **arrays, **wide, "unit": known.scale, "Sigma": np.zeros((m, m))}, robot)
 
 
-class Backprop:
+class Backprop(OnRobot):
     """A Trainer."""
 
-    Config = Settings
-
-    def __init__(self, config: Settings, robot: Robot, settings: Mapping[str, Any], seed: int):
-        self.robot, self.known = robot, Reaching(robot, settings)
-        trials = from_mapping(trainer.Config, section(settings, "trainer"), "trainer")
-        self.target = trainer.target_of(trials, robot, settings, seed)
-        model = from_mapping(ProbabilisticEnsemble.Config, section(settings, "pe"), "pe")
-        self.agent = Agent(self.known, config, model, seed)
-
-    def policy(self) -> Planned:
-        """Random actions at first, then the policy."""
-        return Planned(self)
-
-    def model(self) -> tuple[Any, Data] | None:
-        """What the agent has learned."""
-        agent = self.agent
-        return None if agent.regression is None or agent.data is None else (agent.regression, agent.data)
+    Config, AGENT = Settings, Agent
 
     def learned(self) -> NetworkPolicy | None:
         """What it has learned as a policy of the ring, where that acts as often as the model steps."""
@@ -201,5 +182,5 @@ class Backprop:
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """See Agent.learn."""
-        observed = np.concatenate([self.known.observe(trial.x[:-1], self.target) for trial in trials])
-        return self.agent.learn(self.known.inner(torch.as_tensor(observed)).numpy(), data_of(self.robot, trials))
+        figures: dict[str, float] = self.agent.learn(self.observed(trials), data_of(self.robot, trials))
+        return figures

@@ -3,8 +3,10 @@ import importlib
 import inspect
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
+import shapes
 import torch
 from jaxtyping import TypeCheckError
 from shapes import ROOMS
@@ -38,6 +40,38 @@ WRONG = {
 def test_a_wrong_shape_is_an_error(call):
     with pytest.raises(TypeCheckError):
         call()
+
+
+def test_what_has_passed_is_held_again_where_shapes_or_numbers_in_them_differ():
+    given = []
+
+    def rows(x, count):
+        given.append(x.shape)
+        return x[:2]
+
+    rows.__annotations__ = {'x': 'Float[np.ndarray, "n m"]', 'count': 'int',
+                            'return': 'Float[np.ndarray, "{count} m"]'}
+    held = shapes.sparing(jaxtyping.jaxtyped.args[0], shapes.check)(rows)
+    for _ in range(3):
+        held(np.zeros((4, 3)), 2)
+    assert given == 3 * [(4, 3)]  # called once each time, by whichever way
+    with pytest.raises(TypeCheckError):
+        held(np.zeros((4, 3)), 3)
+    with pytest.raises(TypeCheckError):
+        held(np.zeros((1, 3)), 2)
+    with pytest.raises(TypeCheckError):
+        held(np.zeros(4), 2)
+
+
+def test_a_result_is_held_where_its_arguments_have_passed():
+    def half(x):
+        return x if x.any() else x[:1]
+
+    half.__annotations__ = {'x': 'Float[np.ndarray, "n"]', 'return': 'Float[np.ndarray, "n"]'}
+    held = shapes.sparing(jaxtyping.jaxtyped.args[0], shapes.check)(half)
+    held(np.ones(3))
+    with pytest.raises(TypeCheckError):
+        held(np.zeros(3))
 
 
 def annotated():

@@ -133,7 +133,7 @@ def measure(name: str, problem: str, seed: int, robot: str) -> Result:
     torch.set_num_threads(1)
     if problem in (REACH_LOCAL, REACH_GLOBAL):
         return _reach(name, problem, seed, robot)
-    return _lq(name, seed) if problem == LQ else _swing(name, problem, seed)
+    return simulated(name, problem, seed)
 
 
 def chain(seed: int, masses: int = 4, T: int = 20) -> Problem:
@@ -158,16 +158,21 @@ def optimum(problem: Problem) -> float:
     return Lqr(Lqr.Config(horizon=len(problem.lower))).plan(problem, None).cost
 
 
-def made(name: str, problem: str, horizon: int) -> Watched:
+def made(name: str, problem: str, horizon: int, settings: Mapping[str, Any]) -> Watched:
     """The planner for a problem that is no robot's."""
     kind = PLANNERS[name]
     more = SWINGING if problem != LQ and issubclass(kind, Sampling) else {}
-    return Watched(kind(kind.Config(horizon=horizon, **more)))
+    return Watched(kind(kind.Config(horizon=horizon, **{**more, **settings})))
 
 
-def _lq(name: str, seed: int) -> Result:
+def simulated(name: str, problem: str, seed: int, settings: Mapping[str, Any] | None = None) -> Result:
+    """One seed of a problem that is no robot's, with these settings of the planner."""
+    return _lq(name, seed, settings or {}) if problem == LQ else _swing(name, problem, seed, settings or {})
+
+
+def _lq(name: str, seed: int, settings: Mapping[str, Any]) -> Result:
     problem, plan = chain(seed), None
-    planner = made(name, LQ, len(problem.lower))
+    planner = made(name, LQ, len(problem.lower), settings)
     for i in range(PLANS):
         plan = planner.plan(replace(problem, seed=PLANS * seed + i), plan)
     assert plan is not None
@@ -175,9 +180,9 @@ def _lq(name: str, seed: int) -> Result:
     return planner.result(float(plan.cost - best <= ENOUGH * (nothing - best)), plan.cost)
 
 
-def _swing(name: str, problem: str, seed: int) -> Result:
+def _swing(name: str, problem: str, seed: int, settings: Mapping[str, Any]) -> Result:
     """The cost is what was paid, by the running weights, while it was replanned at every step."""
-    swing, planner = SWING_UPS[problem], made(name, problem, HORIZON)
+    swing, planner = SWING_UPS[problem], made(name, problem, HORIZON, settings)
     plan: Plan | None = None
     first, period, total = swing.problem(seed, HORIZON), swing.model.period, 0.0
     steps = round(SECONDS / period)

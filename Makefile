@@ -1,11 +1,13 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
 .PHONY: help bootstrap demo report replay scenarios scenarios-full arms loops planners pets skills dyna faults soak \
-	mutants figures bench test lint docs clean
+	mutants figures bench test test-jazzy lint docs clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.
 jazzy = env -u AMENT_PREFIX_PATH -u CMAKE_PREFIX_PATH -u COLCON_PREFIX_PATH -u PYTHONPATH -u LD_LIBRARY_PATH \
 	MBRL_ROS_DISTRO=jazzy sh -ec
+use_jazzy = scripts/bootstrap.sh; . ./.venv-jazzy/bin/activate; . ./install-jazzy/setup.sh
+topics = python3 -m pytest --reruns 1 test/ros
 demo_flags = $(if $(SEED),--seed $(SEED)) $(if $(ROBOT),--robot $(ROBOT)) $(if $(TASK),--task $(TASK)) \
 	$(if $(PLANNER),--planner $(PLANNER)) $(if $(PRIOR),--prior $(PRIOR)) \
 	$(if $(TARGETS),--targets $(TARGETS)) $(if $(DATA_SECONDS),--data-seconds $(DATA_SECONDS)) \
@@ -97,9 +99,12 @@ figures: bootstrap ## measures for README and results anew, and writes their tab
 bench: bootstrap ## how long a tick takes, part by part, beside its peers; ONLY=
 	@$(use) && OMP_NUM_THREADS=1 python3 benchmarks/bench.py $(if $(ONLY),--only $(ONLY))
 
-test: lint docs ## lint, docs, all tests, and the tests with ROS on Jazzy as well
-	@$(use) && python3 -m pytest -n auto --ignore=test/ros && python3 -m pytest test/ros
-	@$(jazzy) 'scripts/bootstrap.sh; . ./.venv-jazzy/bin/activate; . ./install-jazzy/setup.sh; python3 -m pytest test/ros'
+test: lint docs ## lint, docs, all tests, and the tests with ROS on Jazzy as well, but for slow ones
+	@$(use) && python3 -m pytest -n auto --ignore=test/ros && $(topics)
+	@$(jazzy) '$(use_jazzy); $(topics) -m "not slow"'
+
+test-jazzy: ## all tests with ROS on Jazzy
+	@$(jazzy) '$(use_jazzy); $(topics)'
 
 docs: bootstrap ## docs/_build/html: the documentation, built without a network once its four packages are there
 	@$(use) && { python3 -c 'import furo, latex2mathml, myst_parser' 2>/dev/null || \

@@ -106,7 +106,7 @@ def test_a_trial_gives_transitions_over_steps():
     assert t.u.ravel().tolist() == [1.0, 4.0]
 
 
-@pytest.mark.parametrize("rate", [20, 200, 500])
+@pytest.mark.parametrize("rate", [20, 200])
 def test_targets_are_reached_at_any_rate(rate):
     s = settings("planar2", robot={"period": 1 / rate})
     config = measures.config_of(s, {"targets": 2, "data_seconds": 5.0, "seconds_per_target": 2.0, "seed": 100})

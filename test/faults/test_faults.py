@@ -14,7 +14,7 @@ from truths import violated
 from mbrl_ros.ring.guard import Config, Limits
 
 ROOT = Path(__file__).parents[2]
-TICKS = 10_000
+TICKS = 4_000  # `make faults` has more
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::RuntimeWarning")]  # overflow is what they are about
 
 

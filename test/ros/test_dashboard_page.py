@@ -91,6 +91,7 @@ def visit(rig, chromium):
     visit.page.close()
 
 
+@pytest.mark.slow
 def test_what_a_person_sees_and_does(visit):
     made, controller = visit.rig, visit.rig[ControllerNode].controller
     robot = made[PlantNode].robot

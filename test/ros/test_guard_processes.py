@@ -86,6 +86,7 @@ def test_a_logger_that_dies_matters_to_nobody_and_a_guard_that_dies_comes_back_i
     watcher.armed()
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_or_stopped_makes_the_guard_hold(watcher, ring):
     for name in ("estimator", "learner", "controller", "plant"):
         for number in (signal.SIGSTOP, signal.SIGKILL):

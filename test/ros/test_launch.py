@@ -58,6 +58,7 @@ def active(watcher):
     return watcher.call("controller/get_state", GetState).current_state.id == State.PRIMARY_STATE_ACTIVE
 
 
+@pytest.mark.slow
 def test_nodes_that_are_killed_come_back_while_the_guard_holds_and_ctrl_c_ends_all(watcher, start, tmp_path):
     process = start(f"log:={tmp_path / 'recording'}")
     up(process, watcher)

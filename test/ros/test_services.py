@@ -75,6 +75,7 @@ def test_from_excitation_to_a_target_and_to_a_stop(rig):
         pair.key for pair in newest.values}
 
 
+@pytest.mark.slow
 def test_a_global_model_is_loaded_from_its_file_and_planned_with(rig, capfd):
     made = rig(*RING, controller__model="global", controller__require_model=False)
     node = made[ControllerNode]

@@ -18,6 +18,7 @@ def drill(request, ros, tmp_path):
     made.close()
 
 
+@pytest.mark.slow
 def test_another_guard_goes_on_for_one_that_is_killed_or_stopped_until_all_end(drill):
     witness = drill.witness
     for number, words in ((signal.SIGKILL, "has ended"), (signal.SIGSTOP, "was stopped for")):

@@ -40,6 +40,7 @@ def start(made):
     assert made.spin(lambda: made.call("trainer/start")[0]), made.call("trainer/start")
 
 
+@pytest.mark.slow
 def test_refit_improves_over_the_ring_however_often_it_is_interrupted(rig, tmp_path):
     made = rig(*RING, TrainerNode, trainer__folder=str(tmp_path), trainer__updates=5, **SMALL)
     said = made.listen(Message, topics.EPISODE)
@@ -86,6 +87,7 @@ def test_refit_improves_over_the_ring_however_often_it_is_interrupted(rig, tmp_p
     assert [row["transitions"] for row in rows] == np.cumsum([len(of.trial.u) for of in recorded]).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:ilqr. tool. not affine")  # a plan is not asked for here
 def test_lqr_flm_improves_on_the_slot_and_its_policy_is_played_handed_over_and_stopped(rig, tmp_path):
     made = rig(*RING, TrainerNode, robot="planar3", task="peg", trainer__method="lqr_flm", trainer__updates=3,
@@ -110,6 +112,7 @@ def test_lqr_flm_improves_on_the_slot_and_its_policy_is_played_handed_over_and_s
     assert controller.mode == "idle"
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_goes_on_with_the_next_trial(rig, tmp_path):
     made = rig(*RING, **SMALL)
     said = []

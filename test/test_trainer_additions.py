@@ -65,7 +65,9 @@ def small(**more):
                     pets={"horizon": 3, "samples": 8, "elites": 2, "iterations": 1}, pe={"epochs": 1},
                     dagger={"steps": 20}, gps={"targets": 1, "steps": 20},
                     pilco={"horizon": 2, "particles": 5, "bases": 4, "iterations": 1}, gp={"inducing": 10, "steps": 5},
-                    backprop={"horizon": 3, "rollouts": 5, "updates": 2})
+                    backprop={"horizon": 3, "rollouts": 5, "updates": 2},
+                    sac={"start": 50, "hidden": 8, "batch": 16}, mbpo={"every": 100, "rollouts": 20},
+                    ampo={"every": 100, "rollouts": 20}, maac={"every": 100})
 
 
 @pytest.mark.usefixtures("hill")

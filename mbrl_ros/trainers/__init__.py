@@ -7,6 +7,7 @@ from mbrl_ros.trainers.dagger import Dagger
 from mbrl_ros.trainers.dyna import Dyna
 from mbrl_ros.trainers.gps import Gps
 from mbrl_ros.trainers.lqr_flm import LqrFlm
+from mbrl_ros.trainers.on_steps import AmpoOnRobot, MaacOnRobot, MbpoOnRobot, SacOnRobot
 from mbrl_ros.trainers.pets import Pets
 from mbrl_ros.trainers.pilco import Pilco
 from mbrl_ros.trainers.refit import Refit
@@ -14,4 +15,5 @@ from mbrl_ros.trainers.value_gradients import Backprop
 
 # Each has a Config, of parameters under its name.
 TRAINERS: dict[str, Any] = {"refit": Refit, "pets": Pets, "dagger": Dagger, "lqr_flm": LqrFlm, "gps": Gps,
-                            "pilco": Pilco, "backprop": Backprop, "dyna": Dyna}
+                            "pilco": Pilco, "backprop": Backprop, "dyna": Dyna, "sac": SacOnRobot, "mbpo": MbpoOnRobot,
+                            "ampo": AmpoOnRobot, "maac": MaacOnRobot}

@@ -104,7 +104,7 @@ def on_reach(make: Make, updates: int, robot: str, steps: int) -> Callable[[int]
     def run(seed: int) -> Curve:
         settings = assembly.settings(Names(robot, prior="gaussian"), REACH)
         environment, apart = RingEnvironment(settings, seed), RingEnvironment(settings, seed)
-        learner = make(environment, replace(BASE, updates=updates, entropy=-float(environment.m)), seed)
+        learner = make(environment, replace(BASE, updates=updates), seed)
         tested = [int(of) for of in np.random.default_rng([seed, 1]).integers(2**31, size=TESTS)]
 
         def judged(learner: Learner) -> float:

@@ -27,6 +27,7 @@ from mbrl_ros.models.rollout import MEAN, MEMBER, RESAMPLE
 from mbrl_ros.planners.plan import shifted
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.planners.sampling import LIMITS, Cem
+from mbrl_ros.ring.policy import Policy
 from mbrl_ros.robot import Robot
 from mbrl_ros.trainers import trainer
 from mbrl_ros.types import Array, Plan, Trial
@@ -112,10 +113,14 @@ class OnRobot:
         self.robot, self.known = robot, Reaching(robot, settings)
         trials = from_mapping(trainer.Config, section(settings, "trainer"), "trainer")
         self.target = trainer.target_of(trials, robot, settings, seed)
-        name, kind = self.MODEL
-        self.agent = self.AGENT(self.known, config, from_mapping(kind.Config, section(settings, name), name), seed)
+        self.agent = self.agent_of(config, settings, seed)
 
-    def policy(self) -> Planned:
+    def agent_of(self, config: Any, settings: Mapping[str, Any], seed: int) -> Any:
+        """The agent, which has seen nothing."""
+        name, kind = self.MODEL
+        return self.AGENT(self.known, config, from_mapping(kind.Config, section(settings, name), name), seed)
+
+    def policy(self) -> Policy:
         """Random actions at first, then those of the agent."""
         return Planned(self)
 

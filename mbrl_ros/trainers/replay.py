@@ -45,6 +45,10 @@ class Replay:
         self._rows[places % self._capacity] = rows[skipped:]
         self._added += len(rows)
 
+    def states(self) -> Tensor:
+        """All x (N, n) that are kept."""
+        return self._rows[: len(self), : self._widths[0]]
+
     def clear(self) -> None:
         """Forget all."""
         self._added = 0

@@ -2,7 +2,7 @@
 
 Two critics are one network with a leading axis; the actor is a Gaussian that is squashed by tanh, with the exact
 log-probability of what it draws; the temperature is learned, so that the entropy of the policy comes to
-`sac.entropy`. Actions are in [-1, 1]; who plays them scales them.
+`sac.entropy` of each action. Actions are in [-1, 1]; who plays them scales them.
 """
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from mbrl_ros.config import param
+from mbrl_ros.ring.actor_policy import LOG_STD
 from mbrl_ros.trainers.replay import Batch
 from mbrl_ros.types import Array
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-LOG_STD = (-20.0, 2.0)  # of the actor, before tanh
 HALF_LOG_TURN = 0.5 * math.log(2 * math.pi)
 
 
@@ -36,7 +36,7 @@ class Settings:
     batch: int = param(256, "Transitions of an update", 1, 1_000_000)
     gamma: float = param(0.99, "What a reward one step later is worth", 0.0, 1.0)
     polyak: float = param(0.005, "Part of the way that the targets go to the critics at every update", 0.0, 1.0)
-    entropy: float = param(-1.0, "Entropy that the policy is to have, of actions in [-1, 1], in all [nat]", -100.0,
+    entropy: float = param(-1.0, "Entropy that the policy is to have of each action, in [-1, 1] [nat]", -100.0,
                            100.0)
     temperature: float = param(0.0, "What a nat of entropy is worth; 0: learned, from 1 on", 0.0, 1e6)
     capacity: int = param(1_000_000, "Transitions that are kept", 1, 100_000_000)
@@ -146,7 +146,7 @@ class Sac:
         self.critics.requires_grad_(True)
         self.entropy = -log_p.detach().mean()
         if self.config.temperature == 0:
-            self._step(2, self._log_temperature * (self.entropy - self.config.entropy))
+            self._step(2, self._log_temperature * (self.entropy - self.m * self.config.entropy))
 
     def _step(self, which: int, loss: Tensor, clip: float = math.inf) -> None:
         adam = self._adam[which]

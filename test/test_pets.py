@@ -111,7 +111,16 @@ def test_the_study_leaves_rows_and_a_figure(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("| cartpole |") == 2
 
 
+def test_rows_of_the_ablation_stand_beside_one_model_without_noise():
+    made = lambda model, follow, costs, once: {"model": model, "follow": follow, "until_solved": once,  # noqa: E731
+                                               "seeds": list(range(len(costs))), "returns": [[0.0, -c] for c in costs]}
+    rows = study.paired([made("pe", "member", [1.0, 2.0, 3.0], True), made("d", "mean", [5.0, 7.0, 9.0], False),
+                         made("pe", "member", [3.0, 5.0, 7.0, 1.0], False)])
+    assert [(r["difference_low"], r["difference_high"]) for r in rows] == [(None, None), (0.0, 0.0), (-2.0, -2.0)]
+
+
 @pytest.mark.parametrize(("words", "expected"), [
+    (["--only", "ablation", "--follow", "all"], "--follow: expected some of mean, resample, member, got all"),
     (["--only", "chess"], "--only: unknown 'chess'; choose from cartpole, arm, ablation"),
     (["--only", "ablation", "--models", "pp"], "--models: expected some of d, p, de, pe, got pp"),
 ])

@@ -29,6 +29,7 @@ from mbrl_ros.config import ConfigError, Names, new_folder
 from mbrl_ros.environments.cartpole import CartPole
 from mbrl_ros.environments.environment import Environment, Episode, episode
 from mbrl_ros.environments.ring import RingEnvironment
+from mbrl_ros.evaluation.measures import interval
 from mbrl_ros.evaluation.pool import as_done
 from mbrl_ros.evaluation.reach import finite, parse_seeds
 from mbrl_ros.evaluation.tables import HUES
@@ -77,6 +78,7 @@ PROBLEMS = {"cartpole": Problem(lambda _: CartPole(), tip_distance, 0.1, 10, 200
 ABLATION = 5  # trials of it
 MODELS = {name: ProbabilisticEnsemble.Config(members=5 if "e" in name else 1, deterministic="d" in name)
           for name in ("d", "p", "de", "pe")}
+PLAIN = ("d", MEAN)
 WAYS = {"d": (MEAN,), "p": (MEAN, MEMBER), "de": (MEAN, RESAMPLE, MEMBER), "pe": (MEAN, RESAMPLE, MEMBER)}
 
 
@@ -164,15 +166,28 @@ def summary(job: Job, seeds: Sequence[int], runs: Sequence[Trials]) -> Row:
             "plan_ms_p50": float(np.median([r.plan_ms for r in runs])), "seconds": sum(r.seconds for r in runs)}
 
 
+def paired(rows: Sequence[Row]) -> list[Row]:
+    """The same, those of the ablation with the interval (95 %) of what the last trial cost less what it cost with one
+    model without noise, over the seeds of both; None where that did not run."""
+    plain = {s: -of[-1] for r in rows if (r["model"], r["follow"]) == PLAIN and not r["until_solved"]
+             for s, of in zip(r["seeds"], r["returns"], strict=True)}
+    def difference(r: Row) -> tuple[float | None, float | None]:
+        pairs = [-of[-1] - plain[s] for s, of in zip(r["seeds"], r["returns"], strict=True) if s in plain]
+        return interval(np.array(pairs)) if len(pairs) > 1 and not r["until_solved"] else (None, None)
+    return [{**r, **dict(zip(("difference_low", "difference_high"), difference(r), strict=True))} for r in rows]
+
+
 def table(rows: Sequence[Row]) -> str:
     """In columns of Markdown."""
-    lines = ["| problem | model | follow | seeds | solved | in trials | cost of the last | in bands | plan ms |",
-             "|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| problem | model | follow | seeds | solved | in trials | cost of the last | less that of d, 95 % "
+             "| in bands | plan ms |", "|---|---|---|---|---|---|---|---|---|---|"]
     for r in rows:
+        low, high = r["difference_low"], r["difference_high"]
+        less = "" if low is None else f"{low:+.3g} to {high:+.3g}"
         trials = ", ".join("-" if s is None else str(s) for s in r["trials_to_success"])
         bands = "" if r["bands"] is None else f"{r['bands']:.0%}"
         lines.append(f"| {r['problem']} | {r['model']} | {r['follow']} | {len(r['seeds'])} | {r['success']:.0%} | "
-                     f"{trials} | {r['cost']:.1f} | {bands} | {r['plan_ms_p50']:.0f} |")
+                     f"{trials} | {r['cost']:.1f} | {less} | {bands} | {r['plan_ms_p50']:.0f} |")
     return "\n".join(lines)
 
 
@@ -210,8 +225,11 @@ def jobs_of(a: argparse.Namespace) -> list[Job]:
         models = a.models.split(",")
         if not set(models) <= set(MODELS):
             raise ConfigError(f"--models: expected some of {', '.join(MODELS)}, got {a.models}")
+        ways = a.follow.split(",")
+        if not set(ways) <= set(WAYS["pe"]):
+            raise ConfigError(f"--follow: expected some of {', '.join(WAYS['pe'])}, got {a.follow}")
         jobs += [Job("cartpole", model, way, seed, a.trials or ABLATION, False)
-                 for model in models for way in WAYS[model] for seed in seeds]
+                 for seed in seeds for model in models for way in WAYS[model] if way in ways]
     return jobs
 
 
@@ -220,6 +238,7 @@ def parser() -> argparse.ArgumentParser:
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--only", default="cartpole,arm,ablation", help="what to run (%(default)s)")
     p.add_argument("--models", default=",".join(MODELS), help="of the ablation (%(default)s)")
+    p.add_argument("--follow", default=",".join(WAYS["pe"]), help="ways of the ablation (%(default)s)")
     p.add_argument("--seeds", default="0-4", help="such as 0-9 or 1,4,7; tune on those from 100 up (%(default)s)")
     p.add_argument("--trials", type=int, default=0, help="at most; 0: 10 on the cart-pole, 15 on the arm, 5 to ablate")
     p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
@@ -246,7 +265,8 @@ def main(arguments: list[str] | None = None) -> int:
         groups: dict[Job, list[Job]] = {}
         for each in (job for job in jobs if job in done):
             groups.setdefault(each._replace(seed=0), []).append(each)
-        rows = [summary(key, [j.seed for j in group], [done[j] for j in group]) for key, group in groups.items()]
+        rows = paired([summary(key, [j.seed for j in group], [done[j] for j in group])
+                       for key, group in groups.items()])
         (folder / "pets.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
     plot(rows).savefig(folder / "pets.png", dpi=110)
     print(table(rows))

@@ -26,7 +26,7 @@ takes.arms = ONLY SEEDS TARGETS DATA_SECONDS JOBS
 takes.loops = ROBOT PRIOR SEEDS JOBS
 takes.pets = ONLY SEEDS JOBS
 takes.skills = ONLY SEEDS JOBS
-takes.dyna = ONLY METHODS SEEDS JOBS
+takes.dyna = ONLY METHODS SEEDS JOBS CLUSTER RESUME
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
 takes.planners = ONLY SEEDS ROBOT JOBS
@@ -74,9 +74,10 @@ skills: bootstrap ## contact tasks by trials: a peg into its slot, beside MPC, a
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.skills $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
-dyna: bootstrap ## learning in imagination, each method beside its parent: three hours; ONLY= METHODS= SEEDS= JOBS=
+dyna: bootstrap ## learning in imagination, each method beside its parent: three hours; ONLY= METHODS= SEEDS= JOBS= CLUSTER= RESUME=
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.imagination $(if $(ONLY),--only $(ONLY)) \
-		$(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+		$(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(RESUME),--resume $(RESUME))
 
 faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \

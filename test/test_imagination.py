@@ -44,8 +44,8 @@ def test_the_middle_goes_as_far_as_all_runs_do():
 
 
 def test_the_command_leaves_rows_and_a_figure(tmp_path, monkeypatch, capsys):
-    methods = {"old": Method({"maze": lambda seed: curve(-30.0 - seed, -25.0)}),
-               "new": Method({"maze": lambda seed: curve(-20.0 - seed, -15.0)}, "old")}
+    methods = {"old": Method({"maze": lambda seed, keep: curve(-30.0 - seed, -25.0)}),
+               "new": Method({"maze": lambda seed, keep: curve(-20.0 - seed, -15.0)}, "old")}
     monkeypatch.setattr(imagination, "METHODS", methods)
     words = ["--only", "maze", "--methods", "old,new", "--seeds", "100-102", "--jobs", "0", "--output", str(tmp_path)]
     assert imagination.main(words) == 0
@@ -56,6 +56,37 @@ def test_the_command_leaves_rows_and_a_figure(tmp_path, monkeypatch, capsys):
     assert {"method", "parent", "task", "seeds", "steps", "return_median", "return_worst", "parent_median",
             "difference_low", "difference_high", "seconds"} <= set(rows[0])
     assert capsys.readouterr().out.count("| maze |") == 2
+
+
+def counted(monkeypatch, tmp_path):
+    """A method that writes a line for every run that is really done, in whatever process, and its file of seed 101
+    fails the first time."""
+    log = tmp_path / "log"
+
+    def run(seed, keep=None):
+        with log.open("a") as file:
+            file.write(f"{seed}\n")
+        if seed == 101 and log.read_text().count("101") == 1:
+            keep.write_bytes(b"what it came to")
+            raise KeyboardInterrupt
+        return Curve([10], [float(seed)], {"found": float(keep.exists())})
+    monkeypatch.setattr(imagination, "METHODS", {"one": Method({"maze": run})})
+    return log
+
+
+def test_a_run_goes_on_with_what_has_been_done(monkeypatch, tmp_path, capsys):
+    log, words = counted(monkeypatch, tmp_path), ["--only", "maze", "--methods", "one", "--jobs", "0"]
+    with pytest.raises(KeyboardInterrupt):
+        imagination.main([*words, "--seeds", "100-102", "--output", str(tmp_path / "runs")])
+    folder, = (tmp_path / "runs").iterdir()
+    assert imagination.main(["--resume", str(folder), "--jobs", "0"]) == 0
+    assert log.read_text().split() == ["100", "101", "101", "102"]
+    row, = json.loads((folder / "dyna.json").read_text())["rows"]
+    assert row["seeds"] == [100, 101, 102] and [c["found"] for c in row["curves"]] == [0.0, 1.0, 0.0]
+    assert not list((folder / "parts").glob("*.checkpoint"))
+    capsys.readouterr()
+    assert imagination.main(["--resume", str(tmp_path)]) == 2
+    assert "nothing to go on with" in capsys.readouterr().err
 
 
 def test_every_parent_is_a_method_and_every_task_is_known():

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from mbrl_ros.config import ConfigError
 from mbrl_ros.environments.environment import Observed, Step
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
-from mbrl_ros.trainers import bmpo, maac, mbpo, svg
+from mbrl_ros.trainers import ampo, bmpo, checkpoints, maac, mbpo, svg
 from mbrl_ros.trainers.sac import Settings
 from mbrl_ros.trainers.steps import Free, train
 
@@ -56,6 +57,7 @@ LEARNERS = {
     "mbpo": lambda known: mbpo.Mbpo(known, QUICK, mbpo.Settings(every=100, rollouts=500, longest=3), 0, MODEL),
     "bmpo": lambda known: bmpo.Bmpo(known, QUICK, bmpo.Settings(every=100, rollouts=500, shortest=2, longest=4,
                                                                 refined=50), 0, MODEL),
+    "ampo": lambda known: ampo.Ampo(known, QUICK, ampo.Settings(every=100, rollouts=500, longest=3), 0, MODEL),
     "maac": lambda known: maac.Maac(known, QUICK, maac.Settings(every=100), 0, MODEL),
     "svg": lambda known: svg.Svg(known, svg.Settings(every=100, updates=50, window=8), 0, MODEL),
 }
@@ -68,6 +70,42 @@ def test_every_learner_brings_a_point_to_zero(name):
     curve = train(environment, LEARNERS[name](environment), 0, 600, 100, 20)
     assert curve.steps == [100, 200, 300, 400, 500, 600]
     assert np.mean(curve.returns[-2:]) > -2.0
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    keep = tmp_path / "deeper" / "run.checkpoint"
+    whole = train(Point(), LEARNERS[name](Point()), 3, 260, 100, 20)
+    for last in (130, 60):
+        environment = Killed(last)
+        with pytest.raises(KeyboardInterrupt):
+            train(environment, LEARNERS[name](environment), 3, 260, 100, 20, keep=keep)
+    environment = Point()
+    again = train(environment, LEARNERS[name](environment), 3, 260, 100, 20, keep=keep)
+    assert (again.steps, again.returns, again.figures) == (whole.steps, whole.returns, whole.figures)
+
+
+class Killed(Point):
+    """So many steps after it was made."""
+
+    def __init__(self, last):
+        super().__init__()
+        self._last = last
+
+    def step(self, a):
+        self._last -= 1
+        if self._last < 0:
+            raise KeyboardInterrupt
+        return super().step(a)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_one_line(tmp_path):
+    keep = tmp_path / "run.checkpoint"
+    keep.write_bytes(b"not one")
+    with pytest.raises(ConfigError, match="no checkpoint that can be read") as error:
+        train(Point(), LEARNERS["sac"](Point()), 3, 260, 100, 20, keep=keep)
+    assert "\n" not in str(error.value)
 
 
 def test_training_ends_with_the_goal():

@@ -1,20 +1,55 @@
-"""Seeds times settings, each in a process of its own."""
+"""Seeds times settings, each in a process of its own, on this machine or on those of a Ray cluster."""
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from mbrl_ros.config import ConfigError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+LOCAL = "local"  # a cluster of this machine
+REACHED = 10.0  # [s] in which the head of a cluster answers
 
 
-def as_done(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Results of all jobs, as they are done; without workers one after the other, here."""
-    if workers == 0:
+def as_done(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
+            cluster: str = "") -> Iterator[tuple[Job, Result]]:
+    """Results of all jobs, as they are done; without workers one after the other, here. With a cluster, the address of
+    its head or `local`, that many processors are what `local` has, and those of others are what there are. Raises
+    ConfigError where there is no Ray, or no such cluster."""
+    if cluster:
+        yield from _on_cluster(run, jobs, workers, cluster)
+    elif workers == 0:
         yield from ((job, run(job)) for job in jobs)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        futures = {pool.submit(run, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            futures = {pool.submit(run, job): job for job in jobs}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+
+
+def _on_cluster(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
+                cluster: str) -> Iterator[tuple[Job, Result]]:
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("--cluster: expected Ray, which is the extra `cluster`: pip install ray") from None
+    own: dict[str, Any] = {"num_cpus": max(1, workers), "include_dashboard": False}
+    try:
+        if cluster != LOCAL:
+            own = {"address": cluster}
+            host, _, port = cluster.rpartition(":")
+            socket.create_connection((host, int(port)), REACHED).close()  # Ray itself tries for minutes
+        ray.init(log_to_driver=False, logging_level="error", **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--cluster: no Ray at {cluster}: {' '.join(str(error).split())}") from error
+    try:
+        task = ray.remote(num_cpus=1)(lambda job: run(job))  # that is begun again where its machine is lost
+        waiting = {task.remote(job): job for job in jobs}
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            yield waiting.pop(done), ray.get(done)
+    finally:
+        ray.shutdown()

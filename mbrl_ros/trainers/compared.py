@@ -5,9 +5,10 @@ same seeds, so differences are those of pairs, each with its 95 % interval by bo
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,11 +43,17 @@ class Task:
     by_trial: bool = False  # the figure is over trials, with returns in powers of ten, not over steps
 
 
+class Runner(Protocol):
+    """One seed of a method on a task, which goes on from the file `keep` and keeps it, where it takes long."""
+
+    def __call__(self, seed: int, keep: Path | None = None) -> Curve: ...
+
+
 @dataclass(frozen=True)
 class Method:
-    """`run(seed)` on each task that it is for, and the method that it stands beside."""
+    """A run for each task that it is for, and the method that it stands beside."""
 
-    runs: Mapping[str, Callable[[int], Curve]]
+    runs: Mapping[str, Runner]
     parent: str | None = None
 
 

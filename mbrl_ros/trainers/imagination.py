@@ -2,16 +2,23 @@
 
     python3 -m mbrl_ros.trainers.imagination --only maze,pendulum
     python3 -m mbrl_ros.trainers.imagination --only pendulum --methods q_learning,dyna_5 --seeds 100-102
+    python3 -m mbrl_ros.trainers.imagination --resume runs/20261130-170000
 
-Leaves dyna.json and dyna.png in runs/<time>/, the first anew after every run. Seeds to tune on are those from 100 up.
+Leaves dyna.json and dyna.png in runs/<time>/, the first anew after every run, and in runs/<time>/parts/ what has been
+done, with which the third goes on: of a long run no more than the last minute is lost. With `--cluster` (the address of
+a Ray cluster, or `local`) runs go to its processors; the folder has to be one that all machines see. Seeds to tune on
+are those from 100 up.
 To add a method: its file, with a function from a seed to a Curve for each of its tasks, and an entry in METHODS here.
 """
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,10 +42,18 @@ class Job(NamedTuple):
     seed: int
 
 
-def run(job: Job) -> Curve:
-    """In a process that may be its own."""
+def run(parts: Path, job: Job) -> Curve:
+    """In a process that may be its own; what has been done of it before is in `parts`, and is not done again."""
     torch.set_num_threads(1)
-    return METHODS[job.method].runs[job.task](job.seed)
+    done, keep = (parts / f"{job.task}-{job.method}-{job.seed}.{kind}" for kind in ("json", "checkpoint"))
+    if done.exists():
+        return Curve(**json.loads(done.read_text()))
+    curve = METHODS[job.method].runs[job.task](job.seed, keep)
+    new = done.with_suffix(".new")
+    new.write_text(json.dumps(asdict(curve)))
+    new.rename(done)
+    keep.unlink(missing_ok=True)
+    return curve
 
 
 def jobs_of(a: argparse.Namespace) -> list[Job]:
@@ -70,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--methods", default=",".join(METHODS), help="(%(default)s)")
     p.add_argument("--seeds", default="", help="such as 0-9 or 1,4,7; empty: those of each task")
     p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
+    p.add_argument("--cluster", default="", help="address of the head of a Ray cluster, or local; empty: processes")
+    p.add_argument("--resume", type=Path, help="folder of a run to go on with: its tasks, methods and seeds")
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
     return p
 
@@ -78,14 +95,32 @@ def main(arguments: list[str] | None = None) -> int:
     """0: done, 2: a mistake of the user."""
     a = parser().parse_args(arguments)
     try:
-        jobs, folder = jobs_of(a), new_folder(a.output)
+        folder = _resumed(a) if a.resume else new_folder(a.output)
+        jobs = jobs_of(a)
+        write(folder / "dyna.json", a, rows=[])
+        return _run(a, jobs, folder)
     except ConfigError as error:
         print(f"dyna: {error}", file=sys.stderr)
         return 2
+
+
+def _resumed(a: argparse.Namespace) -> Path:
+    """The folder to go on in; tasks, methods and seeds become those that it was begun with."""
+    folder: Path = a.resume
+    try:
+        said = json.loads((folder / "dyna.json").read_text())["arguments"]
+        a.only, a.methods, a.seeds = (said[name] for name in ("only", "methods", "seeds"))
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(f"--resume: {folder / 'dyna.json'}: nothing to go on with ({error})") from error
+    return folder
+
+
+def _run(a: argparse.Namespace, jobs: Sequence[Job], folder: Path) -> int:
     done: dict[Job, Curve] = {}
     rows: list[Row] = []
-    began = time.monotonic()
-    for job, curve in as_done(run, jobs, a.jobs):
+    began, parts = time.monotonic(), folder / "parts"
+    parts.mkdir(exist_ok=True)
+    for job, curve in as_done(partial(run, parts.resolve()), jobs, a.jobs, a.cluster):
         done[job] = curve
         print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.task}, {job.method}, seed {job.seed}: "
               f"{curve.returns[-1]:.4g} after {curve.steps[-1]} steps", flush=True)

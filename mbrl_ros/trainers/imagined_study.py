@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.trainers import ampo, bmpo, compounding, maac, mbpo, sac, svg
 from mbrl_ros.trainers.ampo import Ampo
 from mbrl_ros.trainers.bmpo import Bmpo
-from mbrl_ros.trainers.compared import Curve, Method, Task
+from mbrl_ros.trainers.compared import Curve, Method, Runner, Task
 from mbrl_ros.trainers.maac import Maac
 from mbrl_ros.trainers.mbpo import Mbpo
 from mbrl_ros.trainers.steps import Free, Learner, train
@@ -52,26 +53,27 @@ def inverted() -> Environment:
     return GymEnvironment(gymnasium.make("InvertedPendulum-v5").unwrapped, lambda x, a: (~tipped(x)).to(x), tipped)
 
 
-def on_inverted(make: Make, updates: int) -> Callable[[int], Curve]:
+def on_inverted(make: Make, updates: int) -> Runner:
     """Tests after every 250 steps."""
-    def run(seed: int) -> Curve:
+    def run(seed: int, keep: Path | None = None) -> Curve:
         environment = inverted()
         learner = make(environment, replace(BASE, updates=updates), seed)
-        return train(environment, learner, seed, 6000, 250, 1000, goal=UPRIGHT)
+        return train(environment, learner, seed, 6000, 250, 1000, goal=UPRIGHT, keep=keep)
     return run
 
 
-def on_swing(make: Make, updates: int) -> Callable[[int], Curve]:
+def on_swing(make: Make, updates: int) -> Runner:
     """Tests after every episode."""
-    def run(seed: int) -> Curve:
+    def run(seed: int, keep: Path | None = None) -> Curve:
         environment = Pendulum()
-        return train(environment, make(environment, replace(BASE, updates=updates), seed), seed, 6000, 200, 200)
+        return train(environment, make(environment, replace(BASE, updates=updates), seed), seed, 6000, 200, 200,
+                     keep=keep)
     return run
 
 
-def compounded(way: str) -> Callable[[int], Curve]:
+def compounded(way: str) -> Runner:
     """Errors of rollouts on held-out sequences of random actions."""
-    def run(seed: int) -> Curve:
+    def run(seed: int, keep: Path | None = None) -> Curve:
         began, known, rng = time.monotonic(), inverted(), np.random.default_rng(seed)
         rows: list[tuple[Array, Array, Array]] = []
         x = known.reset(seed)
@@ -99,9 +101,9 @@ def compounded(way: str) -> Callable[[int], Curve]:
     return run
 
 
-def on_reach(make: Make, updates: int, robot: str, steps: int) -> Callable[[int], Curve]:
+def on_reach(make: Make, updates: int, robot: str, steps: int) -> Runner:
     """Tests after every 1000 steps."""
-    def run(seed: int) -> Curve:
+    def run(seed: int, keep: Path | None = None) -> Curve:
         settings = assembly.settings(Names(robot, prior="gaussian"), REACH)
         environment, apart = RingEnvironment(settings, seed), RingEnvironment(settings, seed)
         learner = make(environment, replace(BASE, updates=updates), seed)
@@ -109,7 +111,7 @@ def on_reach(make: Make, updates: int, robot: str, steps: int) -> Callable[[int]
 
         def judged(learner: Learner) -> float:
             return -float(np.mean([_missed(apart, learner, of) for of in tested]))
-        return train(environment, learner, seed, steps, 1000, 150, goal=-NEAR, judge=judged)
+        return train(environment, learner, seed, steps, 1000, 150, goal=-NEAR, judge=judged, keep=keep)
     return run
 
 
@@ -123,9 +125,9 @@ def _missed(environment: RingEnvironment, learner: Learner, seed: int) -> float:
     return float(np.mean(away[-round(0.5 / environment.period):]))
 
 
-def fresh(make: Make) -> Callable[[int], Curve]:
+def fresh(make: Make) -> Runner:
     """How wrong the model was on each 200 steps of a swing-up, before it was fitted to them."""
-    def run(seed: int) -> Curve:
+    def run(seed: int, keep: Path | None = None) -> Curve:
         environment = Pendulum()
         learner: Any = make(environment, replace(BASE, updates=1, start=400), seed)
         curve = train(environment, learner, seed, 3000, 3000, 200)

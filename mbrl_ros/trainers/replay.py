@@ -5,7 +5,7 @@ that time was over: nothing is worth anything after an end, while after a time l
 """
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,16 @@ class Replay:
         self._widths, self._capacity = (n, m, 1, n, 1), capacity
         self._rows = torch.zeros(capacity, sum(self._widths), device=device)
         self._added = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the room that is still empty."""
+        return {**vars(self), "_rows": self._rows[: len(self)].clone()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        kept = self._rows
+        self._rows = kept.new_zeros(self._capacity, kept.shape[1])
+        self._rows[: len(kept)] = kept
 
     def __len__(self) -> int:
         return min(self._added, self._capacity)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros.environments.environment import Environment, Known, Step, scaled
+from mbrl_ros.trainers import checkpoints
 from mbrl_ros.trainers.compared import Curve
 from mbrl_ros.trainers.replay import Batch, Replay
 from mbrl_ros.trainers.sac import Sac, Settings
@@ -80,14 +83,26 @@ class Free:
         return self.replay.draw(self.config.batch, self.agent.generator)
 
 
+@dataclass
+class Progress:
+    """Where a run is."""
+
+    learner: Learner
+    curve: Curve
+    steps: int = 0
+    episodes: int = 0
+
+
 def train(environment: Environment, learner: Learner, seed: int, steps: int, every: int, limit: int,
-          goal: float = np.inf, judge: Callable[[Learner], float] | None = None) -> Curve:
+          goal: float = np.inf, judge: Callable[[Learner], float] | None = None, keep: Path | None = None) -> Curve:
     """So many steps of the environment, with a test after each `every` of them, and no more once one has the goal. A
-    test is the return of an episode without noise, or what `judge` says. No episode is longer than `limit`."""
-    curve, began = Curve(), time.monotonic()
-    episodes = played = 0
-    x = environment.reset(_episode(seed, 0))
-    for i in range(1, steps + 1):
+    test is the return of an episode without noise, or what `judge` says. No episode is longer than `limit`. Goes on
+    from the file `keep`, where it is there, with the learner in it, and keeps it."""
+    p = checkpoints.load(keep, environment) if keep and keep.exists() else Progress(learner, Curve())
+    learner, curve, played = p.learner, p.curve, 0
+    began = written = time.monotonic() - curve.seconds
+    x = environment.reset(_episode(seed, p.episodes))
+    for i in range(p.steps + 1, steps + 1):
         a = learner.act(x)
         step = _play(environment, a)
         learner.observe(x, a, step)
@@ -101,8 +116,12 @@ def train(environment: Environment, learner: Learner, seed: int, steps: int, eve
             if curve.returns[-1] >= goal:
                 break
         if test or step.terminated or step.truncated or played >= limit:
-            episodes, played = episodes + 1, 0
-            x = environment.reset(_episode(seed, episodes))
+            p.steps, p.episodes, played = i, p.episodes + 1, 0
+            x = environment.reset(_episode(seed, p.episodes))
+            if keep and time.monotonic() >= written + checkpoints.EVERY:
+                written = time.monotonic()
+                curve.seconds = written - began
+                checkpoints.save(keep, p, environment)
     curve.seconds, curve.figures = time.monotonic() - began, learner.figures
     return curve
 

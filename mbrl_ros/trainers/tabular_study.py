@@ -6,7 +6,7 @@ Swing-up of the pendulum: from hanging to upright, with half of its effort limit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation.procedure import Run, collect
 from mbrl_ros.ring.policy import Policy
 from mbrl_ros.simulation.plant import MujocoPlant
-from mbrl_ros.trainers.compared import Curve, Method, Task
+from mbrl_ros.trainers.compared import Curve, Method, Runner, Task
 from mbrl_ros.trainers.dyna import Dyna
 from mbrl_ros.trainers.tabular import EXPECTATION, Settings, Tabular, episode, explore, greedy_path
 from mbrl_ros.types import Array, Observation
@@ -33,9 +33,9 @@ UPRIGHT = {"plant": {"pace": "lockstep"}, "learner": {"adapt": False}, "environm
            "trainer": {"target": [0.0, 0.0, 1.5], "seconds": SECONDS}}
 
 
-def maze(slip: float, **settings: Any) -> Callable[[int], Curve]:
+def maze(slip: float, **settings: Any) -> Runner:
     """Episodes of Dyna-Q; a return is minus the steps to the goal."""
-    def run(seed: int) -> Curve:
+    def run(seed: int, keep: Path | None = None) -> Curve:
         world, began, curve = Maze(slip=slip), time.monotonic(), Curve()
         learner = Tabular(world.states, world.actions, Settings(**settings), seed)
         for i in range(EPISODES):
@@ -47,10 +47,10 @@ def maze(slip: float, **settings: Any) -> Callable[[int], Curve]:
     return run
 
 
-def planned(slip: float) -> Callable[[int], Curve]:
+def planned(slip: float) -> Runner:
     """Q-planning with a model of random steps; a return is minus the steps of the greedy path, after every 1000
     backups."""
-    def run(seed: int) -> Curve:
+    def run(seed: int, keep: Path | None = None) -> Curve:
         world, began, curve = Maze(slip=slip), time.monotonic(), Curve()
         learner = Tabular(world.states, world.actions, Settings(), seed)
         explore(world, learner, EPISODES * seed, RANDOM_STEPS)
@@ -100,10 +100,10 @@ class Timed:
         return self._of.distance(x, step)
 
 
-def pendulum(backups: int, beside: bool = False) -> Callable[[int], Curve]:
+def pendulum(backups: int, beside: bool = False) -> Runner:
     """Swing-ups in the ring, in lock-step, or in real time with backups beside; a return is minus the mean distance of
     the tip in the last second [m]."""
-    def run(seed: int) -> Curve:
+    def run(seed: int, keep: Path | None = None) -> Curve:
         began, curve = time.monotonic(), Curve()
         own = {"dyna": {"backups": backups, "beside": beside}}
         settings = assembly.settings(Names("pendulum", prior="gaussian"), {**UPRIGHT, **own})

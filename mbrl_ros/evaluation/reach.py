@@ -69,6 +69,7 @@ def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
         with np.errstate(invalid="ignore"):  # of two that diverged
             return float(np.divide(sum(r["costs"][part]), sum(r["oracle_costs"][part]) or np.nan))
     return {"seeds": len(rows), "targets": len(worsts), "success_5mm": float(np.mean(worsts <= 5)),
+            "success_10mm": float(np.mean(worsts <= 10)),
             "success_20mm": float(np.mean(worsts <= 20)), "median_error_mm": float(np.median(medians)),
             "worst_error_mm": float(worsts.max()), "diverged": sum(r["diverged"] for r in rows),
             "cost_ratio_median": float(np.median([cost(r, slice(None)) for r in rows])),

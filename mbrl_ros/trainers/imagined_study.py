@@ -5,7 +5,8 @@
 joints in the ring, whose target is drawn for every episode of 150 steps; a return is minus the mean distance [mm] in
 the last half second of ten episodes. `compounding` needs no policy: a return is minus the error of rollouts of 20 steps
 in a model of 2000 random steps, on steps that it has not seen. In `fresh` it is minus the error of one step of the
-model on what the policy did since it was fitted.
+model on what the policy did since it was fitted. In `gradients` it is minus the error of a gradient by its horizon
+(gradient_errors.py).
 """
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from mbrl_ros.environments.environment import Environment
 from mbrl_ros.environments.pendulum import Pendulum
 from mbrl_ros.environments.ring import RingEnvironment
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
-from mbrl_ros.trainers import ampo, bmpo, compounding, maac, mbpo, sac, svg
+from mbrl_ros.trainers import ampo, bmpo, compounding, gradient_errors, maac, mbpo, sac, svg
 from mbrl_ros.trainers.ampo import Ampo
 from mbrl_ros.trainers.bmpo import Bmpo
 from mbrl_ros.trainers.compared import Curve, Method, Runner, Task
@@ -186,6 +187,7 @@ TASKS = {
     "reach2": Task(-NEAR, 1, "minus distance in the end [mm]", "0-4"),
     "fresh": Task(0.0, 13, "minus error of the model on new steps [deviations]", "0-9"),
     "compounding": Task(0.0, 1, "minus error of rollouts [deviations]", "0-9"),
+    "gradients": Task(0.0, 1, "minus relative error of the gradient", "0-9"),
 }
 METHODS = {
     "sac_5": Method({"inverted": on_inverted(free, 5), "reach2": on_reach(free, 5, "planar2", 30_000)}),
@@ -204,4 +206,6 @@ METHODS = {
     "svg": Method({"swing": on_swing(along(), 0)}, "maac_1"),
     "forwards": Method({"compounding": compounded("forwards")}),
     "both_ways": Method({"compounding": compounded("both ways")}, "forwards"),
+    "imagined": Method({"gradients": gradient_errors.errors(gradient_errors.IMAGINED)}),
+    "along": Method({"gradients": gradient_errors.errors(gradient_errors.ALONG)}, "imagined"),
 }

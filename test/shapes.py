@@ -1,4 +1,4 @@
-"""Shapes of arrays are checked at every call, in tests: jaxtyping's annotations, and nothing but those."""
+"""Shapes of arrays are held against their types, in tests: jaxtyping's annotations, and nothing but those."""
 import builtins
 import contextlib
 import dataclasses

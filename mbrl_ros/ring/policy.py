@@ -18,8 +18,9 @@ from mbrl_ros.config import LOGARITHMIC, ConfigError, param
 from mbrl_ros.gaussian import symmetrize
 from mbrl_ros.messages.fields import MessageError, as_array, expect, same, sane
 from mbrl_ros.models.prior import read_arrays, write_arrays
-from mbrl_ros.ring import actor_policy, network_policy, radial_policy
+from mbrl_ros.ring import network_policy
 from mbrl_ros.ring.actor_policy import ActorPolicy
+from mbrl_ros.ring.joint_policy import JointPolicy
 from mbrl_ros.ring.network_policy import NetworkPolicy
 from mbrl_ros.ring.radial_policy import RadialPolicyOfRing
 from mbrl_ros.robot import Robot
@@ -169,7 +170,7 @@ def policy_of(plan: Plan, robot: Robot, spread: Float[Array, "T n"] | None = Non
     return TimedPolicy(policy, robot.step, robot.state_names, robot.joints, spread)
 
 
-def save(policy: TimedPolicy | NetworkPolicy | RadialPolicyOfRing | ActorPolicy, path: str | os.PathLike[str]) -> None:
+def save(policy: TimedPolicy | NetworkPolicy | JointPolicy, path: str | os.PathLike[str]) -> None:
     """Write a policy as numbers and names (.npz)."""
     if not isinstance(policy, TimedPolicy):
         write_arrays(path, {"policy_format": np.array(FORMAT), **policy.numbers()})
@@ -208,7 +209,7 @@ def _timed(arrays: Mapping[str, Array]) -> TimedPolicy:
 LINEAR = "linear"
 KINDS: dict[str, Callable[[Mapping[str, Array], Robot], Policy]] = {  # by the kind that files say
     LINEAR: lambda arrays, robot: LinearPolicy(_timed(arrays), robot), network_policy.KIND: NetworkPolicy,
-    radial_policy.KIND: RadialPolicyOfRing, actor_policy.KIND: ActorPolicy}
+    **{kind.KIND: kind for kind in (RadialPolicyOfRing, ActorPolicy)}}
 
 
 def _of_file(path: str | os.PathLike[str], make: Callable[[Mapping[str, Array]], Any]) -> Any:

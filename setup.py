@@ -31,6 +31,5 @@ setup(
     install_requires=['numpy', 'scipy', 'numba', 'torch', 'mujoco', 'pyyaml', 'rosbags', 'mcap', 'zstandard',
                       'jaxtyping'],
     extras_require={'gp': GP, 'plots': PLOTS, 'training': TRAINING, 'dashboard': DASHBOARD, 'docs': DOCS,
-                    'cluster': CLUSTER,
-                    'all': [*GP, *PLOTS, *TRAINING, *DASHBOARD]},
+                    'cluster': CLUSTER, 'all': [*GP, *PLOTS, *TRAINING, *DASHBOARD]},
 )

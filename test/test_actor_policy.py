@@ -100,7 +100,7 @@ def test_there_and_back_by_file_is_exact_and_other_files_are_refused_in_a_line(l
     for change, expected in [({"W1": good["W1"][:-1]}, "policy: W1: expected shape"),
                              ({"every": np.array(0)}, "every: expected at least one period"),
                              ({"b2": good["b2"] * np.nan}, "policy: b2"),
-                             ({"scale": -good["scale"]}, "expected positive scale"),
+                             ({"scale": -good["scale"]}, "expected positive scales"),
                              ({"period": np.array(0.01)}, "made for a period of 0.01 s")]:
         np.savez(path, **{**good, **change})
         with unchecked(), pytest.raises(ConfigError, match=expected) as caught:

@@ -148,5 +148,5 @@ def test_a_file_for_another_robot_or_with_nonsense_is_refused(of_ring, tmp_path)
     broken = trainer.learned()
     broken.arrays["spread"] = 0 * broken.arrays["spread"]
     save(broken, tmp_path / "broken.npz")
-    with pytest.raises(ConfigError, match="expected positive spread"):
+    with pytest.raises(ConfigError, match="expected positive spreads"):
         load(tmp_path / "broken.npz", run.robot)

@@ -41,7 +41,7 @@ class JointPolicy(ABC):
         self.arrays = {name: sane(f"policy: {name}", expect(f"policy: {name}", as_array(arrays[name]), shape),
                                   largest=np.inf) for name, shape in self.shapes(arrays).items()}
         if not (self.arrays[self.POSITIVE] > 0).all():
-            raise ConfigError(f"policy: expected positive {self.POSITIVE}")
+            raise ConfigError(f"policy: expected positive {self.POSITIVE}s")
         self.target: Array | None = None
         self._now: tuple[Array, Array | None] = np.zeros(robot.m), None
 

@@ -68,10 +68,10 @@ def row(method: str, parent: str | None, name: str, task: Task, runs: Mapping[in
         "steps": max(c.steps[-1] for c in runs.values()),
         "return_median": float(np.median(list(returns.values()))), "return_worst": min(returns.values()),
         "parent_median": float(np.median(list(parents.values()))) if parents else None,
-        **_difference("difference", returns, parents),
+        **difference("difference", returns, parents),
         "seconds": float(np.median([c.seconds for c in runs.values()])),
         # the first trial whose return reaches the goal; one more than there were, where none did
-        "trials_to_goal": [trials[s] for s in seeds], **_difference("trials_difference", trials, waited),
+        "trials_to_goal": [trials[s] for s in seeds], **difference("trials_difference", trials, waited),
         "curves": [{"steps": runs[s].steps, "returns": runs[s].returns, **runs[s].figures} for s in seeds]}
     return one
 
@@ -87,8 +87,9 @@ def needed(task: Task, curve: Curve) -> float:
     return float(reached[0] + 1 if len(reached) else len(curve.returns) + 1)
 
 
-def _difference(name: str, of: Mapping[int, float], before: Mapping[int, float]) -> Row:
-    pairs = np.array([of[s] - before[s] for s in before])
+def difference(name: str, of: Mapping[int, float], before: Mapping[int, float]) -> Row:
+    """The interval (95 %) of differences by pairs of a seed; None where there are not two."""
+    pairs = np.array([of[s] - before[s] for s in of if s in before])
     low, high = interval(pairs) if len(pairs) > 1 else (None, None)
     return {f"{name}_low": low, f"{name}_high": high}
 
@@ -100,13 +101,14 @@ def table(rows: Sequence[Row]) -> str:
     for r in rows:
         cells = [r["task"], r["method"], r["parent"] or "", len(r["seeds"]), f"{r['return_median']:.4g}",
                  f"{r['return_worst']:.4g}", "" if r["parent_median"] is None else f"{r['parent_median']:.4g}",
-                 _between(r, "difference"), f"{np.median(r['trials_to_goal']):g}", _between(r, "trials_difference"),
+                 between(r, "difference"), f"{np.median(r['trials_to_goal']):g}", between(r, "trials_difference"),
                  f"{r['seconds']:.1f}"]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(lines)
 
 
-def _between(r: Row, name: str) -> str:
+def between(r: Row, name: str) -> str:
+    """A difference in a table."""
     low, high = r[f"{name}_low"], r[f"{name}_high"]
     return "" if low is None else f"{low:+.3g} to {high:+.3g}"
 

@@ -8,7 +8,7 @@ Leaves dyna.json and dyna.png in runs/<time>/, the first anew after every run, a
 done, with which the third goes on: of a long run no more than the last minute is lost. With `--cluster` (the address of
 a Ray cluster, or `local`) runs go to its processors; the folder has to be one that all machines see. Seeds to tune on
 are those from 100 up.
-To add a method: its file, with a function from a seed to a Curve for each of its tasks, and an entry in METHODS here.
+To add a method: its file, with a Runner (compared.py) for each of its tasks, and an entry in METHODS here.
 """
 from __future__ import annotations
 

@@ -100,7 +100,8 @@ def train(environment: Environment, learner: Learner, seed: int, steps: int, eve
     from the file `keep`, where it is there, with the learner in it, and keeps it."""
     p = checkpoints.load(keep, environment) if keep and keep.exists() else Progress(learner, Curve())
     learner, curve, played = p.learner, p.curve, 0
-    began = written = time.monotonic() - curve.seconds
+    written = time.monotonic()
+    began = written - curve.seconds
     x = environment.reset(_episode(seed, p.episodes))
     for i in range(p.steps + 1, steps + 1):
         a = learner.act(x)

@@ -29,13 +29,13 @@ from mbrl_ros.config import ConfigError, Names, new_folder
 from mbrl_ros.environments.cartpole import CartPole
 from mbrl_ros.environments.environment import Environment, Episode, episode
 from mbrl_ros.environments.ring import RingEnvironment
-from mbrl_ros.evaluation.measures import interval
 from mbrl_ros.evaluation.pool import as_done
 from mbrl_ros.evaluation.reach import finite, parse_seeds
 from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.models.rollout import MEAN, MEMBER, RESAMPLE, follow, stepper
+from mbrl_ros.trainers.compared import between, difference
 from mbrl_ros.trainers.pets import Agent, Settings
 from mbrl_ros.types import Array
 
@@ -169,12 +169,10 @@ def summary(job: Job, seeds: Sequence[int], runs: Sequence[Trials]) -> Row:
 def paired(rows: Sequence[Row]) -> list[Row]:
     """The same, those of the ablation with the interval (95 %) of what the last trial cost less what it cost with one
     model without noise, over the seeds of both; None where that did not run."""
-    plain = {s: -of[-1] for r in rows if (r["model"], r["follow"]) == PLAIN and not r["until_solved"]
-             for s, of in zip(r["seeds"], r["returns"], strict=True)}
-    def difference(r: Row) -> tuple[float | None, float | None]:
-        pairs = [-of[-1] - plain[s] for s, of in zip(r["seeds"], r["returns"], strict=True) if s in plain]
-        return interval(np.array(pairs)) if len(pairs) > 1 and not r["until_solved"] else (None, None)
-    return [{**r, **dict(zip(("difference_low", "difference_high"), difference(r), strict=True))} for r in rows]
+    last = [{} if r["until_solved"] else {s: -of[-1] for s, of in zip(r["seeds"], r["returns"], strict=True)}
+            for r in rows]
+    plain = next((of for r, of in zip(rows, last, strict=True) if of and (r["model"], r["follow"]) == PLAIN), {})
+    return [{**r, **difference("difference", of, plain)} for r, of in zip(rows, last, strict=True)]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -182,12 +180,10 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| problem | model | follow | seeds | solved | in trials | cost of the last | less that of d, 95 % "
              "| in bands | plan ms |", "|---|---|---|---|---|---|---|---|---|---|"]
     for r in rows:
-        low, high = r["difference_low"], r["difference_high"]
-        less = "" if low is None else f"{low:+.3g} to {high:+.3g}"
         trials = ", ".join("-" if s is None else str(s) for s in r["trials_to_success"])
         bands = "" if r["bands"] is None else f"{r['bands']:.0%}"
         lines.append(f"| {r['problem']} | {r['model']} | {r['follow']} | {len(r['seeds'])} | {r['success']:.0%} | "
-                     f"{trials} | {r['cost']:.1f} | {less} | {bands} | {r['plan_ms_p50']:.0f} |")
+                     f"{trials} | {r['cost']:.1f} | {between(r, 'difference')} | {bands} | {r['plan_ms_p50']:.0f} |")
     return "\n".join(lines)
 
 

@@ -20,7 +20,6 @@ KEYS = {"success_5mm", "success_20mm", "median_error_mm", "worst_error_mm", "ora
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_demo_does_what_the_plain_loop_does_and_leaves_a_report(tmp_path):
     done = subprocess.run([sys.executable, "-m", "mbrl_ros.nodes.demo", *SMALL, "--targets", "2", "--output", tmp_path],
                           cwd=ROOT, text=True, capture_output=True, timeout=4 * PATIENT)
@@ -42,7 +41,6 @@ def test_demo_does_what_the_plain_loop_does_and_leaves_a_report(tmp_path):
         assert (got["median_mm"], got["worst_mm"], got["cost"]) == (want.median_mm, want.worst_mm, want.cost)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_demo_with_processes_in_real_time_reports_and_ends(tmp_path):
     """With all the time in the world, which the robot's file gives: nothing is asked of how well it reaches. Where the

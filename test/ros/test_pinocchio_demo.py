@@ -12,7 +12,6 @@ SMALL = ["--robot", "planar2", "--prior", "gaussian", "--data-seconds", "5", "--
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(("case", "limit"), [("20 ms and 4 ms of jitter", 20), ("without gravity compensation", 5)])
 def test_every_target_is_reached_over_topics(case, limit, tmp_path):
     done = subprocess.run([sys.executable, str(ROOT / "test" / "ros" / "pinocchio_demo.py"), case, *SMALL, "--output",

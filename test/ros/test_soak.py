@@ -8,7 +8,6 @@ from rig import PATIENT, ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_nothing_is_lost_in_some_seconds(tmp_path):
     done = subprocess.run([sys.executable, "test/faults/soak.py", "--robot", "planar2", "--prior", "gaussian",
                            "--data-seconds", "3", "--minutes", "0.2", "--output", tmp_path], cwd=ROOT, text=True,

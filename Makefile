@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo report replay scenarios scenarios-full arms loops planners pets skills dyna faults soak \
+.PHONY: help bootstrap demo report replay scenarios scenarios-full arms loops planners pets skills dyna dyna-paper faults soak \
 	mutants figures bench test test-jazzy lint docs clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
@@ -27,6 +27,7 @@ takes.loops = ROBOT PRIOR SEEDS JOBS
 takes.pets = ONLY SEEDS JOBS
 takes.skills = ONLY SEEDS JOBS
 takes.dyna = ONLY METHODS SEEDS JOBS CLUSTER RESUME
+takes.dyna-paper = $(takes.dyna)
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
 takes.planners = ONLY SEEDS ROBOT JOBS
@@ -75,6 +76,9 @@ skills: bootstrap ## contact tasks by trials: a peg into its slot, beside MPC, a
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 dyna: bootstrap ## learning in imagination, each method beside its parent: three hours; ONLY= METHODS= SEEDS= JOBS= CLUSTER= RESUME=
+dyna-paper: bootstrap ## MBPO beside SAC on Hopper, Walker2d and HalfCheetah: days; ONLY=hopper_10k: hours; as dyna
+dyna-paper: ONLY ?= hopper,walker,cheetah
+dyna dyna-paper:
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.imagination $(if $(ONLY),--only $(ONLY)) \
 		$(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(RESUME),--resume $(RESUME))

@@ -27,11 +27,12 @@ import torch
 from mbrl_ros.config import ConfigError, new_folder
 from mbrl_ros.evaluation.pool import as_done
 from mbrl_ros.evaluation.reach import parse_seeds, write
-from mbrl_ros.trainers import imagined_study, tabular_study
+from mbrl_ros.trainers import imagined_study, paper_study, tabular_study
 from mbrl_ros.trainers.compared import Curve, Method, Row, Task, plot, row, table
 
-TASKS: dict[str, Task] = {**tabular_study.TASKS, **imagined_study.TASKS}
-METHODS: dict[str, Method] = {**tabular_study.METHODS, **imagined_study.METHODS}
+SHORT: dict[str, Task] = {**tabular_study.TASKS, **imagined_study.TASKS}  # hours; those of the paper are days
+TASKS = {**SHORT, **paper_study.TASKS}
+METHODS: dict[str, Method] = {**tabular_study.METHODS, **imagined_study.METHODS, **paper_study.METHODS}
 
 
 class Job(NamedTuple):
@@ -81,7 +82,7 @@ def rows_of(done: Mapping[Job, Curve]) -> list[Row]:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.trainers.imagination",
                                 description=(__doc__ or "").partition("\n")[0])
-    p.add_argument("--only", default=",".join(TASKS), help="tasks (%(default)s)")
+    p.add_argument("--only", default=",".join(SHORT), help=f"some of {', '.join(TASKS)} (%(default)s)")
     p.add_argument("--methods", default=",".join(METHODS), help="(%(default)s)")
     p.add_argument("--seeds", default="", help="such as 0-9 or 1,4,7; empty: those of each task")
     p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")

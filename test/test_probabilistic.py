@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from regressions import coverage, error_over_ridge, linear, planar_arm
+from scipy.signal import lfilter
 
 from mbrl_ros.models.features import Data, FeatureModel, time_folds
 from mbrl_ros.models.linear import choose_ridge, ridge
@@ -29,11 +30,24 @@ def uneven(count: int, seed: int) -> Data:
 
 def test_untrained_it_is_the_mean_of_ridge_regressions():
     data = linear(200, 5, 2, seed=0)[0]
-    model = Model.fit(data, replace(QUICK, epochs=0), seed=0)
+    model = Model.fit(data, replace(QUICK, epochs=0, bootstrap=False), seed=0)
     fold, strength = time_folds(200, 5), choose_ridge(data.w, data.y)
     solutions = [ridge(data.w[fold != e], data.y[fold != e], strength) for e in range(3)]
     expected = np.mean([data.w @ A.T + b for A, b in solutions], 0)
     assert np.allclose(model.mean(torch.as_tensor(data.w)).numpy(), expected, atol=1e-4 * data.y.std())  # float32
+
+
+def test_blocks_of_neighbours_leave_more_doubt_than_single_ones_where_what_is_wrong_lasts():
+    """Deviations that last for 20 steps; where each is new, it makes no difference."""
+    def doubt(last: float, block: int) -> float:
+        data, rng = linear(1000, 5, 2, seed=0)[0], np.random.default_rng(0)
+        w, wrong = (lfilter([1.0], [1.0, -last], rng.standard_normal((1000, k)), axis=0) for k in (5, 2))
+        model = Model.fit(Data(data.features, w, w @ np.ones((5, 2)) + wrong), replace(QUICK, members=10, epochs=0,
+                                                                                       block=block), seed=0)
+        at = torch.as_tensor(w)
+        return float(model.each(at.expand(10, -1, -1)).std(0).mean())
+    assert doubt(0.95, 25) > 2 * doubt(0.95, 1)
+    assert doubt(0.0, 25) == pytest.approx(doubt(0.0, 1), rel=0.3)
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

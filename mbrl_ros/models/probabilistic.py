@@ -5,10 +5,10 @@
 mu_e and l_e are the outputs of one network of SiLU layers, w and y in units of their deviations, and mu_e has a linear
 part besides, which begins at the ridge regression: positions follow velocities almost exactly, and that need not be
 learned. `high` and `low` are learned per output, and a small pull draws them together, so that no log-variance runs
-away where there are no data. Member e is fitted to a bootstrap sample of what is not fold e of the data (blocks of
-time), and keeps the weights of the best likelihood on that fold, whatever the scale of sigma, which on data that were
-learned soon gets too small: to stop for that would be long before mean and shape are good. The scale is set once all
-are trained, by the folds.
+away where there are no data. Member e is fitted to a bootstrap sample, of blocks of time, of what is not fold e of the
+data (longer ones), and keeps the weights of the best likelihood on that fold, whatever the scale of sigma, which on
+data that were learned soon gets too small: to stop for that would be long before mean and shape are good. The scale is
+set once all are trained, by the folds.
 
 Four models of the paper in one: with one member the network alone (P), `deterministic` members of constant sigma,
 whose noise is not drawn in rollouts (D), or ensembles of both (PE, DE). From one fit to the next the weights go on.
@@ -57,6 +57,8 @@ class ProbabilisticEnsemble:
         learning_rate: float = param(1e-3, "Of Adam", 0.0, 1.0, scale=LOGARITHMIC)
         weight_decay: float = param(1e-4, "Of the first layer; up to the last it grows to five times that", 0.0, 100.0)
         bootstrap: bool = param(True, "Resample the data of every member with replacement")
+        block: int = param(25, "Neighbours in time that are drawn together; one by one all members learn nearly the "
+                           "same, and bands are too narrow where states are new", 1, 100_000)
 
     W_in: Tensor  # (E, h, dw)
     b_in: Tensor  # (E, h)
@@ -171,13 +173,14 @@ def _fit(data: Data, config: ProbabilisticEnsemble.Config, seed: int,
                                                               ("y_mean", y_mean), ("y_scale", y_scale))}
     generator = torch.Generator().manual_seed(seed)
     p = _initial(w.shape[1], y.shape[1], config, generator)
+    rows = _rows(held_out, config.block if config.bootstrap else 0, generator)
     scaled = (w - w_mean) / w_scale, (y - y_mean) / y_scale
     if start is not None:
         p = _in_units(start, units, p)
     else:
-        p["A"], p["b_out"][:, :y.shape[1]] = _ridges(*scaled, held_out)
+        p["A"], p["b_out"][:, :y.shape[1]] = _ridges(*scaled, rows)
     scaled_w, scaled_y = (torch.as_tensor(v, dtype=torch.float32) for v in scaled)
-    p = _train(p, scaled_w, scaled_y, held_out, config, generator)
+    p = _train(p, scaled_w, scaled_y, held_out, rows, config, generator)
     shift = _scale_of_noise(p, scaled_w, scaled_y, held_out)
     for name in ("high", "low"):
         p[name] = p[name] + shift
@@ -202,10 +205,22 @@ def _initial(dw: int, dy: int, config: ProbabilisticEnsemble.Config, generator: 
     return {**p, "high": torch.full((E, dy), high), "low": torch.full((E, dy), low)}
 
 
-def _ridges(w: Array, y: Array, held_out: Tensor) -> tuple[Tensor, Tensor]:
-    """A (E, dy, dw) and b (E, dy) of every member's ridge regression, which does not know its fold either."""
+def _rows(held_out: Tensor, block: int, generator: torch.Generator) -> Tensor:
+    """What each member is fitted to, (E, size): what is not its fold, or as much of that in blocks that are drawn with
+    replacement, once for these data (Kuensch 1989)."""
+    kept = [torch.nonzero(~row).flatten() for row in held_out]
+    size = min(len(r) for r in kept)
+    if not block:
+        return torch.stack([r[torch.randperm(len(r), generator=generator)[:size]] for r in kept])
+    block = min(block, size)
+    starts = [torch.randint(len(r) - block + 1, (-(-size // block), 1), generator=generator) for r in kept]
+    return torch.stack([r[(s + torch.arange(block)).flatten()[:size]] for r, s in zip(kept, starts, strict=True)])
+
+
+def _ridges(w: Array, y: Array, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """A (E, dy, dw) and b (E, dy) of every member's ridge regression."""
     strength = choose_ridge(w, y)
-    found = [ridge(w[~of], y[~of], strength) for of in held_out.numpy()]
+    found = [ridge(w[of], y[of], strength) for of in rows.numpy()]
     A, b = (torch.as_tensor(np.stack(each), dtype=torch.float32) for each in zip(*found, strict=True))
     return A, b
 
@@ -244,9 +259,9 @@ def _loss(p: dict[str, Tensor], w: Tensor, y: Tensor) -> Tensor:
     return ((y - mean).square() * (-log_variance).exp() + log_variance).mean(-1)
 
 
-def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config: ProbabilisticEnsemble.Config,
-           generator: torch.Generator) -> dict[str, Tensor]:
-    """Every member at its least held-out loss; w (N, dw), y (N, dy) scaled, held_out (E, N)."""
+def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, rows: Tensor,
+           config: ProbabilisticEnsemble.Config, generator: torch.Generator) -> dict[str, Tensor]:
+    """Every member at its least held-out loss; w (N, dw), y (N, dy) scaled, held_out (E, N), rows (E, size)."""
     dy, E = y.shape[-1], config.members
     p = {name: value.clone().requires_grad_(True) for name, value in p.items()}
     depth = {"W_in": 0.0, "W_mid": 0.5, "A": 0.0, "W_out": 1.0}
@@ -254,15 +269,12 @@ def _train(p: dict[str, Tensor], w: Tensor, y: Tensor, held_out: Tensor, config:
                if name in depth else 0.0} for name, value in p.items()
               if not (config.deterministic and name in ("high", "low"))]
     optimizer = torch.optim.Adam(groups, lr=config.learning_rate)
-    rows = [torch.nonzero(~row).flatten() for row in held_out]
-    size = min(len(r) for r in rows)
-    if config.bootstrap:  # drawn once for these data, not anew in every epoch
-        rows = [r[torch.randint(len(r), (size,), generator=generator)] for r in rows]
+    size = rows.shape[1]
     batch = min(config.batch, size)
     steps = max(EPOCH, -(-size // batch))
     best, least, waited = _snapshot(p), _held_out_loss(p, w, y, held_out), 0
     for _ in range(config.epochs):
-        shuffled = torch.stack([r[torch.randperm(len(r), generator=generator)[:size]] for r in rows])
+        shuffled = torch.stack([r[torch.randperm(size, generator=generator)] for r in rows])
         for s in range(steps):
             i = shuffled[:, torch.arange(s * batch, (s + 1) * batch) % size]  # (E, batch)
             loss = _loss(p, w[i], y[i]).mean(1).sum()

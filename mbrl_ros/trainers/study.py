@@ -76,7 +76,8 @@ PROBLEMS = {"cartpole": Problem(lambda _: CartPole(), tip_distance, 0.1, 10, 200
                                 Settings(horizon=25, knots=8, noise=0.5)),
             "arm": Problem(_arm, tool_distance, 0.02, 15, 150, Settings())}
 ABLATION = 5  # trials of it
-MODELS = {name: ProbabilisticEnsemble.Config(members=5 if "e" in name else 1, deterministic="d" in name)
+MODELS = {name: ProbabilisticEnsemble.Config(members=5 if "e" in name else 1, deterministic="d" in name,
+                                             bootstrap="e" in name)
           for name in ("d", "p", "de", "pe")}
 PLAIN = ("d", MEAN)
 WAYS = {"d": (MEAN,), "p": (MEAN, MEMBER), "de": (MEAN, RESAMPLE, MEMBER), "pe": (MEAN, RESAMPLE, MEMBER)}

@@ -4,11 +4,11 @@
 
 mu_e and l_e are the outputs of one network of SiLU layers, w and y in units of their deviations, and mu_e has a linear
 part besides, which begins at the ridge regression: positions follow velocities almost exactly, and that need not be
-learned. `high` and `low` are learned per output, and a small pull draws them together, so that no log-variance runs
-away where there are no data. Member e is fitted to a bootstrap sample, of blocks of time, of what is not fold e of the
-data (longer ones), and keeps the weights of the best likelihood on that fold, whatever the scale of sigma, which on
-data that were learned soon gets too small: to stop for that would be long before mean and shape are good. The scale is
-set once all are trained, by the folds.
+learned. Networks begin far from each other and from zero, and so remain where there are no data. `high` and `low` are
+learned per output, and a small pull draws them together, so that no log-variance runs away where there are no data.
+Member e is fitted to a bootstrap sample of what is not fold e of the data (blocks of time), and keeps the weights of
+the best likelihood on that fold, whatever the scale of sigma, which on data that were learned soon gets too small: to
+stop for that would be long before mean and shape are good. The scale is set once all are trained, by the folds.
 
 Four models of the paper in one: with one member the network alone (P), `deterministic` members of constant sigma,
 whose noise is not drawn in rollouts (D), or ensembles of both (PE, DE). From one fit to the next the weights go on.
@@ -34,6 +34,7 @@ from mbrl_ros.types import Array, Gaussian
 HIGH, LOW, PULL = 0.5, -10.0, 0.01  # where the limits of log-variances begin, and what draws them together (PETS)
 WIDE = 20.0  # from a log-variance to limits that do not touch it: exp(-20) is nothing
 LESS = 2.3  # at most, by which log-variances are less for the spread of the members: a tenth is left
+UNLIKE = 4.0  # by which last layers of means are drawn larger: with zeros all members said the same of new states
 EPOCH = 20  # steps that an epoch has at least, or few data would count as learned after a handful
 STEEPER = 4.0  # the last layer decays by 1 + this times what the first does; those between by as much as they are deep
 
@@ -57,8 +58,6 @@ class ProbabilisticEnsemble:
         learning_rate: float = param(1e-3, "Of Adam", 0.0, 1.0, scale=LOGARITHMIC)
         weight_decay: float = param(1e-4, "Of the first layer; up to the last it grows to five times that", 0.0, 100.0)
         bootstrap: bool = param(True, "Resample the data of every member with replacement")
-        block: int = param(25, "Neighbours in time that are drawn together; one by one all members learn nearly the "
-                           "same, and bands are too narrow where states are new", 1, 100_000)
 
     W_in: Tensor  # (E, h, dw)
     b_in: Tensor  # (E, h)
@@ -173,7 +172,7 @@ def _fit(data: Data, config: ProbabilisticEnsemble.Config, seed: int,
                                                               ("y_mean", y_mean), ("y_scale", y_scale))}
     generator = torch.Generator().manual_seed(seed)
     p = _initial(w.shape[1], y.shape[1], config, generator)
-    rows = _rows(held_out, config.block if config.bootstrap else 0, generator)
+    rows = _rows(held_out, config.bootstrap, generator)
     scaled = (w - w_mean) / w_scale, (y - y_mean) / y_scale
     if start is not None:
         p = _in_units(start, units, p)
@@ -198,23 +197,19 @@ def _initial(dw: int, dy: int, config: ProbabilisticEnsemble.Config, generator: 
     p = {"W_in": drawn(E, h, dw), "b_in": torch.zeros(E, h), "W_mid": drawn(L - 1, E, h, h),
          "b_mid": torch.zeros(L - 1, E, h), "A": torch.zeros(E, dy, dw),
          "W_out": drawn(E, 2 * dy, h), "b_out": torch.zeros(E, 2 * dy)}
-    p["W_out"][:, :dy] = 0.0  # at first, the linear part alone
+    p["W_out"][:, :dy] *= UNLIKE
     if config.deterministic:
         p["W_out"][:, dy:] = 0.0
     high, low = (WIDE, -WIDE) if config.deterministic else (HIGH, LOW)
     return {**p, "high": torch.full((E, dy), high), "low": torch.full((E, dy), low)}
 
 
-def _rows(held_out: Tensor, block: int, generator: torch.Generator) -> Tensor:
-    """What each member is fitted to, (E, size): what is not its fold, or as much of that in blocks that are drawn with
-    replacement, once for these data (Kuensch 1989)."""
+def _rows(held_out: Tensor, bootstrap: bool, generator: torch.Generator) -> Tensor:
+    """What each member is fitted to, (E, size): what is not its fold, or as many of that, drawn once for these data."""
     kept = [torch.nonzero(~row).flatten() for row in held_out]
     size = min(len(r) for r in kept)
-    if not block:
-        return torch.stack([r[torch.randperm(len(r), generator=generator)[:size]] for r in kept])
-    block = min(block, size)
-    starts = [torch.randint(len(r) - block + 1, (-(-size // block), 1), generator=generator) for r in kept]
-    return torch.stack([r[(s + torch.arange(block)).flatten()[:size]] for r, s in zip(kept, starts, strict=True)])
+    return torch.stack([r[torch.randint(len(r), (size,), generator=generator) if bootstrap else
+                          torch.randperm(len(r), generator=generator)[:size]] for r in kept])
 
 
 def _ridges(w: Array, y: Array, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,8 +27,7 @@ from mbrl_ros.types import Array
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-# Fits are many, and each goes on from the last; rollouts are short, and need what data there are more than wide bands.
-MODEL = ProbabilisticEnsemble.Config(epochs=60, patience=5, batch=256, block=1)
+MODEL = ProbabilisticEnsemble.Config(epochs=60, patience=5, batch=256)  # fits are many, and each goes on from the last
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mbrl_ros.trainers.compared import Curve, Method, Runner, Task
 from mbrl_ros.trainers.mbpo import Mbpo
 from mbrl_ros.trainers.steps import Free, train
 
-MODEL = ProbabilisticEnsemble.Config(members=7, layers=4, hidden=200, epochs=60, patience=5, batch=256, block=1)
+MODEL = ProbabilisticEnsemble.Config(members=7, layers=4, hidden=200, epochs=60, patience=5, batch=256)
 EPISODE = 1000
 
 

@@ -80,6 +80,7 @@ MODELS = {name: ProbabilisticEnsemble.Config(members=5 if "e" in name else 1, de
                                              bootstrap="e" in name)
           for name in ("d", "p", "de", "pe")}
 PLAIN = ("d", MEAN)
+STYLES = {MEAN: "-.", RESAMPLE: "--", MEMBER: "-"}
 WAYS = {"d": (MEAN,), "p": (MEAN, MEMBER), "de": (MEAN, RESAMPLE, MEMBER), "pe": (MEAN, RESAMPLE, MEMBER)}
 
 
@@ -194,18 +195,19 @@ def plot(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(5.0 * len(panels), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
-        for i, r in enumerate(r for r in rows if (r["problem"], r["until_solved"]) == panel):
+        for r in (r for r in rows if (r["problem"], r["until_solved"]) == panel):
             longest = max(len(d) for d in r["distance_mm"])
             curves = np.array([d + [d[-1]] * (longest - len(d)) for d in r["distance_mm"]])  # solved, and left at that
             curves[~np.isfinite(curves)] = np.nan
-            trials, color = np.arange(1, longest + 1), HUES[(i + 1) % len(HUES)]
+            trials, color = np.arange(1, longest + 1), HUES[1 + list(MODELS).index(r["model"])]
             axes.plot(trials, curves.T, color=color, lw=0.5, alpha=0.5)
             middle = [np.nanmedian(of) if np.isfinite(of).any() else np.nan for of in curves.T]
-            axes.plot(trials, middle, color=color, lw=1.8, marker="o", ms=3,
+            axes.plot(trials, middle, STYLES[r["follow"]], color=color, lw=1.8, marker="o", ms=3,
                       label=f"{r['model']}, {r['follow']}")
         axes.axhline(1e3 * PROBLEMS[panel[0]].bound, color="0.6", lw=0.8)
         axes.set(title=panel[0] if panel[1] else f"{panel[0]}, ablation", xlabel="trial", yscale="log",
                  ylabel="mean distance in the last 50 steps [mm]")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize="x-small", frameon=False)
     return figure
 

@@ -31,6 +31,15 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """What a camera saw."""
+
+    time: int  # [ns]
+    pixels: Array  # (rows, columns, channels), 0 to 255
+    effort: Float[Array, " m"]  # [N m or N], the mean of what acted over the period that ended at `time`
+
+
+@dataclass(frozen=True)
 class Gaussian:
     """N(mean, cov); cov is full and symmetric."""
 

@@ -50,6 +50,8 @@ MEANINGS = {
     "/guard/effort_command": "what the guard lets pass, and which state it answers",
     "/guard/state": "the state of the guard, and why",
     "/plant/tool_pose": "where the tool of the simulated robot truly is",
+    "/plant/camera": "what the camera of the simulated robot sees (`camera.width`), of the newest state",
+    "/plant/camera_info": "what takes points to the pixels of that",
     "/plant/response_time": "from a state to its command [s]",
     "/guard/transition_event": "the guard's lifecycle: active is armed",
     "/controller/transition_event": "the controller's lifecycle",
@@ -177,7 +179,8 @@ def graph() -> str:
         port = any_port.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         given = {"robot": "planar2", "prior": "gaussian", "plant.pace": "lockstep", "plant.hold_after": 0,
-                 "logger.folder": f"{folder}/recording", "trainer.folder": f"{folder}/training", "dashboard.port": port}
+                 "camera.width": 32, "logger.folder": f"{folder}/recording", "trainer.folder": f"{folder}/training",
+                 "dashboard.port": port}
         made = {}
         for name, path in NODES.items():
             module, _, cls = path.partition(".")

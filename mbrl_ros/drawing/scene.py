@@ -44,7 +44,7 @@ class Scene:
         shown = q[:: max(1, len(q) // 40)]
         points = np.concatenate([self._extent(row) for row in shown] + [targets])
         foot = np.array([*self._data.xanchor[self._joints[0], :2], self.floor])
-        self.camera = frame_all(np.vstack([points, foot]), self._viewpoint(), size)
+        self.camera = frame_all(np.vstack([points, foot]), self.viewpoint(), size)
         self.middle = 0.5 * (points.min(0) + points.max(0))
         self.reach = 0.7 + np.ptp(points, axis=0).max()  # [m] from the middle to the edge of the shadow map
 
@@ -143,7 +143,7 @@ class Scene:
                     for g in range(model.ngeom))
         if based or not self._planar or anchor[2] < self.floor + 0.1:
             return []
-        back = -axis * np.sign(axis @ self._viewpoint())
+        back = -axis * np.sign(axis @ self.viewpoint())
         side = np.stack([np.cross([0.0, 0.0, 1.0], back), [0.0, 0.0, 1.0], back], -1)
         post = anchor + 0.15 * back
         half = 0.5 * (anchor[2] + 0.05 - self.floor)
@@ -164,7 +164,7 @@ class Scene:
             points += [centers - radius, centers + radius]
         return np.concatenate(points)
 
-    def _viewpoint(self) -> Array:
+    def viewpoint(self) -> Array:
         """Direction (3,) from the robot to the camera."""
         axis = self._axes[0]
         toward = -axis * np.sign(axis @ [-0.3, 1.0, 0.0]) if self._planar else np.array([0.8, -1.0, 0.0])

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from mbrl_ros import robot
+from mbrl_ros.drawing import camera
 from mbrl_ros.evaluation import measures
 from mbrl_ros.models import MODELS
 from mbrl_ros.models import prior as priors
@@ -21,7 +22,8 @@ from mbrl_ros.trainers import TRAINERS, trainer
 PARTS: dict[str, Any] = {
     "robot": robot.Config, "plant": plant.Config, "estimator": estimator.Config, "learner": learner.Config,
     "prior": priors.Config, "controller": controller.Config, "excitation": excitation.Config,
-    "guard": guard.Config, "world": world.World, "scenario": measures.Config, "trainer": trainer.Config,
+    "guard": guard.Config, "world": world.World, "camera": camera.Config, "scenario": measures.Config,
+    "trainer": trainer.Config,
     **{name: kind.Config for kinds in (PLANNERS, MODELS, TRAINERS) for name, kind in kinds.items()}}
 OPTIONS: dict[str, Any] = {**NODES, "trainer": Trainer}
 

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 from mbrl_ros import assembly, options
+from mbrl_ros.drawing import camera
 from mbrl_ros.messages import ring as messages
+from mbrl_ros.messages.camera import to_camera_info, to_image
 from mbrl_ros.messages.ring import Command, MessageError
 from mbrl_ros.msg import EffortCommand
 from mbrl_ros.nodes import topics
+from mbrl_ros.nodes.camera import CameraProcess
 from mbrl_ros.nodes.pace import Lockstep, Realtime
 from mbrl_ros.nodes.parts import PartNode
 from mbrl_ros.nodes.spin import run
-from mbrl_ros.types import Observation
+from mbrl_ros.types import Array, Observation
 
 
 class PlantNode(PartNode):
@@ -41,6 +44,11 @@ class PlantNode(PartNode):
         self._clock_time = topics.publisher(self, Clock, topics.CLOCK, topics.RING) if lockstep else None
         self._tool = topics.publisher(self, PoseStamped, topics.TOOL, topics.KEEP)
         self._response = topics.publisher(self, Float64, topics.RESPONSE, topics.KEEP)
+        self.camera: CameraProcess | None = None
+        if self.declare("camera", self.component(camera.Config, "camera")).width:
+            self._picture = topics.publisher(self, Image, topics.CAMERA, topics.RING)
+            self._camera_info = topics.publisher(self, CameraInfo, topics.CAMERA_INFO, topics.RING)
+            self.camera = CameraProcess(self.settings, self._show)
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
         self._published = 0.0  # monotonic [s]
@@ -73,7 +81,15 @@ class PlantNode(PartNode):
         self._stages.done("fill")
         self._states.publish(message)
         self._stages.done("publish")
+        if self.camera is not None and topics.wanted(self._picture):
+            self.camera.offer(observation.time, self.plant.true_state()[0])
+            self._stages.done("camera")
         self._stages.end()
+
+    def _show(self, time: int, pixels: Array, focal: float) -> None:
+        """In a thread of its own."""
+        self._camera_info.publish(to_camera_info(CameraInfo, pixels, focal, time))
+        self._picture.publish(to_image(Image, pixels, time))
 
     def _commanded(self, message: EffortCommand) -> None:
         self._passed = time.monotonic()
@@ -103,8 +119,14 @@ class PlantNode(PartNode):
         return topics.answer(response, True, "running" if request.data else "paused")
 
     def _report(self) -> None:
-        self._diagnostics.send(topics.OK, self.pace.name, {
+        blind = "" if self.camera is None else self.camera.failed
+        self._diagnostics.send(topics.WARN if blind else topics.OK, f"{self.pace.name}; {blind}".rstrip("; "), {
             "periods": self.pace.periods, "missed": self.pace.missed, "repeated": self.pace.repeated})
+
+    def close(self) -> None:
+        """End the process that draws."""
+        if self.camera is not None:
+            self.camera.close()
 
 
 def main(args: list[str] | None = None) -> int:

@@ -213,7 +213,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: Sequence[Row], trials: int) -> Figure:
+def plot(rows: Sequence[Row]) -> Figure:
     """A column for each task: above the error over trials, a line for each seed; below the three executions of the last
     policies."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -223,7 +223,8 @@ def plot(rows: Sequence[Row], trials: int) -> Figure:
     for (above, below), task in zip(axes.T, tasks, strict=True):
         for r in (row for row in rows if row["task"] == task):
             color = HUES[(1 + list(METHODS).index(r["method"])) % len(HUES)]
-            step = 1 if r["method"] == "mpc" else trials
+            trained = section(settings_of(Job(task, r["method"], 0)), "trainer")
+            step = 1 if r["method"] == "mpc" else int(trained["trials"])
             for k, error in enumerate(r["error_mm"]):
                 above.plot(step * np.arange(1, len(error) + 1), error, lw=0.9, marker="o", ms=2.5, alpha=0.8,
                            color=color, label=r["method"] if k == 0 else None)
@@ -267,7 +268,6 @@ def main(arguments: list[str] | None = None) -> int:
     a = parser().parse_args(arguments)
     try:
         jobs, folder = jobs_of(a), new_folder(a.output)
-        settings = settings_of(jobs[0])
     except ConfigError as error:
         print(f"skills: {error}", file=sys.stderr)
         return 2
@@ -282,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
             groups.setdefault(each._replace(seed=0), []).append(each)
         rows = [summary(group, [done[each] for each in group]) for group in groups.values()]
         (folder / "skills.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
-    plot(rows, int(section(settings, "trainer").get("trials", 1))).savefig(folder / "skills.png", dpi=110)
+    plot(rows).savefig(folder / "skills.png", dpi=110)
     for task in dict.fromkeys(job.task for job in jobs):
         _animate([job for job in jobs if job.task == task], done, folder / f"{task}.gif")
     print(table(rows))

@@ -71,7 +71,7 @@ pets: bootstrap ## PETS over trials, cart-pole and arm, and what its parts are f
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.study $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
-skills: bootstrap ## contact tasks by trials: a peg into its slot, beside MPC, a quarter of an hour; ONLY=peg: 3 minutes; SEEDS= JOBS=
+skills: bootstrap ## contact tasks by trials: peg, door, block, beside MPC, an hour; ONLY=peg: 3 minutes; SEEDS= JOBS=
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.skills $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 

@@ -39,12 +39,9 @@ def make_robot(s: Settings) -> robot.Robot:
 
 def make_plant(s: Settings, r: robot.Robot) -> plant.MujocoPlant:
     """In the world of the settings `world.*`, of which `plant.*` says two."""
-    made = plant.MujocoPlant(r, from_mapping(plant.Config, section(s, "plant"), "plant"))
-    if section(s, "world"):
-        given = {"payload": made.world.payload, "gravity_compensation": made.world.gravity_compensation}
-        made.change(from_mapping(World, merge(given, section(s, "world")), "world"))
-        made.reset(made.config.seed)
-    return made
+    config = from_mapping(plant.Config, section(s, "plant"), "plant")
+    given = {"payload": config.payload, "gravity_compensation": config.gravity_compensation}
+    return plant.MujocoPlant(r, config, from_mapping(World, merge(given, section(s, "world")), "world"))
 
 
 def make_estimator(s: Settings, r: robot.Robot) -> estimator.JointFilter:

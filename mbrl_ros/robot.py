@@ -1,6 +1,7 @@
 """What is known of a robot: names, limits, control period, kinematics, and the layout of x.
 
-x = [joint positions, joint velocities, position and velocity of every tool site, the last H efforts (newest first)].
+x = [joint positions, joint velocities, position and velocity of every tool site, positions and velocities of objects,
+the last H efforts (newest first)].
 The layout is decided here and nowhere else; everybody asks `robot.slice("site/tool/position")`. Tool coordinates make a
 cost on the tool quadratic in x; they come from forward kinematics of the measured joints, as tf does on a real robot.
 Nothing here tells the learner or the planner about masses, damping or friction.
@@ -35,6 +36,8 @@ class Config:
     sites: tuple[str, ...] = param(("tool",), "Names of the sites (or bodies) whose motion is part of x; first: tool")
     tool_offset: tuple[float, ...] = param((), "Where the tool is in the axes of the first site: x, y, z [m], or with "
                                            "roll, pitch, yaw [rad]")
+    objects: tuple[str, ...] = param((), "Names of what the arm moves, one degree of freedom each, whose position and "
+                                     "velocity are part of x: they are in joint_states beside the joints [rad or m]")
     period: float = param(0.02, "Control period [s]", 1e-4, 1.0)
     step: float = param(STEP, "What learned dynamics and plans step over: the nearest number of whole periods, at "
                         "least one [s]", 1e-4, 1.0)
@@ -62,11 +65,14 @@ class Config:
     variation_seed: int = param(0, "Seed of the variation", 0)
 
     def __post_init__(self) -> None:
-        for key, what in (("joints", "joint"), ("sites", "site")):
+        for key, what in (("joints", "joint"), ("sites", "site"), ("objects", "object")):
             names = getattr(self, key)
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ConfigError(f"{key}: expected every {what} once, got {twice!r} {names.count(twice)} times")
+        both = sorted(set(self.joints) & set(self.objects))
+        if both:
+            raise ConfigError(f"objects: expected names that no joint of the robot has, got {both[0]!r}")
         if not self.base_frame:
             raise ConfigError("base_frame: expected the name of a frame, got none")
         if not self.sites:
@@ -91,6 +97,8 @@ class Robot:
         self.notes: list[str] = []  # what was left out or assumed of the model file, a line each
         self.model = load_model(config, notes=self.notes)
         self.joints, self.sites, self.period = config.joints, config.sites, config.period
+        self.objects = config.objects
+        self.observed = (*config.joints, *config.objects)  # what joint_states has of it
         self.base_frame = config.base_frame
         self.stride = max(1, round(config.step / config.period))  # periods in a step
         self.m = m = len(config.joints)
@@ -146,6 +154,7 @@ class Robot:
         names = [f"joint/{j}/position" for j in self.joints] + [f"joint/{j}/velocity" for j in self.joints]
         for site in self.sites:
             names += [f"site/{site}/{kind}/{axis}" for kind in ("position", "velocity") for axis in "xyz"]
+        names += [f"object/{name}/{kind}" for kind in ("position", "velocity") for name in self.objects]
         names += [f"effort/{lag}/{j}" for lag in range(1, self.history + 1) for j in self.joints]
         return tuple(names)
 
@@ -156,29 +165,34 @@ class Robot:
 
     def slice(self, name: str) -> slice:
         """Where a block of x lies: `joint/position`, `joint/velocity`, `site/<name>/position|velocity`,
-        `effort/<lag>` (lag 1 is the newest), `effort` (all lags), `motion` (all but the efforts)."""
+        `object/position|velocity` where there are objects, `effort/<lag>` (lag 1 is the newest), `effort` (all lags),
+        `motion` (all but the efforts)."""
         if name not in self._blocks:
             raise ConfigError(f"no block {name!r} in the state; it has {', '.join(self._blocks)}")
         return self._blocks[name]
 
     @cached_property
     def _blocks(self) -> dict[str, Block]:
-        m, motion = self.m, 2 * self.m + 6 * len(self.sites)
+        m, moved = self.m, 2 * self.m + 6 * len(self.sites)
+        count = len(self.objects)
+        motion = moved + 2 * count
         blocks = {"joint/position": slice(0, m), "joint/velocity": slice(m, 2 * m), "motion": slice(0, motion),
                   "effort": slice(motion, self.n)}
         for i, site in enumerate(self.sites):
             at = 2 * m + 6 * i
             blocks[f"site/{site}/position"] = slice(at, at + 3)
             blocks[f"site/{site}/velocity"] = slice(at + 3, at + 6)
+        if count:
+            blocks["object/position"] = slice(moved, moved + count)
+            blocks["object/velocity"] = slice(moved + count, motion)
         for lag in range(1, self.history + 1):
             blocks[f"effort/{lag}"] = slice(motion + (lag - 1) * m, motion + lag * m)
         return blocks
 
     @cached_property
     def joint_rows(self) -> Array:
-        """Rows of x that move by dynamics: joint positions and velocities, past efforts. The others are kinematics."""
-        motion, effort = self.slice("joint/velocity").stop, self.slice("effort")
-        return np.array([*range(motion), *range(effort.start, effort.stop)])
+        """Rows of x that move by dynamics: joints, objects, past efforts. The others are kinematics."""
+        return np.array([*range(2 * self.m), *range(2 * self.m + 6 * len(self.sites), self.n)])
 
     def kinematics(self, q: Array, qd: Array) -> tuple[Array, Array]:
         """Position and velocity of all sites (6 S,) [m, m/s] and their derivative (6 S, 2m) by [q; qd], at q, qd (m,).

@@ -22,12 +22,13 @@ CONVERGED, ITERATION_LIMIT, LINE_SEARCH_FAILED, NOT_FINITE, LATE, FAILED = STATU
 
 @dataclass(frozen=True)
 class Observation:
-    """One measurement of k joints."""
+    """One measurement of k joints, or joints and objects."""
 
     time: int  # [ns], the instant of measurement
     position: Float[Array, " k"]  # [rad or m]
     velocity: Float[Array, " k"] | None  # [rad/s or m/s]
-    effort: Float[Array, " k"]  # [N m or N], the mean of what acted over the period that ended at `time`
+    # [N m or N], the mean of what acted over the period that ended at `time`; objects have none, or 0
+    effort: Float[Array, " j"]
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def test_a_task_cannot_be_its_own_base(tmp_path):
         config.read_task(c)
     with pytest.raises(ConfigError, match=r"task\.base: expected the name of a task, got 3"):
         config.read_task(write_task(tmp_path, "d", "base: 3"))
-    with pytest.raises(ConfigError, match="unknown task 'reech'; choose one of eight, peg, reach"):
+    with pytest.raises(ConfigError, match="unknown task 'reech'; choose one of door, eight, peg, push, reach"):
         config.read_task(write_task(tmp_path, "e", "base: reech"))
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import arms
 import numpy as np
 import pytest
 import torch
-from arms import make
 
 from mbrl_ros.kernels import ilqr as kernel
 from mbrl_ros.task import NORMS, PATHS, RESIDUALS
@@ -18,6 +18,11 @@ from mbrl_ros.task.task import Term
 
 STEPS, EPS = 3, 1e-6
 NEAR, FAR = np.array([0.1, -0.2, 0.5]), np.array([0.4, 0.1, 0.3])  # where a path begins, and its goal
+
+
+def make(name):
+    """A robot with an object, so that residuals of objects have one."""
+    return arms.make(name, objects=["lid"])
 
 
 def draw(robot, seed=0):

@@ -31,7 +31,7 @@ def test_mpc_has_three_attempts_with_a_model_of_free_motion():
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    (["--only", "door"], "--only: expected some of peg, peg_1_mm, peg_half_mm, peg_arm, got door"),
+    (["--only", "drawer"], "--only: expected some of peg, peg_1_mm, peg_half_mm, peg_arm, door, push, got drawer"),
     (["--methods", "magic"], "--methods: expected some of lqr_flm, without bound, mpc, got magic"),
     (["--seeds", "few"], "--seeds: expected a range")])
 def test_mistakes_are_one_line(words, expected, capsys, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from mbrl_ros import assembly
 from mbrl_ros.config import Names
-from mbrl_ros.simulation import slot
+from mbrl_ros.simulation import hand, slot
 
 
 def plant_of(robot="planar3", **world):
@@ -23,12 +23,12 @@ def test_the_slot_is_wider_than_the_peg_by_the_clearance(robot, clearance):
     model, data = plant.model, plant.data
     mujoco.mj_forward(model, data)
     near, far, peg = (data.geom(name).xpos for name in ("slot_near", "slot_far", "peg"))
-    home, axes = slot._frame(made)
+    home, axes = hand.frame(made)
     between = (far - near) @ axes[:, 0] - model.geom("slot_near").size[0] - model.geom("slot_far").size[0]
     assert between == pytest.approx(2 * model.geom("peg").size[0] + clearance)
     np.testing.assert_allclose(peg - home, [0, 0, slot.LENGTH / 2], atol=1e-6)  # above the tool, which is its end
     np.testing.assert_allclose(np.abs(data.geom("peg").xmat.reshape(3, 3).T @ axes), np.eye(3), atol=1e-6)
-    assert model.geom("slot_far").friction[0] == 0.3 and list(model.geom("slot_far").solref) == slot.CONTACT
+    assert model.geom("slot_far").friction[0] == 0.3 and list(model.geom("slot_far").solref) == hand.CONTACT
 
 
 def test_an_arm_that_is_pushed_down_beside_the_slot_stays_on_it():

@@ -170,7 +170,7 @@ def animate_beside(config: Config, runs: Sequence[tuple[str, Array]], target: Ar
                    model: mujoco.MjModel | None = None, speed: float = 0.5) -> Path:
     """Draw runs, each a title and q (T, m) [rad or m], side by side into a GIF; one that is over stays as it is.
 
-    `model` is that of the world. At `speed` 0.5 it takes twice the time it took.
+    `model` is that of the world, whose objects follow the joints in q. At `speed` 0.5 it takes twice the time it took.
     """
     longest = max(len(q) for _, q in runs)
     both = [np.concatenate([q, np.repeat(q[-1:], longest - len(q), 0)]) for _, q in runs]
@@ -190,7 +190,7 @@ def animate_beside(config: Config, runs: Sequence[tuple[str, Array]], target: Ar
 def _frames(scene: Scene, q: Array, target: Array, speed: float, events: Sequence[tuple[float, str]]
             ) -> Iterator[Image.Image]:
     period = scene.robot.period
-    tool = np.array([scene.robot.tool_position(row) for row in q])  # (T, 3)
+    tool = np.array([scene.robot.tool_position(row[: scene.robot.m]) for row in q])  # (T, 3)
     for at in np.arange(0, len(q), speed * FRAME / period):
         k = int(at)
         trail = tool[max(0, k - round(TRAIL / period)) : k : max(1, round(0.04 / period))]

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from mbrl_ros.drawing.raycast import LIGHT, Camera, Shape, corners, frame_all, render
-from mbrl_ros.robot import Config, Robot
+from mbrl_ros.robot import Config, Robot, addresses
 from mbrl_ros.types import Array
 
 REACHED = 0.01  # [m] from the target the dot turns green
@@ -29,14 +29,13 @@ KINDS = {int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind.upper()}")): kind
 
 class Scene:
     """A robot, a floor and a camera that has all of q (T, m) and targets (k, 3) in view; `model` is that of the world
-    the robot is in, where there is more to see than the robot."""
+    the robot is in, where there is more to see than the robot: q then goes on with its objects."""
 
     def __init__(self, config: Config, q: Array, targets: Array, size: tuple[int, int],
                  model: mujoco.MjModel | None = None):
         self.robot = Robot(config)
-        if model is not None:
-            self.robot.model = model
-        model = self.robot.model
+        self._qpos = self.robot.qpos if model is None else addresses(model, self.robot.observed)[0]
+        self.model = model = model or self.robot.model
         self._data = mujoco.MjData(model)
         self._joints = [model.joint(name).id for name in self.robot.joints]
         planes = [g for g in range(model.ngeom) if KINDS.get(int(model.geom_type[g])) == "plane"]
@@ -49,9 +48,9 @@ class Scene:
         self.reach = 0.7 + np.ptp(points, axis=0).max()  # [m] from the middle to the edge of the shadow map
 
     def shapes(self, q: Array) -> list[Shape]:
-        """What is visible of the robot at q (m,)."""
-        model, data = self.robot.model, self._data
-        data.qpos[self.robot.qpos] = q
+        """What is visible of the robot, and of its world, at q."""
+        model, data = self.model, self._data
+        data.qpos[self._qpos] = q
         mujoco.mj_kinematics(model, data)
         shapes = []
         for g in range(model.ngeom):
@@ -136,7 +135,7 @@ class Scene:
     @cached_property
     def _stand(self) -> list[Shape]:
         """What holds a robot that has no base and moves in a plane: an axle and a post behind it."""
-        model, data = self.robot.model, self._data
+        model, data = self.model, self._data
         joint = self._joints[0]
         anchor, axis = data.xanchor[joint].copy(), data.xaxis[joint].copy()
         based = any(model.geom_bodyid[g] == 0 and KINDS.get(int(model.geom_type[g])) != "plane"
@@ -176,7 +175,7 @@ class Scene:
     @cached_property
     def _axes(self) -> Array:
         """Of the joints, at some posture: (m, 3)."""
-        mujoco.mj_kinematics(self.robot.model, self._data)
+        mujoco.mj_kinematics(self.model, self._data)
         return self._data.xaxis[self._joints].copy()
 
     @cached_property

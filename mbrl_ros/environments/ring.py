@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mbrl_ros import assembly
-from mbrl_ros.config import from_mapping, param, section
+from mbrl_ros.config import ConfigError, from_mapping, param, section
 from mbrl_ros.environments.environment import Step
 from mbrl_ros.evaluation import measures
 from mbrl_ros.models.features import Data
@@ -51,6 +51,9 @@ class Reaching:
         self.period = robot.step
         guarding = from_mapping(guard.Config, section(settings, "guard"), "guard")
         self.limits, self._carries = guard.Limits.of(robot, guarding), guarding.gravity == guard.MODEL
+        if robot.objects:
+            raise ConfigError("robot.objects: expected none for what only sees the arm and its target, got "
+                              f"{', '.join(robot.objects)}")
         self.n, self.m = robot.n + 3, robot.m
         self.low, self.high = -np.ones(self.m), np.ones(self.m)
         self.learned = list(range(2 * self.m))

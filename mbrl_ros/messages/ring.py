@@ -135,7 +135,8 @@ class Target(NamedTuple):
 
 
 def to_joint_state(cls: MessageClass, observation: Observation, joints: Sequence[str], frame: str = "") -> Message:
-    """A JointState of the observation; `joints` are the names in the order of its entries."""
+    """A JointState of the observation; `joints` are the names in the order of its entries. What comes last without an
+    effort, as objects do, gets 0."""
     message, k = cls(), len(joints)
     write_stamp(message.header.stamp, observation.time)
     message.header.frame_id = frame
@@ -145,7 +146,7 @@ def to_joint_state(cls: MessageClass, observation: Observation, joints: Sequence
         if values is None and field == "velocity":
             message.velocity = array("d")
         else:
-            write(message, field, values, (k,), joints)
+            write(message, field, np.append(values, np.zeros(k - len(values))), (k,), joints)
     return message
 
 
@@ -186,6 +187,12 @@ def _index(names: tuple[str, ...], joints: tuple[str, ...]) -> list[int]:
 
 
 # --- StateEstimate
+
+
+def objects_in(state_names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the objects in a state, in order."""
+    return tuple(name.split("/")[1] for name in state_names
+                 if name.startswith("object/") and name.endswith("/position"))
 
 
 def to_state_estimate(cls: MessageClass, estimate: StateEstimate, labels: Labels) -> Message:

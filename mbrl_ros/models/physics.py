@@ -42,6 +42,9 @@ class PhysicsModel:
 
     def __init__(self, robot: Robot, model: mujoco.MjModel, delay: int = 0, noise: Array | None = None,
                  gain: Array | None = None):
+        if robot.objects:
+            raise ConfigError(f"robot.objects: expected none for physics as a model, which is of the arm alone, got "
+                              f"{', '.join(robot.objects)}")
         self.robot, self.model, self.delay = robot, model, delay
         self.substeps = round(robot.step / model.opt.timestep)
         if self.substeps < 1 or abs(self.substeps * model.opt.timestep - robot.step) > 1e-9:

@@ -78,12 +78,12 @@ class EstimatorNode(PartNode):
     def _measured(self, message: JointState) -> None:
         self._stages.start()
         try:
-            observation = messages.from_joint_state(message, self.robot.joints, not self._by_command)
+            observation = messages.from_joint_state(message, self.robot.observed, not self._by_command)
         except MessageError as error:
             self.complaints.error(f"joint_states dropped: {error}")
             return
         if observation is None:
-            topics.foreign(self, message.name, self.robot.joints)
+            topics.foreign(self, message.name, self.robot.observed)
             return
         self._stages.received(time.time_ns() - observation.time)
         self._stages.done("convert")

@@ -73,7 +73,7 @@ class PlantNode(PartNode):
         """Send an observation; the ground truth goes out only if somebody listens."""
         self._published = time.monotonic()
         self._stages.start()
-        message = messages.to_joint_state(JointState, observation, self.robot.joints, self.robot.base_frame)
+        message = messages.to_joint_state(JointState, observation, self.robot.observed, self.robot.base_frame)
         if topics.wanted(self._tool):
             self._tool.publish(topics.pose(self.plant.true_tool(), observation.time, self.robot.base_frame))
         if self._clock_time is not None:

@@ -49,6 +49,9 @@ class TrainerNode(PartNode):
         own: Trainer = self.option(Trainer, "trainer")
         self.settings = suited(self.settings, own.method)
         self.robot = assembly.make_robot(self.settings)
+        if self.robot.objects:
+            raise ConfigError(f"robot.objects: expected none for trials over topics, between which nobody puts "
+                              f"{', '.join(self.robot.objects)} back; python3 -m mbrl_ros.train does, in simulation")
         self.declare("robot", self.robot.config)
         self.config: trainer.Config = self.declare("trainer", self.component(trainer.Config, "trainer"))
         self._own: Trainer = self.declare("trainer", own, lambda changed: setattr(self, "_own", changed))

@@ -53,6 +53,7 @@ class _Reader:
         self.first, self.last = 2**63 - 1, 0
         self.labels: ReceivedLabels | None = None
         self.joints: tuple[str, ...] = ()
+        self.observed: tuple[str, ...] = ()  # these, and objects
 
     def take(self, record: Record) -> None:
         """Read one, where it is of the ring; what is not readable is counted."""
@@ -103,7 +104,7 @@ class _Reader:
         return Run(
             path=self.path, start=self.first, seconds=1e-9 * (self.last - self.first),
             states=self._states(of.get("state", [])),
-            joints=_points([(o.time, o.position) for o in of.get("joints", [])]),
+            joints=_points([(o.time, o.position[:m]) for o in of.get("joints", [])]),
             asked=_commands(of.get("asked", []), m), sent=_commands(of.get("sent", []), m),
             tool=_points([(t.time, t.position) for t in of.get("tool", [])]),
             reference=_points([(t.time, t.position) for t in of.get("reference", [])]),
@@ -129,6 +130,7 @@ class _Reader:
         labels = messages.names_of(message)
         self.labels = self.labels or labels
         self.joints = self.labels.joints
+        self.observed = (*self.joints, *messages.objects_in(self.labels.state_names))
         return messages.from_state_estimate(message, self.labels)
 
     def measured(self, message: Any, _record: Record) -> Any:
@@ -136,7 +138,7 @@ class _Reader:
         return self._observed(message) if self.joints else message
 
     def _observed(self, message: Any) -> Observation | None:
-        return messages.from_joint_state(message, self.joints, False)
+        return messages.from_joint_state(message, self.observed, False)
 
     def _seen(self, what: str, value: Any) -> Any:
         """Measurements from before it was known which joints are the robot's, too."""

@@ -1,4 +1,5 @@
-"""State estimation: a Kalman filter on every joint, tool sites by kinematics, past efforts as a shift register.
+"""State estimation: a Kalman filter on every joint and object, tool sites by kinematics, past efforts as a shift
+register.
 
 Each joint is a double integrator driven by white acceleration (it needs no learned dynamics, which keeps the ring
 one-directional): s = [q; qd], s' = [[1, h], [0, 1]] s + noise, measured position and velocity (Bar-Shalom, Li &
@@ -52,8 +53,11 @@ class JointFilter:
     def __init__(self, robot: Robot, config: Config):
         self.robot, self.config = robot, config
         least = config.position_noise, config.velocity_noise
-        self.variance = np.tile(np.square(least)[:, None], robot.m)  # (2, m) of the readings
-        self.noise = ReadingNoise(least, robot.m, robot.period, config.noise_memory) if config.noise_memory else None
+        k, o = len(robot.observed), 2 * robot.m + 6 * len(robot.sites)
+        self.variance = np.tile(np.square(least)[:, None], k)  # (2, k) of the readings
+        self.noise = ReadingNoise(least, k, robot.period, config.noise_memory) if config.noise_memory else None
+        self._q = np.r_[: robot.m, o : o + k - robot.m]  # rows of x: positions of all that is observed
+        self._v = self._q + np.repeat([robot.m, k - robot.m], [robot.m, k - robot.m])
         self.state: _Filter | None = None
         self._by_command = config.effort_source == "commands"
         self._command: Array | None = None
@@ -66,7 +70,8 @@ class JointFilter:
         self._command = np.clip(effort, -self.robot.effort_limit, self.robot.effort_limit)
 
     def update(self, observation: Observation) -> StateEstimate | None:
-        """One measurement in, at most one estimate out; position and velocity are in the order of robot.joints.
+        """One measurement in, at most one estimate out; position and velocity are in the order of robot.observed, as
+        are efforts, of which those of the joints count.
 
         None for an observation that is not newer than the last one, and for one that is closer than 0.9 periods to
         the last estimate, which is filtered but not published. Raises MessageError, and forgets the observation, where
@@ -76,7 +81,7 @@ class JointFilter:
         for what in ("position", "velocity") if self._by_command else ("position", "velocity", "effort"):
             values = getattr(observation, what)
             if values is not None:
-                sane(what, values, self.robot.joints)
+                sane(what, values, self.robot.observed)
         last, period = self.state, self.robot.period * 1e9
         if last is not None and 0 <= last.time - observation.time <= period:
             return None
@@ -100,21 +105,23 @@ class JointFilter:
         self._reported = reported if known else None
         acting = self.delay.acting
         if known:
-            self.reading.update(reported, acting, *s.mean)
+            self.reading.update(reported, acting, *s.mean[:, : self.robot.m])
         s.publish(acting if self._by_command else reported)
 
     def _start(self, observation: Observation, episode: int) -> _Filter:
         if self._command is None:  # what holds the arm before anybody commands is known from the robot, if at all
-            self.commanded(np.where(np.isfinite(observation.effort), observation.effort, 0.0))
+            reported = observation.effort[: self.robot.m]
+            self.commanded(np.where(np.isfinite(reported), reported, 0.0))
         assert self._command is not None
-        velocity = np.zeros(self.robot.m) if observation.velocity is None else observation.velocity
+        k = len(self.robot.observed)
+        velocity = np.zeros(k) if observation.velocity is None else observation.velocity
         mean = np.array([observation.position, velocity])
-        cov = self.variance[0], np.zeros(self.robot.m), self.variance[1]
+        cov = self.variance[0], np.zeros(k), self.variance[1]
         if self.noise is not None:
             self.noise.restart()
         self.delay.restart(self._command)
         self._reported = None
-        effort = self._command if self._by_command else observation.effort
+        effort = self._command if self._by_command else observation.effort[: self.robot.m]
         efforts = np.tile(effort, (self.robot.history * self.robot.stride, 1))
         return _Filter(observation.time, observation.time, episode, 0, mean, cov, efforts,
                        np.zeros((2, self.robot.m)))
@@ -145,15 +152,15 @@ class JointFilter:
             q, v = q + Kq * e, v + Kv * e
             qq, qv, vv = qq - Kq * qv, qv - Kv * qv, vv - Kv * vv
         return _Filter(observation.time, last.published, last.episode, last.step, np.array([q, v]), (qq, qv, vv),
-                       last.efforts, last.impulse + h * np.array([self._command, observation.effort]))
+                       last.efforts,
+                       last.impulse + h * np.array([self._command, observation.effort[: self.robot.m]]))
 
     def _estimate(self, s: _Filter) -> StateEstimate:
         m, n = self.robot.m, self.robot.n
-        sites, tangent = self.robot.kinematics(*s.mean)
+        sites, tangent = self.robot.kinematics(*s.mean[:, :m])
         past = s.efforts if self.robot.stride == 1 else s.efforts.reshape(-1, self.robot.stride, m).mean(1)
-        mean = np.concatenate([s.mean.ravel(), sites, past.ravel()])
-        cov, q, tools = np.zeros((n, n)), np.arange(m), slice(2 * m, 2 * m + len(sites))
-        v = q + m
+        mean = np.concatenate([s.mean[:, :m].ravel(), sites, s.mean[:, m:].ravel(), past.ravel()])
+        cov, q, v, tools = np.zeros((n, n)), self._q, self._v, slice(2 * m, 2 * m + len(sites))
         cov[q, q], cov[q, v], cov[v, v] = s.cov
         cov[v, q] = s.cov[1]
         cov[tools, : 2 * m] = tangent @ cov[: 2 * m, : 2 * m]
@@ -168,9 +175,9 @@ class _Filter:
     published: int  # [ns] of the last estimate
     episode: int
     step: int
-    mean: Float[Array, "2 m"]  # position and velocity
+    mean: Float[Array, "2 k"]  # position and velocity of joints and objects
     # Variance of position, covariance, variance of velocity.
-    cov: tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, " m"]]
+    cov: tuple[Float[Array, " k"], Float[Array, " k"], Float[Array, " k"]]
     efforts: Float[Array, "past m"]  # newest first, means over a period
     impulse: Float[Array, "2 m"]  # [N m s or N s] since the last estimate, of what was commanded and what was reported
 

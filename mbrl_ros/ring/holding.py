@@ -1,6 +1,8 @@
 """The gains of the hold of a simulated robot, found by pushes as those of a real one are (ring/probe.py)."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mbrl_ros.config import ConfigError
@@ -41,7 +43,8 @@ def with_gains(robot: Robot, config: Config, gravity: str, integral: float) -> R
         return robot
     if not robot.config.simulated:
         raise ConfigError(MISSING)
-    settle_gains(robot, probed(MujocoPlant(robot, config), gravity), gravity, integral)
+    alone = Robot(replace(robot.config, objects=())) if robot.objects else robot
+    settle_gains(robot, probed(MujocoPlant(alone, config), gravity), gravity, integral)
     return robot
 
 

@@ -1,12 +1,12 @@
 """Online system identification: a stream of states in, local linear-Gaussian dynamics out, every period.
 
-Only joints are fitted; tools follow by kinematics (Robot.lift). Transitions enter exponentially forgotten moments of
-z = [w; r]: w = [q; qd; u] are the regressors, y is the change of [q; qd], and r = y - g(w) is what a global model g
-leaves of it. A normal-inverse-Wishart prior around no residual completes them; the maximum a posteriori joint Gaussian,
-conditioned on w, corrects the first order of g at the present point: y ~ N(F w + f, Sigma) (docs/design.md, section 3;
-Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The offset f comes from a mean that forgets faster than the moments
-behind F: a payload shifts y at once, and following it is the integral action that leaves no steady-state error, while F
-needs more transitions than that to be told from noise.
+Only joints, and objects where there are, are fitted; tools follow by kinematics (Robot.lift). Transitions enter
+exponentially forgotten moments of z = [w; r]: w = [q; qd; u] are the regressors, y is the change of [q; qd], and
+r = y - g(w) is what a global model g leaves of it. A normal-inverse-Wishart prior around no residual completes them;
+the maximum a posteriori joint Gaussian, conditioned on w, corrects the first order of g at the present point:
+y ~ N(F w + f, Sigma) (docs/design.md, section 3; Levine & Abbeel 2014; Fu, Levine & Abbeel 2016). The offset f comes
+from a mean that forgets faster than the moments behind F: a payload shifts y at once, and following it is the integral
+action that leaves no steady-state error, while F needs more transitions than that to be told from noise.
 """
 from __future__ import annotations
 
@@ -292,9 +292,9 @@ def _joint(prior: NormalInverseWishart, moments: Moments, mean: Array, count: fl
 
 
 def features_of(robot: Robot) -> Features:
-    """Over the joint rows of x: the motion of the joints is fitted and a regressor. Past efforts are regressors only
-    where a delay makes them act (effort_history > 1)."""
-    n, motion = len(robot.joint_rows), tuple(range(2 * robot.m))
+    """Over the joint rows of x: the motion of joints and objects is fitted and a regressor. Past efforts are regressors
+    only where a delay makes them act (effort_history > 1)."""
+    n, motion = len(robot.joint_rows), tuple(range(2 * len(robot.observed)))
     return Features(tuple(range(n)) if robot.history > 1 else motion, motion, n, robot.m)
 
 
@@ -304,6 +304,8 @@ def initial_scale(robot: Robot, features: Features) -> Float[Array, " d"]:
     span = robot.position_high - robot.position_low
     x[robot.slice("joint/position")] = np.where(np.isfinite(span), 0.1 * span, 0.3)
     x[robot.slice("joint/velocity")] = 0.2 * robot.velocity_limit
+    if robot.objects:
+        x[robot.slice("object/position")], x[robot.slice("object/velocity")] = 0.1, 0.1
     x[robot.slice("effort")] = np.tile(0.1 * robot.effort_limit, robot.history)
     x = x[robot.joint_rows]
     w = features.w(x, 0.1 * robot.effort_limit)

@@ -2,8 +2,9 @@
 
 The sensors are those of a real arm: an encoder with noise at every simulation step, and a velocity that is the filtered
 difference of encoder readings, hence noisy and late by some milliseconds. A low-pass disturbance torque acts on every
-joint. What else may differ from the model file is in world.py, and may change at any time. Stamps never run backwards:
-a reset advances the clock by two periods (docs/design.md, "Time").
+joint. Objects that the robot observes are seen by sensors of the same kind. What else may differ from the model file is
+in world.py, and may change at any time. Stamps never run backwards: a reset advances the clock by two periods
+(docs/design.md, "Time").
 """
 from __future__ import annotations
 
@@ -46,11 +47,11 @@ class Config:
 class MujocoPlant:
     """MuJoCo behind `reset` and `step`."""
 
-    def __init__(self, robot: Robot, config: Config):
+    def __init__(self, robot: Robot, config: Config, world: World | None = None):
         self.robot, self.config = robot, config
         self._disturbed = config.disturbance * np.minimum(robot.effort_limit, LIVELY * own_inertia(robot))
         self._commands: deque[Array] = deque(maxlen=worlds.LONGEST_DELAY + 2)  # one per period, newest last
-        self._enter(World(payload=config.payload, gravity_compensation=config.gravity_compensation))
+        self._enter(world or World(payload=config.payload, gravity_compensation=config.gravity_compensation))
         self._time = 0
         self.reset(config.seed)
 
@@ -62,6 +63,8 @@ class MujocoPlant:
         self.data, self._seen = mujoco.MjData(self.model), mujoco.MjData(self.model)
         self._qpos, self._dofs = addresses(self.model, self.robot.joints)
         self.drive = Drive(self.robot, world, self.model)
+        self._objects = worlds.objects(self.robot, self.model)
+        self._sensed = np.concatenate([self.drive.sensed, self._objects[0]])
         self.substeps = round(self.robot.period / self.model.opt.timestep)
 
     def change(self, world: World) -> None:
@@ -89,7 +92,8 @@ class MujocoPlant:
         set_payload(self.model, mass)
 
     def reset(self, seed: int) -> Observation:
-        """At rest at home, two periods later than the last stamp, as if the effort that takes had acted."""
+        """At rest at home, two periods later than the last stamp, as if the effort that takes had acted; objects are
+        where they begin."""
         self._rng = np.random.default_rng(seed)
         self._drive_rng = np.random.default_rng([seed, 1])  # so that other readings do not change other noise
         mujoco.mj_resetData(self.model, self.data)
@@ -97,16 +101,16 @@ class MujocoPlant:
         mujoco.mj_forward(self.model, self.data)
         self.drive.settle(self.data)
         worlds.hang(self.model, self.data)
-        m = self.robot.m
+        k = len(self._sensed)
         carried = (self.data.qfrc_bias - self.data.qfrc_passive)[self._dofs]
         carried = np.where(np.abs(carried) > ROUNDING * self.robot.effort_limit, carried, 0.0)
         held = np.clip(carried, -self.robot.effort_limit, self.robot.effort_limit)
         self._commands.extend([held] * (worlds.LONGEST_DELAY + 2))
         self._disturbance = self._stationary_disturbance()
-        self._encoder = self._measure(self.data.qpos[self.drive.sensed][None])[0]
-        self._velocity = np.zeros(m)
+        self._encoder = self._measure(self.data.qpos[self._sensed][None])[0]
+        self._velocity = np.zeros(k)
         self._time += 2 * round(self.robot.period * 1e9)
-        return Observation(self._time, self._encoder.copy(), np.zeros(m), held)
+        return Observation(self._time, self._encoder.copy(), np.zeros(k), held)
 
     def step(self, effort: Array, fraction: float = 0.0, previous: Array | None = None) -> Observation:
         """Hold `effort` (m,) [N m or N], clamped to the limits, for one control period.
@@ -133,7 +137,7 @@ class MujocoPlant:
         if self.world.jitter:
             late = min(1.0, late + self.world.jitter * self._drive_rng.random())
         early = round(late * self.substeps)
-        positions, acted = np.empty((self.substeps, robot.m)), np.zeros(robot.m)
+        positions, acted = np.empty((self.substeps, len(self._sensed))), np.zeros(robot.m)
         transmitted = np.zeros(robot.m)
         constant = self.world.torque_offset * robot.effort_limit
         for i in range(self.substeps):
@@ -141,19 +145,23 @@ class MujocoPlant:
             acted += now
             drive.act(self.data, self.gain * now + self._disturbance + constant)
             mujoco.mj_step(self.model, self.data)
-            positions[i] = self.data.qpos[drive.sensed]
+            positions[i] = self.data.qpos[self._sensed]
             if self.world.reading_link:
                 transmitted += drive.transmitted(self.data)
             self._disturb()
         self._sense(positions)
         self._time += round(robot.period * 1e9)
         felt = (transmitted if self.world.reading_link else acted) / self.substeps
-        reported = worlds.reading(robot, self.world, felt, positions[-1], self._drive_rng)
+        reported = worlds.reading(robot, self.world, felt, positions[-1, : robot.m], self._drive_rng)
         return Observation(self._time, self._encoder.copy(), self._velocity.copy(), reported)
 
     def true_state(self) -> tuple[Array, Array]:
         """Joint positions and velocities without sensors, for evaluation only."""
         return self.data.qpos[self._qpos].copy(), self.data.qvel[self._dofs].copy()
+
+    def true_objects(self) -> tuple[Array, Array]:
+        """Positions and velocities (k,) of what the robot observes beside itself, for evaluation only."""
+        return self.data.qpos[self._objects[0]].copy(), self.data.qvel[self._objects[1]].copy()
 
     def true_tool(self) -> Array:
         """Position (3,) of the first site [m], for evaluation only."""
@@ -168,7 +176,7 @@ class MujocoPlant:
         return quantum * np.round(seen / quantum) if quantum else seen
 
     def _sense(self, positions: Array) -> None:
-        """Encoder and filtered difference over the timesteps of one period; positions (substeps, m)."""
+        """Encoder and filtered difference over the timesteps of one period; positions (substeps, k)."""
         dt = self.model.opt.timestep
         gain = 1.0 - np.exp(-2 * np.pi * self.config.velocity_bandwidth * dt)
         readings = self._measure(positions)

@@ -11,11 +11,13 @@ import numpy as np
 
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.robot import PAYLOAD, Robot, addresses, load_model, set_payload, stretch
-from mbrl_ros.simulation import slot
+from mbrl_ros.simulation import block, door, slot
+from mbrl_ros.simulation.door import WIDEST
 from mbrl_ros.simulation.rotors import ROTOR, add_rotors
 from mbrl_ros.types import Array
 
 LOAD, TIP = "swinging_load", "tip"  # names of what is put into the model
+OBJECTS = (*door.JOINTS, *block.JOINTS)  # names of joints of what the arm moves there
 BALL = 0.03  # [m] radius of the load and, in contact, of the tool
 HARD = [0.004, 1.0]  # [s], 1: time constant and damping ratio of contact with the wall
 WALL_BIT = 4  # of contype and conaffinity: model files use 1 and 2
@@ -75,6 +77,22 @@ class World:
     slot_beside: float = param(0.08, "How far beyond the home of the tool, away from the base, the goal in the slot is "
                                "[m]", -1.0, 1.0)
     slot_below: float = param(0.12, "How far below it that is [m]", -1.0, 1.0)
+    door: bool = param(False, "Whether the hand holds a rod that is within the handle of a door")
+    door_open: float = param(0.6, "How far open that shall be, from where its coordinate counts [rad]", 0.0,
+                             WIDEST)
+    door_friction: float = param(1.0, "Dry friction of its hinge [N m]", 0.0, 100.0)
+    door_damping: float = param(0.5, "Of its hinge [N m s/rad]", 0.0, 100.0)
+    door_grip: float = param(0.3, "Friction of the rod on its handle", 0.0, 2.0)
+    block: bool = param(False, "Whether the hand holds a rod that can push a block on a table")
+    block_friction: float = param(0.4, "Of the block on its table, and of the rod on the block", 0.0, 2.0)
+    block_beyond: float = param(0.15, "How far beyond where the block begins, away from the base, its place is, from "
+                                "where its coordinates count [m]", 0.0, 0.2)
+    block_beside: float = param(0.0, "How far beside, across that, it is [m]", -0.2, 0.2)
+
+    def __post_init__(self) -> None:
+        tasks = [name for name in ("slot", "door", "block") if getattr(self, name)]
+        if len(tasks) > 1:
+            raise ConfigError(f"{tasks[1]}: expected one thing in the hand, got one for {' and '.join(tasks)}")
 
 
 def build(robot: Robot, world: World) -> mujoco.MjModel:
@@ -91,6 +109,38 @@ def build(robot: Robot, world: World) -> mujoco.MjModel:
     model.dof_frictionloss[dofs] += world.friction * robot.effort_limit
     set_payload(model, world.payload)
     return model
+
+
+def goal(robot: Robot, world: World) -> Array | None:
+    """Where the tool is when the contact task of this world is done (3,) [m]; None where there is none."""
+    if world.slot:
+        return slot.goal(robot, world.slot_beside, world.slot_below)
+    if world.door:
+        return door.goal(robot, world.door_open)
+    return block.goal(robot, world.block_beyond, world.block_beside) if world.block else None
+
+
+def missed(robot: Robot, world: World, tool: Array, moved: Array) -> float:
+    """How far that task is from done [m], with the tool at `tool` (3,) [m] and the objects of the robot at `moved`
+    (k,): the block from its place, the handle of the door along its arc, else the tool."""
+    if world.block:
+        return float(np.linalg.norm([moved[robot.objects.index(name)] for name in block.PLACED]))
+    if world.door:
+        return door.RADIUS * float(abs(moved[robot.objects.index(door.JOINTS[0])]))
+    where = goal(robot, world)
+    if where is None:
+        raise ConfigError("world: expected a contact task, one of slot, door, block")
+    return float(np.linalg.norm(tool - where))
+
+
+def objects(robot: Robot, model: mujoco.MjModel) -> tuple[Array, Array]:
+    """Where the objects of the robot are in qpos and in qvel (k,), (k,). Raises ConfigError where they are not."""
+    known = [name for name in OBJECTS if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) >= 0]
+    for name in robot.objects:
+        if name not in known:
+            raise ConfigError(f"robot.objects: expected some of {', '.join(known) or 'none'} in this world, got "
+                              f"{name!r}")
+    return addresses(model, robot.objects)
 
 
 def motor_gain(robot: Robot, world: World) -> Array:
@@ -174,6 +224,10 @@ def _furnish(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
         _put_table(spec, robot, world)
     if world.slot:
         slot.furnish(spec, robot, world.slot_clearance, world.slot_friction, world.slot_beside, world.slot_below)
+    if world.door:
+        door.furnish(spec, robot, world.door_open, world.door_friction, world.door_damping, world.door_grip)
+    if world.block:
+        block.furnish(spec, robot, world.block_friction, world.block_beyond, world.block_beside)
     if world.swinging > 0:
         load = site.parent.add_body(name=LOAD, pos=site.pos)
         load.add_joint(name=LOAD, type=mujoco.mjtJoint.mjJNT_BALL)
@@ -203,12 +257,12 @@ def _put_table(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
 
 
 def _joints(model: mujoco.MjModel) -> dict[str | int, int]:
-    """Indices of joints: those of load and rotors by their names, the others by their order, which worlds have in
-    common."""
+    """Indices of joints: those of load, objects and rotors by their names, the others by their order, which worlds have
+    in common."""
     added, own = {}, []
     for i in range(model.njnt):
         name = model.joint(i).name
-        if name == LOAD or name.endswith(ROTOR):
+        if name in (LOAD, block.LIFT, *OBJECTS) or name.endswith(ROTOR):
             added[name] = i
         else:
             own.append(i)

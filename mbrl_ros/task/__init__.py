@@ -11,6 +11,7 @@ RESIDUALS: dict[str, type[residuals.Residual]] = {
     "tool_orientation": residuals.ToolOrientation, "joint_position": residuals.JointPosition,
     "joint_target": residuals.JointTarget, "joint_velocity": residuals.JointVelocity,
     "joint_range": residuals.JointRange, "joint_speed_range": residuals.JointSpeedRange,
+    "object_position": residuals.ObjectPosition, "object_velocity": residuals.ObjectVelocity,
     "effort": residuals.Effort, "effort_change": residuals.EffortChange,
     "keep_out_sphere": keep_out.KeepOutSphere, "keep_out_box": keep_out.KeepOutBox,
     "keep_out_plane": keep_out.KeepOutPlane,

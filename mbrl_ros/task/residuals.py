@@ -240,6 +240,35 @@ class JointSpeedRange:
 
 
 @dataclass(frozen=True)
+class ObjectPosition:
+    """Positions of objects from where they shall be, 0 [rad or m]."""
+
+    objects: tuple[str, ...] = param((), "Which of robot.objects; empty: all")
+
+    def on(self, robot: Robot) -> Affine:
+        return _still(robot, "position", self.objects)
+
+
+@dataclass(frozen=True)
+class ObjectVelocity:
+    """Velocities of objects [rad/s or m/s]."""
+
+    objects: tuple[str, ...] = param((), "Which of robot.objects; empty: all")
+
+    def on(self, robot: Robot) -> Affine:
+        return _still(robot, "velocity", self.objects)
+
+
+def _still(robot: Robot, what: str, objects: tuple[str, ...]) -> Affine:
+    known = robot.objects
+    if not known or not set(objects) <= set(known):
+        raise ConfigError(f"objects: expected some of robot.objects, {', '.join(known) or 'none'}, got "
+                          f"{', '.join(objects) or 'all'}")
+    rows, zero = [known.index(name) for name in objects or known], np.zeros(len(objects or known))
+    return Affine(selector(robot, f"object/{what}")[rows], lambda w: zero)
+
+
+@dataclass(frozen=True)
 class Effort:
     """Effort about its slow mean, in units of the limit: without gravity compensation |u|^2 would cause an offset."""
 

@@ -163,7 +163,7 @@ class Tour:
             moved = np.zeros_like(x)
             if copy:
                 moved[:, rows] = spread * deviation * rng.standard_normal((len(x), len(rows)))
-                moved[:, 2 * m : robot.slice("motion").stop] = np.einsum("nij,nj->ni", G, moved[:, : 2 * m])
+                moved[:, 2 * m : 2 * m + G.shape[1]] = np.einsum("nij,nj->ni", G, moved[:, : 2 * m])
             effort = u + np.einsum("nij,nj->ni", K, moved)
             parts.append(Wanted(View(robot)(x + moved, target), np.clip(effort, -robot.effort_limit,
                                                                        robot.effort_limit), P))

@@ -1,11 +1,12 @@
 """Skills by trials: how many trials a contact task takes, and what it takes them for.
 
-    python3 -m mbrl_ros.trainers.skills --only peg,peg_arm --seeds 0-9
+    python3 -m mbrl_ros.trainers.skills --only peg,door,push --seeds 0-9
 
-The peg goes into a slot that is 2 mm, 1 mm or 0.5 mm wider (TASKS): by `lqr_flm`, by the same without the bound on how
-far a policy may go from the one before, and by MPC with online adaptation, which does the same task from the first
-attempt. A skill is there when three trials in a row without noise, which nobody learns from, end within 5 mm of the
-goal. Leaves skills.json, skills.png, and of the first seed the first and the last trial side by side, peg.gif, in
+A peg goes into a slot that is 2 mm, 1 mm or 0.5 mm wider, a door is pulled open, a block is pushed to its place
+(TASKS): by `lqr_flm`, by the same without the bound on how far a policy may go from the one before, and by MPC with
+online adaptation, which does the same task from the first attempt. A skill is there when three trials in a row without
+noise, which nobody learns from, end within so many mm (`missed` of simulation/world.py). Leaves skills.json,
+skills.png, and of the first seed of every task the first and the last trial side by side, such as peg.gif, in
 runs/<time>/.
 """
 from __future__ import annotations
@@ -35,17 +36,17 @@ from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.ring.controller import REACH
 from mbrl_ros.ring.policy import LinearPolicy
 from mbrl_ros.robot import Robot
+from mbrl_ros.simulation import world
 from mbrl_ros.trainers.lqr_flm import EXECUTIONS, FEEDBACK, LqrFlm, Settings
 from mbrl_ros.trainers.trainer import Config, target_of
-from mbrl_ros.types import Array
+from mbrl_ros.types import Array, Trial
 
-WITHIN = 5.0  # [mm]
 TESTS = 3  # trials in a row
 DATA = 10.0  # [s] of excitation before the attempts of MPC
 FAR = {"kl": 1e6, "kl_least": 1e6, "kl_most": 1e6}  # no bound
-QUADRATIC = {"norm": "quadratic", "weight": 8000.0}  # of the tool for MPC, as in reach.yaml: compiled, for every period
-METHODS: dict[str, Mapping[str, Any]] = {"lqr_flm": {}, "without bound": {"lqr_flm": FAR},
-                                         "mpc": {"task": {"tool": QUADRATIC}}}
+QUADRATIC = {"norm": "quadratic", "weight": 8000.0}  # in place of `log` for MPC, as in reach.yaml: compiled, for every
+# period
+METHODS: dict[str, Mapping[str, Any]] = {"lqr_flm": {}, "without bound": {"lqr_flm": FAR}, "mpc": {}}
 Row = dict[str, Any]
 
 
@@ -53,12 +54,17 @@ class Place(NamedTuple):
     """Where a task is learned."""
 
     robot: str
-    clearance: float  # [m]
+    task: str
+    world: Mapping[str, Any]
     rollouts: int  # at most
+    within: float  # [mm]
 
 
-TASKS = {"peg": Place("planar3", 0.002, 30), "peg_1_mm": Place("planar3", 0.001, 30),
-         "peg_half_mm": Place("planar3", 0.0005, 30), "peg_arm": Place("arm", 0.002, 50)}
+TASKS = {"peg": Place("planar3", "peg", {"slot_clearance": 0.002}, 30, 5.0),
+         "peg_1_mm": Place("planar3", "peg", {"slot_clearance": 0.001}, 30, 5.0),
+         "peg_half_mm": Place("planar3", "peg", {"slot_clearance": 0.0005}, 30, 5.0),
+         "peg_arm": Place("arm", "peg", {"slot_clearance": 0.002}, 50, 5.0),
+         "door": Place("arm", "door", {}, 60, 10.0), "push": Place("arm", "push", {}, 60, 10.0)}
 
 
 class Job(NamedTuple):
@@ -77,7 +83,7 @@ class Learned:
     error: list[float] = field(default_factory=list)  # [mm], worst of the tests after every update, or of an attempt
     cost: list[float] = field(default_factory=list)  # of that one
     robot_seconds: float = 0.0
-    first: Array | None = None  # (T + 1, m) joints in the first trial, and in the last test
+    first: Array | None = None  # (T + 1, k) joints and objects in the first trial, and in the last test
     last: Array | None = None
     executions: dict[str, list[float]] = field(default_factory=dict)  # [mm] errors of the last policy
     seconds: float = 0.0
@@ -86,8 +92,12 @@ class Learned:
 def settings_of(job: Job) -> dict[str, Any]:
     """Of a robot with the task, in lock-step."""
     place = TASKS[job.task]
-    over = {"plant": {"pace": "lockstep"}, "world": {"slot_clearance": place.clearance}}
-    return merge(assembly.settings(Names(place.robot, "peg", "ilqr", "gaussian"), over), METHODS[job.method])
+    over = {"plant": {"pace": "lockstep"}, "world": place.world}
+    settings = merge(assembly.settings(Names(place.robot, place.task, "ilqr", "gaussian"), over), METHODS[job.method])
+    if job.method != "mpc":
+        return settings
+    logs = [name for name in settings["task"]["terms"] if settings["task"][name].get("norm") == "log"]
+    return merge(settings, {"task": dict.fromkeys(logs, QUADRATIC)})
 
 
 def run(job: Job) -> Learned:
@@ -105,12 +115,11 @@ def _trained(job: Job) -> Learned:
     ring = Run(settings, measures.Config(data_seconds=config.seconds), job.seed)
     robot, steps = ring.robot, round(config.seconds / ring.robot.period)
     trainer = LqrFlm(from_mapping(Settings, section(settings, "lqr_flm"), "lqr_flm"), robot, settings, job.seed)
-    q = robot.slice("joint/position")
-    seed = 1000 * job.seed
-    for i in range(TASKS[job.task].rollouts // config.trials):
+    seed, place = 1000 * job.seed, TASKS[job.task]
+    for i in range(place.rollouts // config.trials):
         trials = collect(ring, trainer.policy(), config.trials, steps, seed + i * config.trials, config.back)
         result.robot_seconds += robot.period * sum(len(trial.u) for trial in trials)
-        result.first = trials[0].x[:, q] if result.first is None else result.first
+        result.first = _shown(robot, trials[0]) if result.first is None else result.first
         try:
             trainer.update(trials)
         except (ConfigError, np.linalg.LinAlgError):  # where there is no bound, the arm may not even last
@@ -118,12 +127,12 @@ def _trained(job: Job) -> Learned:
             result.cost.append(float("inf"))
             break
         tests: list[tuple[float, float]] = []
-        while len(tests) < TESTS and (not tests or tests[-1][0] <= WITHIN):
+        while len(tests) < TESTS and (not tests or tests[-1][0] <= place.within):
             mm, cost, result.last = _tested(ring, trainer, FEEDBACK, steps, seed + 900 + len(tests))
             tests.append((mm, cost))
         result.error.append(max(tests)[0])
         result.cost.append(max(tests)[1])
-        if result.error[-1] <= WITHIN:
+        if result.error[-1] <= place.within:
             result.rollouts = (i + 1) * config.trials
             break
     for how in EXECUTIONS if result.rollouts else ():
@@ -132,13 +141,24 @@ def _trained(job: Job) -> Learned:
 
 
 def _tested(ring: Run, trainer: LqrFlm, execution: str, steps: int, seed: int) -> tuple[float, float, Array]:
-    """How far from the goal a trial ends [mm], by the true tool; its cost, as of any arm that is to be at a target; and
-    its joints (T + 1, m)."""
+    """How far from done a trial ends [mm], in truth; its cost, as of any arm that is to be at a target; and its joints
+    and objects (T + 1, k)."""
     robot = ring.robot
     trial, = collect(ring, LinearPolicy(trainer.timed(execution), robot), 1, steps, seed)
-    mm = 1e3 * float(np.linalg.norm(ring.plant.true_tool() - trainer.target))
     cost = measures.score_trial(robot, trial, trainer.target, steps)[0]
-    return mm, cost, trial.x[:, robot.slice("joint/position")]
+    return _missed(ring), cost, _shown(robot, trial)
+
+
+def _missed(ring: Run) -> float:
+    """How far the task is from done now [mm]."""
+    plant = ring.plant
+    return 1e3 * world.missed(ring.robot, plant.world, plant.true_tool(), plant.true_objects()[0])
+
+
+def _shown(robot: Robot, trial: Trial) -> Array:
+    """Joints and objects (T + 1, k) in a trial."""
+    seen = ["joint/position", "object/position"][: 2 if robot.objects else 1]
+    return np.hstack([trial.x[:, robot.slice(name)] for name in seen])
 
 
 def _planned(job: Job) -> Learned:
@@ -158,9 +178,9 @@ def _planned(job: Job) -> Learned:
     for i in range(TESTS):
         trial, = collect(ring, REACH, 1, steps, 1000 * job.seed + i)
         result.robot_seconds += robot.period * len(trial.u)
-        result.error.append(1e3 * float(np.linalg.norm(ring.plant.true_tool() - target)))
+        result.error.append(_missed(ring))
         result.cost.append(measures.score_trial(robot, trial, target, steps)[0])
-    if max(result.error) <= WITHIN:
+    if max(result.error) <= TASKS[job.task].within:
         result.rollouts = 1
     return result
 
@@ -193,7 +213,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: Sequence[Row], trials: int) -> Figure:
+def plot(rows: Sequence[Row]) -> Figure:
     """A column for each task: above the error over trials, a line for each seed; below the three executions of the last
     policies."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -203,7 +223,8 @@ def plot(rows: Sequence[Row], trials: int) -> Figure:
     for (above, below), task in zip(axes.T, tasks, strict=True):
         for r in (row for row in rows if row["task"] == task):
             color = HUES[(1 + list(METHODS).index(r["method"])) % len(HUES)]
-            step = 1 if r["method"] == "mpc" else trials
+            trained = section(settings_of(Job(task, r["method"], 0)), "trainer")
+            step = 1 if r["method"] == "mpc" else int(trained["trials"])
             for k, error in enumerate(r["error_mm"]):
                 above.plot(step * np.arange(1, len(error) + 1), error, lw=0.9, marker="o", ms=2.5, alpha=0.8,
                            color=color, label=r["method"] if k == 0 else None)
@@ -212,7 +233,7 @@ def plot(rows: Sequence[Row], trials: int) -> Figure:
                 shift = 0.25 * (list(METHODS).index(r["method"]) - 1) + np.linspace(-0.1, 0.1, len(errors))
                 below.plot(i + shift, errors, ".", ms=3, color=color)
         for axis in (above, below):
-            axis.axhline(WITHIN, color="0.6", lw=0.8)
+            axis.axhline(TASKS[task].within, color="0.6", lw=0.8)
         above.set(xlabel="trials", yscale="log", title=task.replace("_", " "))
         below.set(xticks=range(len(EXECUTIONS)), xticklabels=[how.replace("_", " ") for how in EXECUTIONS],
                   yscale="log")
@@ -247,7 +268,6 @@ def main(arguments: list[str] | None = None) -> int:
     a = parser().parse_args(arguments)
     try:
         jobs, folder = jobs_of(a), new_folder(a.output)
-        settings = settings_of(jobs[0])
     except ConfigError as error:
         print(f"skills: {error}", file=sys.stderr)
         return 2
@@ -262,17 +282,26 @@ def main(arguments: list[str] | None = None) -> int:
             groups.setdefault(each._replace(seed=0), []).append(each)
         rows = [summary(group, [done[each] for each in group]) for group in groups.values()]
         (folder / "skills.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
-    plot(rows, int(section(settings, "trainer").get("trials", 1))).savefig(folder / "skills.png", dpi=110)
-    trained = (done[job] for job in jobs if job.task == jobs[0].task)
-    shown = next(((of.first, of.last) for of in trained if of.first is not None and of.last is not None), None)
-    if shown is not None:
-        robot: Robot = assembly.make_robot(settings)
-        target = target_of(from_mapping(Config, section(settings, "trainer"), "trainer"), robot, settings, jobs[0].seed)
-        animate_beside(robot.config, list(zip(("the first trial", "the last"), shown, strict=True)), target,
-                       folder / "peg.gif", assembly.make_plant(settings, robot).model)
+    plot(rows).savefig(folder / "skills.png", dpi=110)
+    for task in dict.fromkeys(job.task for job in jobs):
+        _animate([job for job in jobs if job.task == task], done, folder / f"{task}.gif")
     print(table(rows))
-    print(f"skills.json, skills.png and peg.gif are in {folder}")
+    print(f"skills.json, skills.png and pictures that move are in {folder}")
     return 0
+
+
+def _animate(jobs: Sequence[Job], done: Mapping[Job, Learned], path: Path) -> None:
+    """The first and the last trial of the first seed that has learned."""
+    for job in jobs:
+        of = done[job]
+        if of.first is None or of.last is None:
+            continue
+        settings = settings_of(job)
+        robot = assembly.make_robot(settings)
+        target = target_of(from_mapping(Config, section(settings, "trainer"), "trainer"), robot, settings, job.seed)
+        animate_beside(robot.config, [("the first trial", of.first), ("the last", of.last)], target, path,
+                       assembly.make_plant(settings, robot).model)
+        return
 
 
 if __name__ == "__main__":

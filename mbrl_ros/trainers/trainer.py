@@ -13,8 +13,7 @@ from mbrl_ros.evaluation.procedure import BACK
 from mbrl_ros.models.features import Data
 from mbrl_ros.ring.policy import Policy
 from mbrl_ros.robot import Robot
-from mbrl_ros.simulation import slot
-from mbrl_ros.simulation.world import World
+from mbrl_ros.simulation.world import World, goal
 from mbrl_ros.types import Array, Trial
 
 
@@ -24,8 +23,8 @@ class Config:
 
     trials: int = param(1, "Between two updates", 1, 1000)
     seconds: float = param(2.0, "Of a trial [s]", 0.1, 600.0)
-    target: tuple[float, ...] = param((), "Where the tool shall go [m]: x, y, z; empty: in the slot of the world, or "
-                                       "drawn, see scenario.*")
+    target: tuple[float, ...] = param((), "Where the tool shall go [m]: x, y, z; empty: where the contact task of the "
+                                       "world is done, or drawn, see scenario.*")
     back: str = param(BACK[0], "How the arm gets back to its start in the plain loop: reset by the simulation, or "
                       "moved home by the ring, as over ROS", choices=BACK)
 
@@ -35,10 +34,10 @@ class Config:
 
 
 def target_of(config: Config, robot: Robot, settings: Mapping[str, Any], seed: int) -> Array:
-    """Where the tool shall go in all trials (3,) [m]: into the slot, where the world has one."""
-    world = from_mapping(World, section(settings, "world"), "world")
-    if world.slot and not config.target:
-        return slot.goal(robot, world.slot_beside, world.slot_below)
+    """Where the tool shall go in all trials (3,) [m]: into the slot, say, where the world has one."""
+    done = goal(robot, from_mapping(World, section(settings, "world"), "world"))
+    if done is not None and not config.target:
+        return done
     drawn = measures.draw_targets(robot, measures.config_of(settings, {"seed": seed, "targets": 1}))[0]
     return np.array(config.target) if config.target else drawn
 

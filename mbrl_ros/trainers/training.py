@@ -16,7 +16,7 @@ import numpy as np
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, from_mapping, merge, section
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.procedure import transitions_of
+from mbrl_ros.evaluation.procedure import RESET, transitions_of
 from mbrl_ros.messages.episode import Episode
 from mbrl_ros.models import prior
 from mbrl_ros.recordings.mcap_file import RecordingError
@@ -135,9 +135,11 @@ def opened(folder: Path) -> Training:
 
 def make(settings: Mapping[str, Any], name: str, seed: int, robot: Robot) -> tuple[Config, Trainer]:
     """A trainer that has seen nothing, and how its trials are. Raises ConfigError."""
-    kind = TRAINERS[name]
-    return (from_mapping(Config, section(settings, "trainer"), "trainer"),
-            kind(from_mapping(kind.Config, section(settings, name), name), robot, settings, seed))
+    kind, config = TRAINERS[name], from_mapping(Config, section(settings, "trainer"), "trainer")
+    if robot.objects and config.back != RESET:
+        raise ConfigError(f"trainer.back: expected {RESET} with robot.objects, which only the simulation puts back, "
+                          f"got {config.back}")
+    return (config, kind(from_mapping(kind.Config, section(settings, name), name), robot, settings, seed))
 
 
 def keep(folder: Path, settings: Mapping[str, Any], name: str, seed: int) -> None:

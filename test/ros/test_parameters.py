@@ -191,7 +191,7 @@ def test_whole_numbers_will_do_for_doubles_in_a_file(ros):
     (ControllerNode, {"planner": "guess"}, "unknown planner 'guess'; choose one of "),
     (ControllerNode, {"controller.planner": "guess"}, "controller.planner: unknown 'guess'; choose one of "),
     (ControllerNode, {"ilqr.iterations": 2.5}, "ilqr.iterations: expected int, got float 2.5"),
-    (ControllerNode, {"task": "dance"}, "unknown task 'dance'; choose one of eight, peg, reach"),
+    (ControllerNode, {"task": "dance"}, "unknown task 'dance'; choose one of door, eight, peg, push, reach"),
     (ControllerNode, {"task.tool.residual": "smell"}, "task.tool.residual: unknown 'smell'; choose one of site_"),
     (ControllerNode, {"task.colour.weight": 1.0}, "task.colour: unknown setting; task has terms"),
     (ControllerNode, {"task.tool.weigth": 1.0}, "task.tool.weigth: unknown setting; task.tool has residual"),

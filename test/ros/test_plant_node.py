@@ -4,8 +4,8 @@ import time
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
-from mbrl_ros.msg import EffortCommand
-from rig import RING, PlantNode
+from mbrl_ros.msg import EffortCommand, StateEstimate
+from rig import RING, EstimatorNode, PlantNode
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
@@ -45,6 +45,16 @@ def plant(rig):
     states = made.listen(JointState, "joint_states")
     assert made.spin(lambda: states)
     return made, states
+
+
+def test_objects_come_in_joint_states_and_are_in_the_estimate(rig):
+    made = rig(PlantNode, EstimatorNode, robot="arm", task="door")
+    states, estimates = made.listen(JointState, "joint_states"), made.listen(StateEstimate, topics.STATE)
+    assert made.spin(lambda: states and estimates)
+    seen, said = states[-1], estimates[-1]
+    assert seen.name[-1] == "door" and len(seen.name) == len(seen.position) == len(seen.effort) == 8
+    assert seen.effort[-1] == 0.0 and len(said.effort) == 7
+    assert said.mean[list(said.state_names).index("object/door/position")] == pytest.approx(seen.position[-1])
 
 
 def test_repeats_its_state_until_the_answer_comes(plant):

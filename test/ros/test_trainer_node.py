@@ -154,6 +154,11 @@ def test_what_cannot_be_trained_is_refused_with_what_to_do(rig, tmp_path):
         False, "the training does not run: waiting: for trainer/start")
 
 
+def test_trials_with_an_object_that_nobody_puts_back_are_refused(rig, tmp_path):
+    with pytest.raises(ConfigError, match=r"robot.objects: expected none for trials over topics.* puts door back"):
+        rig(TrainerNode, robot="arm", task="door", trainer__folder=str(tmp_path))
+
+
 @pytest.mark.parametrize(("given", "expected"), [
     ({"trainer__method": "magic"}, "trainer.method: unknown 'magic'; choose one of refit"),
     ({"trainer__seconds": 1.0}, "holds trials with other settings of trainer; expected another folder")])

@@ -1,5 +1,5 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo report replay scenarios scenarios-full arms loops planners pets skills dyna dyna-paper faults soak \
+.PHONY: help bootstrap demo report replay scenarios scenarios-full arms loops planners pets skills dyna dyna-paper pixels faults soak \
 	mutants figures bench test test-jazzy lint docs clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
@@ -28,6 +28,7 @@ takes.pets = ONLY SEEDS JOBS
 takes.skills = ONLY SEEDS JOBS
 takes.dyna = ONLY METHODS SEEDS JOBS CLUSTER RESUME
 takes.dyna-paper = $(takes.dyna)
+takes.pixels = ONLY SEEDS JOBS
 takes.faults = TICKS SEED ROBOT
 takes.soak = MINUTES ROBOT PRIOR
 takes.planners = ONLY SEEDS ROBOT JOBS
@@ -82,6 +83,10 @@ dyna dyna-paper:
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.imagination $(if $(ONLY),--only $(ONLY)) \
 		$(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(RESUME),--resume $(RESUME))
+
+pixels: bootstrap ## reaching by what a camera sees, which does not get there yet: two hours; ONLY= SEEDS= JOBS=
+	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.pixels $(if $(ONLY),--only $(ONLY)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 faults: bootstrap ## seeded faults into the guard and the ring behind it; TICKS= (10000) SEED= ROBOT=
 	@$(use) && PYTHONPATH=.:test:$$PYTHONPATH python3 test/faults/inject.py $(if $(TICKS),--ticks $(TICKS)) \

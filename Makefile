@@ -1,6 +1,6 @@
 # 'make help' lists the targets. scripts/bootstrap.sh does the building.
-.PHONY: help bootstrap demo report replay scenarios scenarios-full arms loops planners pets skills dyna dyna-paper pixels faults soak \
-	mutants figures bench test test-jazzy lint docs clean
+.PHONY: help bootstrap demo report replay scenarios scenarios-full arms loops planners pets skills dyna dyna-paper \
+	pixels faults soak mutants figures bench test test-jazzy lint docs clean
 
 use = . ./.venv/bin/activate && . ./install/setup.sh
 # Jazzy is tested beside, and apart from, whatever is sourced.

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import pytest
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.evaluation.pool import LOCAL, as_done
+from mbrl_ros.evaluation.pool import LOCAL, alike, as_done
 
 
 def square(job):
@@ -18,6 +19,18 @@ def test_every_job_is_done_once(workers):
     done = list(as_done(square, range(5), workers))
     assert sorted((job, result) for job, (result, _) in done) == [(i, i * i) for i in range(5)]
     assert all((pid == os.getpid()) == (workers == 0) for _, (_, pid) in done)
+
+
+class Job(NamedTuple):
+    name: str
+    seed: int
+
+
+def test_jobs_that_only_seeds_tell_apart_are_together_in_their_order():
+    jobs = [Job(name, seed) for seed in (4, 3, 5) for name in ("b", "a")]
+    assert alike(jobs, set(jobs) - {Job("b", 4)}) == [[Job("a", 4), Job("a", 3), Job("a", 5)],
+                                                      [Job("b", 3), Job("b", 5)]]
+    assert alike(jobs, {}) == []
 
 
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch):

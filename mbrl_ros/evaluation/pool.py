@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from mbrl_ros.config import ConfigError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Seeded = TypeVar("Seeded", bound=Any)
 LOCAL = "local"  # a cluster of this machine
 REACHED = 10.0  # [s] in which the head of a cluster answers
 
@@ -28,6 +29,16 @@ def as_done(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
             futures = {pool.submit(run, job): job for job in jobs}
             for future in as_completed(futures):
                 yield futures[future], future.result()
+
+
+def alike(jobs: Sequence[Seeded], done: Container[Seeded]) -> list[list[Seeded]]:
+    """Those that are done, in their order, with those together that only their seeds tell apart: NamedTuples with a
+    `seed`."""
+    groups: dict[Any, list[Seeded]] = {}
+    for job in jobs:
+        if job in done:
+            groups.setdefault(job._replace(seed=0), []).append(job)
+    return list(groups.values())
 
 
 def _on_cluster(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int,

@@ -25,11 +25,6 @@ BELOW = 0.03  # [m] from the tool down to the top of panel and handle: the hand 
 WIDEST = 1.5  # [rad]
 
 
-def goal(robot: Robot, opening: float) -> Array:
-    """Where the tool is when the door is open by so much, with the rod in the middle of its handle (3,) [m]."""
-    return handle(robot, opening)
-
-
 def handle(robot: Robot, angle: float) -> Array:
     """The middle of the handle, at the height of the tool, with the door open by `angle` [rad] (3,) [m]."""
     home, axes = hand.frame(robot)

@@ -116,7 +116,7 @@ def goal(robot: Robot, world: World) -> Array | None:
     if world.slot:
         return slot.goal(robot, world.slot_beside, world.slot_below)
     if world.door:
-        return door.goal(robot, world.door_open)
+        return door.handle(robot, world.door_open)
     return block.goal(robot, world.block_beyond, world.block_beside) if world.block else None
 
 

@@ -215,7 +215,6 @@ class LatentMpc:
         robot, steps = goal.robot, round(goal.config.horizon / goal.robot.period)
         self.steps, limit = steps, torch.as_tensor(robot.effort_limit).expand(steps, -1)
         self._limits, self._planner = (-limit, limit), Ilqr(Ilqr.Config())
-        self._all: list[tuple[Sequences, Array]] = []
 
     def act(self, noise: float, seed: int) -> Act:
         """Plans anew in every period, and adds so much of the noise it learns by."""

@@ -27,7 +27,7 @@ from PIL import Image
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.pool import as_done
+from mbrl_ros.evaluation.pool import alike, as_done
 from mbrl_ros.evaluation.procedure import Run, collect
 from mbrl_ros.evaluation.reach import finite, parse_seeds
 from mbrl_ros.evaluation.tables import HUES
@@ -232,10 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         done[job] = found
         print(f"[{len(done)}/{len(jobs)}] {job.method}, seed {job.seed}: {found.final:.1f} mm after "
               f"{found.rollouts[-1]} rollouts", flush=True)
-        groups: dict[Job, list[Job]] = {}
-        for each in (job for job in jobs if job in done):
-            groups.setdefault(each._replace(seed=0), []).append(each)
-        rows = with_state([summary(group, [done[each] for each in group]) for group in groups.values()])
+        rows = with_state([summary(group, [done[each] for each in group]) for group in alike(jobs, done)])
         (folder / "pixels.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
     plot(rows).savefig(folder / "pixels.png", dpi=110)
     shown = {job.method: of.seen for job, of in done.items() if of.seen is not None and job.seed == jobs[0].seed}

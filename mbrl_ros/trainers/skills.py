@@ -29,7 +29,7 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section
 from mbrl_ros.drawing.report import animate_beside
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.pool import as_done
+from mbrl_ros.evaluation.pool import alike, as_done
 from mbrl_ros.evaluation.procedure import Run, Stopped, collect
 from mbrl_ros.evaluation.reach import finite, parse_seeds
 from mbrl_ros.evaluation.tables import HUES
@@ -277,10 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
         done[job] = found
         print(f"[{len(done)}/{len(jobs)}] {job.task}, {job.method}, seed {job.seed}: "
               f"{' '.join(f'{mm:.1f}' for mm in found.error)} mm", flush=True)
-        groups: dict[Job, list[Job]] = {}
-        for each in (job for job in jobs if job in done):
-            groups.setdefault(each._replace(seed=0), []).append(each)
-        rows = [summary(group, [done[each] for each in group]) for group in groups.values()]
+        rows = [summary(group, [done[each] for each in group]) for group in alike(jobs, done)]
         (folder / "skills.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
     plot(rows).savefig(folder / "skills.png", dpi=110)
     for task in dict.fromkeys(job.task for job in jobs):

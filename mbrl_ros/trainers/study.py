@@ -29,7 +29,7 @@ from mbrl_ros.config import ConfigError, Names, new_folder
 from mbrl_ros.environments.cartpole import CartPole
 from mbrl_ros.environments.environment import Environment, Episode, episode
 from mbrl_ros.environments.ring import RingEnvironment
-from mbrl_ros.evaluation.pool import as_done
+from mbrl_ros.evaluation.pool import alike, as_done
 from mbrl_ros.evaluation.reach import finite, parse_seeds
 from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.gaussian import Z95
@@ -261,11 +261,8 @@ def main(arguments: list[str] | None = None) -> int:
         away = " ".join(f"{1e3 * d:.0f}" for d in found.distance)
         print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.problem}, {job.model}, {job.follow}, "
               f"seed {job.seed}: {away} mm", flush=True)
-        groups: dict[Job, list[Job]] = {}
-        for each in (job for job in jobs if job in done):
-            groups.setdefault(each._replace(seed=0), []).append(each)
-        rows = paired([summary(key, [j.seed for j in group], [done[j] for j in group])
-                       for key, group in groups.items()])
+        rows = paired([summary(group[0], [j.seed for j in group], [done[j] for j in group])
+                       for group in alike(jobs, done)])
         (folder / "pets.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
     plot(rows).savefig(folder / "pets.png", dpi=110)
     print(table(rows))

@@ -55,7 +55,7 @@ def graph(probe, name):
 def test_every_node_may_do_what_it_does_and_no_more(rig, tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_HOME", str(tmp_path))
     r = rig(*RING, SpareNode, LoggerNode, DisplayNode, TrainerNode, *PAGE, namespace=ALONE, plant__pace="realtime",
-            robot__simulated=True, camera__width=32, logger__folder=str(tmp_path / "recording"),
+            robot__simulated=True, camera__width=32, logger__folder=str(tmp_path / "recording"), logger__belief=True,
             trainer__folder=str(tmp_path / "trials"), dashboard__port=18080)
     for page in PAGE:  # as if one were open
         monkeypatch.setattr(r[page]._server, "get_clients", lambda: {0: None})

@@ -40,6 +40,7 @@ class Model:
     effort: dict[str, float] = field(default_factory=dict)  # [N m or N] limits
     velocity: dict[str, float] = field(default_factory=dict)  # [rad/s or m/s]
     keys: dict[str, Array] = field(default_factory=dict)  # keyframes: qpos of the file's own joints
+    root: str = ""  # of a URDF: the link that all others hang on, in whose frame its kinematics are
 
     def refuse(self, reason: object) -> ConfigError:
         """The error that this model cannot be used."""
@@ -106,6 +107,8 @@ def _read_urdf(made: Model, root: ElementTree.Element, folder: Path) -> None:
                         missing.append(mesh.get("filename", ""))
                 else:
                     mesh.set("filename", str(path))
+    hanging = {child.get("link") for child in root.findall("joint/child")}
+    made.root = next((name for link in root.findall("link") if (name := link.get("name", "")) not in hanging), "")
     for joint in root.findall("joint"):
         name, limit = joint.get("name", ""), joint.find("limit")
         if limit is not None and float(limit.get("velocity", 0.0)) > 0:

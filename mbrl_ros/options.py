@@ -107,6 +107,8 @@ class Logger:
     folder: str = param("runs/recording", "Where the recording is written; where there is one already, which a logger "
                         "that was killed left perhaps, beside it with a number")
     plan: bool = param(True, "Record plans too, which makes the controller send them")
+    belief: bool = param(False, "Likewise controller/belief, so that the layouts for Foxglove and PlotJuggler draw a "
+                         "recording as they draw a ring")
     every: int = param(50, "Of local_dynamics and plan, record one in so many, and those after anything has changed; "
                        "1: all. What is left out is worked out anew from the states (replay)", 1, 10**6)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from blobs import STEPS, WIDTH, blobs
 from torch.distributions import Normal
 
 from mbrl_ros.config import ConfigError
@@ -13,24 +14,8 @@ from mbrl_ros.models.pictures import Pictures, bright
 from mbrl_ros.ring.latent_filter import LatentFilter
 from mbrl_ros.types import Picture
 
-WIDTH, STEPS, PERIOD = 16, 12, 0.02
+PERIOD = 0.02
 SMALL = Config(size=2, passes=25, window=STEPS, batch=4, rate=1e-2)
-
-
-def blobs(count, seed):
-    """Position and velocity in a plane, pushed about; the goal is in the middle."""
-    rng = np.random.default_rng(seed)
-    x, v = rng.uniform(-0.6, 0.6, (count, 2)), np.zeros((count, 2))
-    u, places = rng.standard_normal((count, STEPS, 2)), [x]
-    for t in range(STEPS):
-        v = 0.9 * v + 0.05 * u[:, t]
-        x = x + v
-        places.append(x)
-    at = np.stack(places, 1)  # (N, T + 1, 2)
-    grid = np.linspace(-1, 1, WIDTH)
-    near = [np.exp(-8 * np.square(grid - at[..., None, i])) for i in range(2)]
-    pixels = np.round(255 * near[1][..., :, None] * near[0][..., None, :]).astype(np.uint8)
-    return Sequences(pixels[..., None], u, np.linalg.norm(at, axis=-1))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +25,7 @@ def data():
 
 @pytest.fixture(scope="module", params=LATENTS)
 def fitted(request, data):
-    model = LATENTS[request.param](SMALL, data, np.ones(2), seed=1)
+    model = LATENTS[request.param].of(SMALL, data, np.ones(2), seed=1)
     return model, model.fit(data, seed=1)
 
 
@@ -69,7 +54,7 @@ def test_it_learns_what_it_sees_how_it_moves_and_how_far_it_is(fitted):
     z = model.filtered(new)
     with torch.no_grad():
         missed = model.pictures.decode(z[..., :2]) - model.pictures.in_units(bright(new.pictures))
-        distance = model.unit * model.distance(z).numpy()
+        distance = float(model.unit) * model.distance(z).numpy()
     ahead = torch.stack([predicted_means(model, z[i, 2], new.u[i, 2:10])[-1] for i in range(8)])
     assert float(missed.square().mean()) < 0.9  # a mean picture misses by one
     assert np.abs(distance - new.distance).mean() < 0.8 * np.abs(new.distance - new.distance.mean()).mean()
@@ -113,13 +98,13 @@ def test_the_bound_is_made_of_its_parts(fitted):
         wanted = model.pictures.in_units(seen[:, 1:]).double()
         pixels = Normal(model.pictures.decode(z[..., :2]).double(), model.log_scale[0].exp()).log_prob(wanted)
         near = Normal(model.distance(z), model.log_scale[1].exp()).log_prob(distance)
-        parts = SMALL.pixel * pixels.sum((1, 2, 3, 4)) + near.sum(-1) - 0.5 * less
+        parts = SMALL.pixel * pixels.sum((1, 2, 3, 4)) + SMALL.far * near.sum(-1) - 0.5 * less
         assert torch.allclose(model.bound(seen, u, distance, 0.5), parts)
 
 
 def test_the_same_seed_gives_the_same_model(data):
     few = Sequences(*(part[:4] for part in data))
     for kind in LATENTS.values():
-        one, two = (kind(Config(size=3, passes=2), few, np.ones(2), seed=4) for _ in range(2))
+        one, two = (kind.of(Config(size=3, passes=2), few, np.ones(2), seed=4) for _ in range(2))
         assert one.fit(few, seed=4) == two.fit(few, seed=4)
         assert torch.equal(one.filtered(few), two.filtered(few))

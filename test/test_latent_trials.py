@@ -63,7 +63,7 @@ def test_dynamics_with_efforts_in_their_units_are_the_same(model):
 
 
 def test_the_distance_follows_what_was_measured_and_the_cost_is_made_of_it(model):
-    goal = Goal(Config(), ROBOT, HOLD, model)
+    goal = Goal(Config(near=1.0), ROBOT, HOLD, model)
     z = 0.3 * np.random.default_rng(1).standard_normal((40, N))
     measured = np.linalg.norm(z[:, :2] - GOAL, axis=1)
     before = np.abs(np.linalg.norm(z @ goal.C.T + goal.c, axis=1) - measured).mean()
@@ -71,10 +71,35 @@ def test_the_distance_follows_what_was_measured_and_the_cost_is_made_of_it(model
     after = np.linalg.norm(z @ goal.C.T + goal.c, axis=1)
     assert np.abs(after - measured).mean() < 0.1 * before
     x, u = torch.as_tensor(z[: STEPS + 1]), torch.as_tensor(HOLD + np.ones((STEPS, M)))
-    weight = np.full(STEPS + 1, 8000.0)
-    weight[-1] *= 5.0
-    cost = 0.5 * (weight * after[: STEPS + 1] ** 2).sum() + 0.5 * 0.3 * STEPS * (1 / LIMIT**2).sum()
+    weight, (c, speeds) = np.ones(STEPS + 1), (goal.config, np.square(z[: STEPS + 1, N // 2 :]).sum(-1))
+    weight[-1] = 5.0
+    effort = 0.5 * c.effort * STEPS * (1 / LIMIT**2).sum()
+    cost = 0.5 * (weight * (c.weight * after[: STEPS + 1] ** 2 + c.speed * speeds)).sum() + effort
     assert float(goal.over(STEPS, 5.0).evaluate(x, u)) == pytest.approx(cost)
+    goal.adapt(z[: STEPS + 1], measured[: STEPS + 1])  # as if of one trial: what is left, c makes up for
+    cost = 0.5 * (weight * (c.weight * measured[: STEPS + 1] ** 2 + c.speed * speeds)).sum() + effort
+    assert float(goal.over(STEPS, 5.0, True).evaluate(x, u)) == pytest.approx(cost)
+    assert float(goal.over(STEPS, 5.0).evaluate(x, u)) != pytest.approx(cost)
+    seen = Sequences(np.zeros((1, STEPS + 1, 1, 1, 1)), u[None].numpy(), measured[None, : STEPS + 1])
+    terminal = 0.5 * (c.terminal - 5.0) * (c.weight * measured[STEPS] ** 2 + c.speed * speeds[-1])
+    assert goal.cost(seen, z[None, : STEPS + 1]) == pytest.approx(cost + terminal)
+
+
+def test_a_policy_does_the_same_once_z_is_another_affine_one(model):
+    learner = LatentLqr(model, Goal(Config(), ROBOT, HOLD, model), Settings(), STEPS)
+    for i in range(2):
+        learner.update(*trials([learner.act(1.0, 10 * i + k) for k in range(8)], 10 * i))
+    rng = np.random.default_rng(2)
+    A, b, before = np.eye(N) + 0.2 * rng.standard_normal((N, N)), rng.standard_normal(N), learner.now
+    seen = rng.standard_normal((5, STEPS + 1, N))  # z as it was
+    new = lambda z: np.linalg.solve(A, (z - b)[..., None])[..., 0]  # noqa: E731
+    learner.see_anew(seen, new(seen), new(learner.best[3]))
+    at = rng.standard_normal((STEPS, N))
+    was, now = (p.u_hat + np.einsum("tmn,tn->tm", p.K, x - p.x_hat) + p.k
+                for p, x in ((before, at), (learner.now, new(at))))
+    assert np.allclose(was, now) and np.allclose(learner.now.Sigma, before.Sigma)
+    learner.settle()
+    assert learner.now is learner.best[1]
 
 
 def test_a_policy_gets_there_by_trials_and_goes_back_where_they_were_dearer(model):

@@ -86,7 +86,7 @@ def test_other_files_are_refused_in_a_line(tmp_path):
     save(policy(), path)
     with np.load(path) as content:
         good = dict(content)
-    for change, expected in [({"kind": np.array("magic")}, "of kind linear, network, radial, actor, got 'magic'"),
+    for change, expected in [({"kind": np.array("magic")}, "linear, network, radial, actor, latent, got 'magic'"),
                              ({"W2": good["W2"][:-1]}, "policy: W2: expected shape"),
                              ({"A": np.full_like(good["A"], np.nan)}, "policy: A"),
                              ({"A": np.array([object()])}, "not a policy file"),

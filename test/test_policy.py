@@ -12,7 +12,8 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages.fields import MessageError
 from mbrl_ros.ring.controller import HOLD, POLICY
-from mbrl_ros.ring.policy import LinearPolicy, load, policy_of, read, save
+from mbrl_ros.ring.linear_policy import LinearPolicy
+from mbrl_ros.ring.policy import load, policy_of, read, save
 from mbrl_ros.types import Gaussian, LinearGaussianPolicy, Plan, StateEstimate, TimedPolicy
 
 PERIOD, T = 20_000_000, 6  # [ns], periods

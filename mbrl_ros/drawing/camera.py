@@ -13,11 +13,11 @@ import numpy as np
 from mbrl_ros.config import ConfigError, param
 from mbrl_ros.drawing.raycast import Shape, corners, frame_all, render
 from mbrl_ros.drawing.scene import RED, SKY, TARGET_RADIUS, Scene
+from mbrl_ros.messages.camera import BRIGHT
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Array
 
 FINE = 4  # rays through a pixel, each way
-GRAY = np.array([0.299, 0.587, 0.114])  # how bright red, green and blue are (ITU-R BT.601)
 STILL = 1e-6  # [m] that a shape moves which does not: stands and feet need not be in view
 SEEN = 12  # postures that the view is framed about, besides home
 
@@ -67,4 +67,4 @@ class RobotCamera:
         fine = np.where(np.isfinite(depth)[..., None], colors, SKY.astype(np.uint8))
         width = self.config.width
         mean = fine.reshape(width, FINE, width, FINE, 3).mean((1, 3))
-        return np.round(mean if self.config.color else mean @ GRAY[:, None]).astype(np.uint8)
+        return np.round(mean if self.config.color else mean @ BRIGHT[:, None]).astype(np.uint8)

@@ -51,18 +51,29 @@ class Sequences(NamedTuple):
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+class Shape(NamedTuple):
+    """Of what is seen and done."""
+
+    width: int  # of a picture, and its height [px]
+    channels: int
+    m: int  # efforts
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings of a latent model and of how it is learned."""
 
     size: int = param(4, "Numbers in place of a picture; with how fast they change twice as many", 1, 100)
     passes: int = param(40, "Through the data", 1, 100_000)
+    more: int = param(8, "Likewise where it goes on with more data, at half the rate", 0, 100_000)
     window: int = param(10, "Steps of a sequence that are learned from at a time, so that a batch sees many places", 1,
                         100_000)
     batch: int = param(8, "Windows that a step is by", 1, 1000)
     rate: float = param(2e-3, "Of Adam, falling to zero", 1e-6, 1.0, scale=LOGARITHMIC)
     pixel: float = param(0.05, "Weight of the likelihood of a pixel: what neighbours say is much the same", 1e-6, 1e3,
                          scale=LOGARITHMIC)
+    far: float = param(20.0, "Weight of the likelihood of a distance, of which a picture has one", 1e-3, 1e6,
+                       scale=LOGARITHMIC)
     beta: float = param(1.0, "Of the divergence, at the end; it grows from a hundredth of it over half of the passes",
                         0.0, 100.0)
     clip: float = param(5.0, "Largest gradient", 1e-3, 1e6, scale=LOGARITHMIC)
@@ -75,18 +86,32 @@ class Latent(nn.Module):
     by_belief = False  # whether the bound is by the belief
     belief: MatrixNormalInverseWishart  # about the dynamics, efforts in units
 
-    def __init__(self, config: Config, data: Sequences, limit: Float[Array, " m"], seed: int):
+    u_mean: Tensor
+    u_scale: Tensor
+    unit: Tensor  # of distances [m]
+
+    def __init__(self, config: Config, shape: Shape, seed: int):
         torch.manual_seed(seed)
         super().__init__()
-        self.config, (*_, width, channels) = config, data.pictures.shape
-        self.pictures = Pictures(width, channels, self.told * config.size, config.size)
-        self.pictures.fit_units(bright(data.pictures).flatten(end_dim=1))
-        self.u_mean, self.u_scale = torch.as_tensor(data.u.mean((0, 1))), torch.as_tensor(limit)
-        self.unit = float(data.distance.mean())  # [m]
+        self.config, self.shape = config, shape
+        self.pictures = Pictures(shape.width, shape.channels, self.told * config.size, config.size)
+        zero, one = torch.zeros(shape.m, dtype=torch.float64), torch.ones(shape.m, dtype=torch.float64)
+        for name, value in (("u_mean", zero), ("u_scale", one), ("unit", one[0].clone())):
+            self.register_buffer(name, value)
         self.C = nn.Parameter(0.1 * torch.randn(SPACE, config.size, dtype=torch.float64))
         self.c = nn.Parameter(torch.zeros(SPACE, dtype=torch.float64))
         self.log_scale = nn.Parameter(torch.zeros(3, dtype=torch.float64))  # of pictures, distance, and z'
-        self.belief = vague(config.size, data.u.shape[-1])
+        self.belief = vague(config.size, shape.m)
+
+    @classmethod
+    def of(cls, config: Config, data: Sequences, limit: Float[Array, " m"], seed: int) -> Latent:
+        """In units of these data and of the limits of the efforts."""
+        width, channels = data.pictures.shape[-2:]
+        model = cls(config, Shape(width, channels, data.u.shape[-1]), seed)
+        model.pictures.fit_units(bright(data.pictures).flatten(end_dim=1))
+        model.u_mean, model.u_scale = torch.as_tensor(data.u.mean((0, 1))), torch.as_tensor(limit)
+        model.unit = torch.as_tensor(data.distance.mean())
+        return model
 
     def bound(self, seen: Tensor, u: Tensor, distance: Tensor, beta: float) -> Tensor:
         """Of each sequence [nats] (N,): pictures (N, T + 2, C, H, W), the first being the one before, and efforts and
@@ -123,7 +148,7 @@ class Latent(nn.Module):
         """Of pictures and distances given z (N, T + 1, d), per sequence."""
         missed = (self.pictures.decode(z[..., : self.config.size]) - self.pictures.in_units(seen)).double().flatten(-3)
         return (self.config.pixel * _log_normal(missed, self.log_scale[0]).sum((-2, -1))
-                + _log_normal(self.distance(z) - distance, self.log_scale[1]).sum(-1))
+                + self.config.far * _log_normal(self.distance(z) - distance, self.log_scale[1]).sum(-1))
 
     def tensors(self, data: Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures, the first of them twice as the arm began at rest; efforts and distances in units."""
@@ -139,18 +164,18 @@ class Latent(nn.Module):
         return tuple(torch.cat([part[:, t : t + T + more] for t in starts])  # type: ignore[return-value]
                      for part, more in ((seen, 2), (u, 0), (distance, 1)))
 
-    def fit(self, data: Sequences, seed: int) -> list[float]:
-        """Ascend the bound; its mean per step after every pass [nats]."""
+    def fit(self, data: Sequences, seed: int, again: bool = False) -> list[float]:
+        """Ascend the bound, or go on with it; its mean per step after every pass [nats]."""
         c = self.config
         seen, u, distance = self.windows(data)
-        N = len(u)
-        optimizer = torch.optim.Adam(self.parameters(), lr=c.rate)
+        N, passes = len(u), c.more if again else c.passes
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.5 * c.rate if again else c.rate)
         steps = -(-N // c.batch)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, c.passes * steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, passes * steps))
         generator, history = torch.Generator().manual_seed(seed), []
-        for i in range(c.passes):
+        for i in range(passes):
             self.train()
-            beta, total = c.beta * min(1.0, 0.01 + 2 * i / c.passes), 0.0
+            beta, total = c.beta * (1.0 if again else min(1.0, 0.01 + 2 * i / passes)), 0.0
             for rows in torch.randperm(N, generator=generator).split(c.batch):
                 bound = self.bound(seen[rows], u[rows], distance[rows], beta)
                 optimizer.zero_grad()
@@ -160,7 +185,7 @@ class Latent(nn.Module):
                 schedule.step()
                 total += float(bound.detach().sum())
             self.eval()
-            if self.by_belief or i == c.passes - 1:
+            if self.by_belief or i == passes - 1:
                 self.believe(data)
             history.append(total / N / u.shape[1])
         return history
@@ -174,8 +199,8 @@ class Latent(nn.Module):
 class SingleStep(Latent):
     """See above; the belief about the dynamics is that of a regression on all z."""
 
-    def __init__(self, config: Config, data: Sequences, limit: Array, seed: int):
-        super().__init__(config, data, limit, seed)
+    def __init__(self, config: Config, shape: Shape, seed: int):
+        super().__init__(config, shape, seed)
         self.spread = nn.BatchNorm1d(config.size, affine=False, dtype=torch.float64)
         self.F = nn.Parameter(self.belief.M.clone())
 
@@ -215,10 +240,10 @@ class Solar(Latent):
 
     told, by_belief = 2, True
 
-    def __init__(self, config: Config, data: Sequences, limit: Array, seed: int):
-        super().__init__(config, data, limit, seed)
+    def __init__(self, config: Config, shape: Shape, seed: int):
+        super().__init__(config, shape, seed)
         eye = torch.eye(2 * config.size, dtype=torch.float64)
-        self.start = Gaussian(0.0 * eye[0], eye)
+        self.start = Gaussian(0.0 * eye[0], eye)  # what is believed before a first picture
         self._noise = torch.Generator().manual_seed(seed)
 
     def potentials(self, seen: Float[Tensor, "*b K H W"]) -> Potentials:

@@ -1,6 +1,9 @@
-"""Networks between pictures and a few numbers: four convolutions with stride down, four up again.
+"""Networks between pictures and a few numbers: convolutions that say where something is, and four with stride up.
 
-Pictures are in units of their deviation over the training data, about their mean at every pixel.
+The encoder makes some maps of the picture and takes from each the point about which it is bright (Finn, Tan, Duan,
+Darrell, Levine & Abbeel 2016, "Deep spatial autoencoders for visuomotor learning", section IV): places in a picture are
+what an arm moves, and they are learned from few of them. Pictures are in units of their deviation over the training
+data, about their mean at every pixel.
 """
 from __future__ import annotations
 
@@ -17,13 +20,30 @@ from mbrl_ros.types import Array
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-FEATURES = (8, 16, 16, 32)  # of the layers, from the picture on
+FEATURES = (8, 16, 16, 32)  # of the layers of the decoder, from the picture on
 SHRINK = 2 ** len(FEATURES)  # by which the last is smaller than the picture
+MAPS = 16  # of the encoder, half as wide as the picture
 
 
 def bright(pictures: Array) -> Tensor:
     """Pictures (*b, H, W, C), 0 to 255, as networks take them: (*b, C, H, W), 0 to 1."""
     return torch.as_tensor(pictures, dtype=torch.float32).movedim(-1, -3) / 255
+
+
+class Points(nn.Module):
+    """Maps (N, k, H, W) to the mean place in each (N, 2 k), from -1 to 1, in which it is weighed by its softmax."""
+
+    places: Tensor
+
+    def __init__(self, width: int):
+        super().__init__()
+        at = torch.linspace(-1, 1, width)
+        self.register_buffer("places", torch.cartesian_prod(at, at))
+        self.log_sharp = nn.Parameter(torch.zeros(()))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """See above."""
+        return ((self.log_sharp.exp() * maps.flatten(2)).softmax(-1) @ self.places).flatten(1)
 
 
 class Pictures(nn.Module):
@@ -38,10 +58,11 @@ class Pictures(nn.Module):
         if width % SHRINK:
             raise ConfigError(f"camera.width: expected a multiple of {SHRINK} to learn from, got {width}")
         least, layers = width // SHRINK, (channels, *FEATURES)
-        down = [layer for a, b in pairwise(layers) for layer in (nn.Conv2d(a, b, 3, 2, 1), nn.SiLU())]
         up = [layer for a, b in pairwise(layers[::-1]) for layer in (nn.SiLU(), nn.ConvTranspose2d(a, b, 4, 2, 1))]
         flat = FEATURES[-1] * least**2
-        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, size))
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, MAPS, 5, 2, 2), nn.SiLU(), nn.Conv2d(MAPS, MAPS, 3, 1, 1), nn.SiLU(),
+            nn.Conv2d(MAPS, MAPS, 3, 1, 1), Points(width // 2), nn.Linear(2 * MAPS, size))
         self.decoder = nn.Sequential(nn.Linear(known, flat), nn.Unflatten(1, (FEATURES[-1], least, least)), *up)
         self.register_buffer("mean", torch.zeros(channels, width, width))
         self.register_buffer("scale", torch.ones(channels, 1, 1))

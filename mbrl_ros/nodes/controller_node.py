@@ -17,6 +17,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from mbrl_ros import assembly, options
@@ -24,6 +25,7 @@ from mbrl_ros.action import ReachTarget
 from mbrl_ros.config import ConfigError
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.belief import to_belief
+from mbrl_ros.messages.camera import from_image
 from mbrl_ros.messages.fields import read_stamp
 from mbrl_ros.messages.ring import LocalModel, MessageError, PlanReport
 from mbrl_ros.models.dynamics import DynamicsModel
@@ -55,8 +57,8 @@ from mbrl_ros.ring.controller import EXCITE, FAULT, HOLD, HOME, IDLE, POLICY, RE
 from mbrl_ros.ring.guard import ARMED, STOPPED
 from mbrl_ros.ring.guard import FAULT as GUARD_FAULT
 from mbrl_ros.ring.learner import features_of
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.ring.mpc import GLOBAL
-from mbrl_ros.ring.policy import LinearPolicy
 from mbrl_ros.types import Array
 
 ACTIONS = ((ReachAction, ReachTarget, reach_action.NAME),
@@ -161,6 +163,7 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
         self.create_subscription(ModelCheckpoint, topics.CHECKPOINT, self._checkpoint, topics.LATCHED)
         self.create_subscription(LinearGaussianPolicy, topics.POLICY, self._policy, topics.LATCHED)
         self.create_subscription(ModelCheckpoint, topics.POLICY_FILE, self._policy_file, topics.LATCHED)
+        self.create_subscription(Image, topics.CAMERA, self._pictured, topics.STATES)
         self.create_subscription(LocalDynamics, topics.MODEL, self._modelled, topics.RING)
         for name, mode in SERVICES.items():
             self.create_service(Trigger, f"controller/{name}", partial(self._request, mode))
@@ -295,6 +298,12 @@ class ControllerNode(LifecycleNodeMixin, PartNode):
             self._take_up(policy.load(message.path, self.robot), read_stamp(message.header.stamp))
         except Exception as error:  # in a thread of its own nobody else would say it
             self.get_logger().warning(f"policy ignored: {' '.join(str(error).split())}")
+
+    def _pictured(self, message: Image) -> None:
+        try:
+            self.controller.player.look(*from_image(message))
+        except MessageError as error:
+            self.complaints.error(f"picture dropped: {error}")
 
     def _take_up(self, of: policy.Policy, made: int) -> None:
         self.controller.set_policy(of)

@@ -157,6 +157,7 @@ class Controller:
             self._acted = self._last_effort = np.nan_to_num(state.effort)
         self._newest, mean = state, state.belief.mean
         self.mpc.delay.observe(state)
+        self.player.observe(state)
         self.mpc.trust = trust
         self.base.caution = self.mpc.delay.hold_gain
         gain = min(1.0, self.robot.period / self.config.effort_mean_time)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 GAP = 1.5  # periods without a picture after which an episode begins anew
 
 
+def state_names(count: int) -> tuple[str, ...]:
+    """Of z."""
+    return tuple(f"z{i}" for i in range(count))
+
+
 class LatentFilter:
     """Picture -> StateEstimate over z, in the place of JointFilter: one for every picture that is newer than the last.
 
@@ -22,7 +27,7 @@ class LatentFilter:
 
     def __init__(self, model: Latent, period: float):
         self.model, self._period = model, period
-        self.state_names = tuple(f"z{i}" for i in range(2 * model.config.size))
+        self.state_names = state_names(2 * model.config.size)
         self._last: tuple[Picture, Gaussian] | None = None
         self._episode = self._step = 0
 

@@ -1,7 +1,8 @@
 """The mode `policy`: a policy that was made elsewhere is played from the moment the mode is entered.
 
-What is asked of a policy is `Policy`; LinearPolicy is the one that is linear in the state and changes with time,
-NetworkPolicy (network_policy.py) one without a clock that sees the target, which may move meanwhile. A policy is left,
+What is asked of a policy is `Policy`; LinearPolicy (linear_policy.py) is the one that is linear in the state and
+changes with time, NetworkPolicy (network_policy.py) one without a clock that sees the target, which may move meanwhile,
+LatentPolicy (latent_policy.py) one that goes by what a camera sees. A policy is left,
 into hold, where it ends, where it fails, and where the state is not one it was made for: what was worked out or trained
 near other states says nothing here.
 """
@@ -16,11 +17,13 @@ import numpy as np
 
 from mbrl_ros.config import LOGARITHMIC, ConfigError, param
 from mbrl_ros.gaussian import symmetrize
-from mbrl_ros.messages.fields import MessageError, as_array, expect, same, sane
+from mbrl_ros.messages.fields import MessageError, as_array, expect, sane
 from mbrl_ros.models.prior import read_arrays, write_arrays
-from mbrl_ros.ring import network_policy
+from mbrl_ros.ring import linear_policy, network_policy
 from mbrl_ros.ring.actor_policy import ActorPolicy
 from mbrl_ros.ring.joint_policy import JointPolicy
+from mbrl_ros.ring.latent_policy import LatentPolicy
+from mbrl_ros.ring.linear_policy import LinearPolicy, timed_of
 from mbrl_ros.ring.network_policy import NetworkPolicy
 from mbrl_ros.ring.radial_policy import RadialPolicyOfRing
 from mbrl_ros.robot import Robot
@@ -58,39 +61,6 @@ class Policy(Protocol):
         """How far x is from the states it was made for, in deviations; 0 where it does not know."""
 
 
-class LinearPolicy:
-    """A LinearGaussianPolicy of this robot. Raises ConfigError or MessageError for one of another robot or period, for
-    wrong shapes and for what is not finite."""
-
-    def __init__(self, timed: TimedPolicy, robot: Robot):
-        same("policy: state", timed.state_names, robot.state_names)
-        same("policy: joints", timed.joint_names, robot.joints)
-        if abs(timed.period - robot.period) > 1e-6 * robot.period:
-            raise ConfigError(f"policy: made for a period of {timed.period:g} s; expected robot.period, "
-                              f"{robot.period:g} s")
-        self.timed = timed
-        p, (n, m) = timed.policy, (robot.n, robot.m)
-        self.horizon = T = len(p.u_hat)
-        shapes = {"x_hat": (T, n), "u_hat": (T, m), "K": (T, m, n), "k": (T, m), "Sigma": (T, m, m)}
-        if T == 0:
-            raise ConfigError("policy: expected at least one step")
-        self.policy = LinearGaussianPolicy(*(
-            sane(f"policy: {name}", expect(f"policy: {name}", as_array(getattr(p, name)), shape), largest=np.inf)
-            for name, shape in shapes.items()))
-        spread = np.zeros((T, n)) if timed.spread is None else as_array(timed.spread)
-        spread = sane("policy: spread", expect("policy: spread", spread, (T, n)))
-        self._per_deviation = np.divide(1.0, spread, out=np.zeros((T, n)), where=spread > 0)  # what has none is free
-
-    def act(self, x: Float[Array, " n"], step: int) -> tuple[Float[Array, " m"], Float[Array, "m m"] | None]:
-        """See Policy."""
-        p = self.policy
-        return p.u_hat[step] + p.K[step] @ (x - p.x_hat[step]) + p.k[step], p.Sigma[step]
-
-    def distance(self, x: Float[Array, " n"], step: int) -> float:
-        """See Policy; of the coordinate that is furthest."""
-        return float((np.abs(x - self.policy.x_hat[step]) * self._per_deviation[step]).max())
-
-
 class PolicyPlayer:
     """Plays a policy step by step; noise comes from a generator of its own, that `seed` sets."""
 
@@ -105,6 +75,21 @@ class PolicyPlayer:
     def seed(self, seed: int) -> None:
         """From now on the same noise for the same seed."""
         self._rng = np.random.default_rng(seed)
+
+    def look(self, time: int, pixels: Array) -> None:
+        """What a camera saw (rows, columns, channels), 0 to 255, at `time` [ns], for a policy that sees. Raises
+        MessageError for what is no picture."""
+        for of in self._seeing():
+            of.look(time, pixels)
+
+    def observe(self, state: StateEstimate) -> None:
+        """The newest state, whether or not a policy is played."""
+        for of in self._seeing():
+            of.observe(state)
+
+    def _seeing(self) -> list[LatentPolicy]:
+        """Those that see, of the one that is played and the one that is next."""
+        return [of for of in {self.policy, self._playing} if isinstance(of, LatentPolicy)]
 
     def start(self, state: StateEstimate) -> None:
         """Its first step is at this state; where no target is asked for, the tool stays where it is."""
@@ -154,6 +139,8 @@ def _aim(policy: Any, target: Array) -> None:
 
 
 def _left(policy: Policy, x: Array, step: int, config: Config) -> str:
+    if isinstance(policy, LatentPolicy) and policy.blind:
+        return f"the policy is left: {policy.blind}"
     distance = policy.distance(x, step)
     return "" if distance <= config.policy_reach else (
         f"the policy is left: at step {step} the state is {distance:.1f} deviations from those it was made for")
@@ -170,29 +157,26 @@ def policy_of(plan: Plan, robot: Robot, spread: Float[Array, "T n"] | None = Non
     return TimedPolicy(policy, robot.step, robot.state_names, robot.joints, spread)
 
 
-def save(policy: TimedPolicy | NetworkPolicy | JointPolicy, path: str | os.PathLike[str]) -> None:
+def save(policy: TimedPolicy | NetworkPolicy | JointPolicy | LatentPolicy, path: str | os.PathLike[str]) -> None:
     """Write a policy as numbers and names (.npz)."""
-    if not isinstance(policy, TimedPolicy):
-        write_arrays(path, {"policy_format": np.array(FORMAT), **policy.numbers()})
-        return
-    arrays = {name: as_array(value) for name, value in vars(policy.policy).items()}
-    if policy.spread is not None:
-        arrays["spread"] = as_array(policy.spread)
-    write_arrays(path, {"policy_format": np.array(FORMAT), "kind": np.array(LINEAR), "period": np.array(policy.period),
-                        "state_names": np.array(policy.state_names), "joint_names": np.array(policy.joint_names),
-                        **arrays})
+    write(linear_policy.numbers(policy) if isinstance(policy, TimedPolicy) else policy.numbers(), path)
+
+
+def write(numbers: Mapping[str, Array], path: str | os.PathLike[str]) -> None:
+    """Likewise what a policy is made from."""
+    write_arrays(path, {"policy_format": np.array(FORMAT), **numbers})
 
 
 def read(path: str | os.PathLike[str]) -> TimedPolicy:
     """The inverse of `save`, for whatever robot. Raises ConfigError for a file that is not a linear policy."""
-    timed: TimedPolicy = _of_file(path, _timed)
+    timed: TimedPolicy = _of_file(path, timed_of)
     return timed
 
 
 def load(path: str | os.PathLike[str], robot: Robot) -> Policy:
     """A policy from a file, for this robot. Raises ConfigError for one that cannot be played on it."""
     def made(arrays: Mapping[str, Array]) -> Policy:
-        kind = str(arrays.get("kind", LINEAR))  # files of the first versions do not say it
+        kind = str(arrays.get("kind", linear_policy.KIND))  # files of the first versions do not say it
         if kind not in KINDS:
             raise ConfigError(f"expected a policy of kind {', '.join(KINDS)}, got {kind!r}")
         return KINDS[kind](arrays, robot)
@@ -200,16 +184,9 @@ def load(path: str | os.PathLike[str], robot: Robot) -> Policy:
     return policy
 
 
-def _timed(arrays: Mapping[str, Array]) -> TimedPolicy:
-    names = [tuple(str(name) for name in arrays[key]) for key in ("state_names", "joint_names")]
-    policy = LinearGaussianPolicy(*(arrays[name] for name in ("x_hat", "u_hat", "K", "k", "Sigma")))
-    return TimedPolicy(policy, float(arrays["period"]), names[0], names[1], arrays.get("spread"))
-
-
-LINEAR = "linear"
 KINDS: dict[str, Callable[[Mapping[str, Array], Robot], Policy]] = {  # by the kind that files say
-    LINEAR: lambda arrays, robot: LinearPolicy(_timed(arrays), robot), network_policy.KIND: NetworkPolicy,
-    **{kind.KIND: kind for kind in (RadialPolicyOfRing, ActorPolicy)}}
+    linear_policy.KIND: lambda arrays, robot: LinearPolicy(timed_of(arrays), robot), network_policy.KIND: NetworkPolicy,
+    **{kind.KIND: kind for kind in (RadialPolicyOfRing, ActorPolicy, LatentPolicy)}}
 
 
 def _of_file(path: str | os.PathLike[str], make: Callable[[Mapping[str, Array]], Any]) -> Any:

@@ -18,7 +18,8 @@ from mbrl_ros.planners.ilqr import Ilqr
 from mbrl_ros.planners.lqr import marginals
 from mbrl_ros.planners.problem import Problem
 from mbrl_ros.ring.controller import EXCITE, POLICY, REACH
-from mbrl_ros.ring.policy import LinearPolicy, load, policy_of, save
+from mbrl_ros.ring.linear_policy import LinearPolicy
+from mbrl_ros.ring.policy import load, policy_of, save
 from mbrl_ros.types import Gaussian, LinearGaussianDynamics
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,9 @@ from rig import RING, ControllerNode, PlantNode
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import PolicyReport
 from mbrl_ros.nodes import topics
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.ring.network_policy import NetworkPolicy, View
-from mbrl_ros.ring.policy import LinearPolicy, save
+from mbrl_ros.ring.policy import save
 from mbrl_ros.trainers.network import PolicyNetwork
 from mbrl_ros.types import LinearGaussianPolicy, TimedPolicy
 

@@ -437,6 +437,19 @@ def test_ages_can_be_set():
     assert g.reason == "no command for 2.010 s"
 
 
+def test_when_armed_is_no_longer_right_is_known_before():
+    g = armed(Config(arm_at_start=True, state_age=1.0, command_age=2.0))
+    assert g.due() == pytest.approx(1.001)
+    g.measured(2, ZERO, ZERO, 0.5)
+    assert g.due() == pytest.approx(1.501)
+    g.measured(3, ZERO, ZERO, 1.5)
+    assert g.due() == pytest.approx(2.002)
+    g.check(g.due() - 1e-9)
+    assert g.state == ARMED
+    g.check(g.due() + 1e-9)
+    assert g.state == FAULT and "no command" in g.reason
+
+
 def test_states_repeated_or_a_little_late_do_not_count_as_new():
     g = armed()
     tick(g, 1)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
@@ -31,6 +32,7 @@ from mbrl_ros.msg import EffortCommand, FeedbackCommand, Status
 from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.domain import ring_name
 from mbrl_ros.nodes.parameters import SettingsNode
+from mbrl_ros.nodes.seldom import Seldom
 from mbrl_ros.nodes.spin import run
 from mbrl_ros.ring import baton, guard
 from mbrl_ros.ring.baton import Baton
@@ -42,9 +44,12 @@ from mbrl_ros.simulation import plant
 PARTS = {"robot": robot.Config, "plant": plant.Config, "guard": guard.Config}
 OWN = {"process": options.Process, "plant": options.Plant, "guard": options.Guard}
 LEVELS = {UNCONFIGURED: topics.WARN, HOLD: topics.OK, ARMED: topics.OK, FAULT: topics.ERROR, STOPPED: topics.ERROR}
-WATCHES = 5  # per control period
-LOOKS = 3  # likewise, of one that stands by
-LOOK_AHEAD = 1.25  # [watches] that one looks ahead: the next may be a little late itself
+LOOKS = 3  # per control period, of one that stands by, with states or between them
+SOON = 0.25  # [control periods] from one of these to the next, at least
+EARLY = 0.2  # [control periods] before something is too old is it looked at, as one wakes a little late
+LATE = 1.2  # [control periods] after a command comes the next, where no state asks for it
+LEAST = 0.05  # [control periods] from one look to the next
+SETTING_UP = 0.2  # [control periods] from one to the next of what one that goes on for another has to set up
 SILENCE = 10  # control periods that the one which commands may do nothing, where it is not stopped
 LEAVING = 0.5  # [s] at most, for the last effort to go down to zero
 
@@ -61,6 +66,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
     all_settings = False
 
     def __init__(self, name: str = "guard", **arguments: Any):
+        self._seldom, self._often = Seldom(), MutuallyExclusiveCallbackGroup()
         SettingsNode.__init__(self, name, **arguments)
         if self.process.executor == "auto":
             self.process = dataclasses.replace(self.process, executor="single")  # the one that rclpy supports
@@ -82,6 +88,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._newest, self._periods = -1, 0  # stamp [ns] of the newest state; how many there were
         self._unanswered = 0  # lock-step: how often a state was repeated since the last command
         self._last, self._last_time = Command(np.zeros(self.robot.m), None), 0.0  # sent; when
+        self._looked = 0.0  # likewise, whether to go on for another
         self._said, self._faults = ("", "", ""), 0
         self._active = False  # the state of the lifecycle
         self._in_fault = False  # the controller, whose efforts do not count then
@@ -91,9 +98,8 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._diagnostics = topics.Diagnostics(self)
         self._stages = topics.timed(self)
         self.create_subscription(JointState, topics.JOINTS, self._measured,
-                                 topics.LOCKSTEP_STATES if self._lockstep else topics.STATES)
-        watch = self.robot.period / WATCHES
-        self._look_ahead = LOOK_AHEAD * watch
+                                 topics.LOCKSTEP_STATES if self._lockstep else topics.STATES,
+                                 callback_group=self._often)
         self._baton: Baton | None = None
         self._acts = first
         self._coming: list[Callable[[], Any]] = []  # what is still to be set up of one that commands
@@ -102,23 +108,29 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             self._spare = Spare(self._baton, first, self.robot.period, own.silence or SILENCE * self.robot.period)
             self._acts = False
         if not self._lockstep:
-            self._timer = self.create_timer(watch if self._acts else self.robot.period / LOOKS, self._watch,
+            self._timer = self.create_timer(self.robot.period / LOOKS, self._watch, callback_group=self._often,
                                             clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.create_timer(1.0, self._report)
         self.trigger_configure()
         if self._acts:
             self._begin()
 
+    @property
+    def default_callback_group(self) -> CallbackGroup:
+        """Of what is not said otherwise of."""
+        return self._seldom
+
     def _begin(self) -> None:
         """Hear the controller, offer services, and say so: at once, or, where another guard has left the robot to this
         one, one at a time, between what is sent."""
         self._coming = [  # the mode first: a fault says so
-            partial(self.create_subscription, Status, topics.MODE, self._mode, topics.LATCHED),
-            partial(self.create_subscription, FeedbackCommand, topics.FEEDBACK, self._fed_back, topics.RING),
-            partial(self.create_subscription, EffortCommand, topics.ASKED, self._commanded, topics.RING),
-            partial(self.create_service, Trigger, "guard/estop", self._estop),
-            partial(self.create_service, SetBool, "guard/arm", self._arm),
-            partial(self.create_service, Trigger, "guard/reset", self._reset)]
+            partial(create, *what, callback_group=self._often) for create, *what in (
+                (self.create_subscription, Status, topics.MODE, self._mode, topics.LATCHED),
+                (self.create_subscription, FeedbackCommand, topics.FEEDBACK, self._fed_back, topics.RING),
+                (self.create_subscription, EffortCommand, topics.ASKED, self._commanded, topics.RING),
+                (self.create_service, Trigger, "guard/estop", self._estop),
+                (self.create_service, SetBool, "guard/arm", self._arm),
+                (self.create_service, Trigger, "guard/reset", self._reset))]
         if self._baton is None or not self._spare.reason:
             while self._coming:
                 self._coming.pop(0)()
@@ -126,10 +138,13 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
 
     def _look(self, now: float) -> None:
         """Standing by: whether to command from now on."""
-        if self._baton is None or not self._spare.look(now, self.guard.state != UNCONFIGURED):
+        if self._baton is None or now - self._looked < SOON * self.robot.period:
+            return
+        self._looked = now
+        self._timer.reset()
+        if not self._spare.look(now, self.guard.state != UNCONFIGURED):
             return
         self._acts = True
-        self._timer.timer_period_ns = round(1e9 * self.robot.period / WATCHES)
         if self._spare.reason:
             self.guard.inherit(self._baton.legacy, f"another guard commands: {self._spare.reason}")
             self._send(now)
@@ -172,6 +187,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         if self.guard.measured(state.time, state.position, state.velocity, now):
             self._newest = state.time
         if not self._acts:
+            self._look(now)
             return
         if self._lockstep:
             wanted = self.guard.answered == state.time or self._unanswered >= self._patience
@@ -249,6 +265,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         self._last_time = time.monotonic()
         if self._baton is not None:
             self._baton.write(self.guard.legacy())
+        self._look_again(now)
 
     def _publish(self) -> None:
         """To the robot, and to the ring; who does not listen costs nothing."""
@@ -258,19 +275,33 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
             self._passed.publish(messages.to_effort_command(EffortCommand, self._last))
 
     def _watch(self) -> None:
-        """Real time, several times a period: fault before anything is too old, and send where no states come."""
-        now, state = self._now(), self.guard.state
+        """Real time: fault before anything is too old, and send where nothing else was a reason to."""
+        now, state, period = self._now(), self.guard.state, self.robot.period
         if not self._acts:
             self._look(now)
             return
-        if self._baton is not None:
-            self._baton.beat(now)
         if self._coming:
             self._coming.pop(0)()
-        self.guard.check(now + self._look_ahead)
-        if self.guard.state != state or now - self._last_time >= self.robot.period * (1 + 1 / WATCHES):
+        self.guard.check(now + EARLY * period)
+        if self.guard.state != state or now - self._last_time >= LATE * period:
             self._send(now)
         self._announce()
+        self._look_again(now)
+
+    def _look_again(self, now: float) -> None:
+        """Set the watch to when it has something to do, if nothing comes until then; show that this one is awake."""
+        if self._lockstep:
+            return
+        if self._baton is not None:
+            self._baton.beat(now)
+        period = self.robot.period
+        due = [now + period * (SETTING_UP if self._coming else LATE)]
+        if self.guard.state != UNCONFIGURED:
+            due.append(self._last_time + LATE * period)
+        if self.guard.state == ARMED:
+            due.append(self.guard.due() - EARLY * period)
+        self._timer.timer_period_ns = round(1e9 * max(min(due) - now, LEAST * period))
+        self._timer.reset()
 
     # --- who asks for a state
 
@@ -326,6 +357,7 @@ class GuardNode(LifecycleNodeMixin, SettingsNode):
         if said == self._said:
             return
         before, self._said = self._said, said
+        self._look_again(self._now())
         if self._baton is not None:
             self._baton.write(self.guard.legacy())
         self._status.say(*said[:2])

@@ -364,7 +364,7 @@ class Guard:
         if len(legacy) != len(self.legacy()):
             legacy = self.legacy()
         state, self._carrying.by = STATES[int(legacy[0])], CARRIERS[int(legacy[1])]
-        self._ramp.effort, self._carried, self._carrying.rest, position, carried, gain = legacy[2:].reshape(6, -1)
+        self._ramp.effort, self._carried, self._carrying.rest, position, carried, gain = np.split(legacy[2:], 6)
         self._calm.begin(gain)  # what has moved until now was not held by this one
         if self.state == UNCONFIGURED:
             self._first, self.reason = STOPPED if state == STOPPED else HOLD, reason
@@ -377,10 +377,14 @@ class Guard:
 
     def fresh(self, now: float) -> bool:
         """Whether the newest joint state may be acted on."""
+        return bool(self._stamps) and now - self._stamps[-1][1] <= self._state_age()
+
+    def _state_age(self) -> float:
+        """[s] that the newest may have."""
         limit = self.config.state_age or PERIODS * self.period
         if not self.config.state_age and self.quick:
             limit = min(limit, QUICK)
-        return bool(self._stamps) and now - self._stamps[-1][1] <= FORGIVEN * limit
+        return FORGIVEN * limit
 
     @property
     def quick(self) -> bool:
@@ -393,6 +397,10 @@ class Guard:
     def ages(self, now: float) -> tuple[float, float]:
         """Of the joint state, and of the state that the command in use answers [s]."""
         return now - self._stamps[-1][1] if self._stamps else np.inf, now - self._asked
+
+    def due(self) -> float:
+        """When armed is no longer right if nothing comes until then [s]."""
+        return min(self._stamps[-1][1] + self._state_age(), self._asked + self._command_age())
 
     def check(self, now: float) -> None:
         """Whether armed is still right."""

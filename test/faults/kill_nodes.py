@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def main():
     p.add_argument("--only", default="", help="names of nodes or parts, with commas between")
     p.add_argument("--output", default="runs/kill_nodes.json")
     a = p.parse_args()
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"  # as it is for a person: over LOCALHOST they share memory
     domain.stay_apart()
     spin.init([])
     spin.prioritize(a.priority)
@@ -50,8 +52,8 @@ def main():
                     print(json.dumps(rows[-1]), flush=True)
         finally:
             code, said = drill.close()
+            print(said, file=sys.stderr)
     print(f"Ctrl-C: exit code {code}")
-    print(said, file=sys.stderr)
     Path(a.output).parent.mkdir(parents=True, exist_ok=True)
     Path(a.output).write_text(json.dumps({"launcher": a.launcher, "seconds": a.seconds, "exit_code": code,
                                           "cases": rows}, indent=1))

@@ -98,7 +98,8 @@ def numbered(tree):
 
 
 def skipped(tree):
-    """Numbers of nodes that are no behaviour: annotations, decorators, and what describes parameters."""
+    """Numbers of nodes that are no behaviour: annotations and what they need, decorators, and what describes
+    parameters."""
     numbers = {id(node): i for i, node in enumerate(numbered(tree))}
     described = [c for c in ast.walk(tree) if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)
                  and c.func.id == "param"]
@@ -107,6 +108,7 @@ def skipped(tree):
     notes += [d for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) for d in n.decorator_list]
     notes += [part for call in described for part in [*call.args[1:], *call.keywords]]
     notes += [n for n in ast.walk(tree) if isinstance(n, ast.JoinedStr)]
+    notes += [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     return {numbers[id(inner)] for note in notes for inner in ast.walk(note) if id(inner) in numbers}
 
 

@@ -18,8 +18,8 @@ from mbrl_ros.robot import Robot
 from mbrl_ros.simulation.plant import MujocoPlant
 from mbrl_ros.types import Observation
 
-SUSPENDED = 3  # periods behind the clock after which a real-time plant starts afresh: caught up with, all of them would
-# have one and the same effort, which throws a robot about that nobody held up
+SUSPENDED = 3  # periods behind the clock that a real-time plant leaves out: caught up with, all of them would have one
+# and the same effort, which throws a robot about that nobody held up
 
 
 class Host(Protocol):
@@ -99,10 +99,13 @@ class Realtime:
 
     def start(self, observation: Observation) -> None:
         """Go on from this observation, now, without effort until a command comes."""
-        zero = np.zeros(self._node.robot.m)
-        self._held, self._before, self._fraction = zero, zero, 0.0  # effort now; before it; where in the period it came
-        self._commanded = self._answered = False  # ever; the present state
-        self._last_command = -np.inf
+        self._held, self._last_command = np.zeros(self._node.robot.m), -np.inf  # effort now, and since when
+        self._resume(observation)
+
+    def _resume(self, observation: Observation) -> None:
+        """Go on from this observation, now, with the effort that acts."""
+        self._before, self._fraction = self._held, 0.0  # effort before; where in the period that of now came
+        self._commanded = self._answered = False  # since then; the present state
         self._timer.reset()
         self._began, self._count = time.monotonic(), 0  # of the first period; periods since
         now = max(time.time_ns(), self._last_stamp + 2 * round(self._period * 1e9))
@@ -115,7 +118,7 @@ class Realtime:
     def run(self, go: bool) -> None:
         """Freeze the robot, or go on. Stamps go on with the clock, so that the gap can be seen."""
         if go and self._paused:
-            self.start(self._observation)
+            self._go_on()
         self._paused = not go
 
     def command(self, command: Command, arrived: float) -> bool:
@@ -135,10 +138,15 @@ class Realtime:
             return
         if due - self._count > SUSPENDED:
             self.missed += (due - self._count) * self._commanded
-            self.start(self._observation)
+            self._go_on()
             return
         while self._count < due and not self._paused:
             self._step()
+
+    def _go_on(self) -> None:
+        """After a time that was none for the robot: its drives have what they had."""
+        self._last_command += time.monotonic() - self._began - self._count * self._period
+        self._resume(self._observation)
 
     def _step(self) -> None:
         end = self._began + (self._count + 1) * self._period

@@ -27,13 +27,12 @@ def answer(state, effort=(0.0, 0.0)):
 
 
 def keep(made, effort, condition):
-    """Command it until the condition holds: a plant that was suspended, as on a busy machine, has forgotten it."""
+    """Command it until the condition holds."""
     assert made.spin(lambda: made.say(topics.COMMANDS, Float64MultiArray(data=effort)) or condition())
 
 
 def acted(made):
-    """Makes states into those but of a start, which report what held the arm until then: a plant that was suspended
-    starts again."""
+    """Makes states into those but of a start, which report what held the arm until then."""
     held = assembly.make_plant(made[PlantNode].settings, made[PlantNode].robot).reset(0).effort
     return lambda states: [state for state in states if not np.array_equal(state.effort, held)]
 
@@ -186,6 +185,17 @@ def test_real_time_goes_on_after_a_pause_with_a_gap(rig):
     assert stamps(states)[count] >= before
     made.call("plant/reset")
     assert np.all(np.diff(stamps(states)) > 0)
+
+
+def test_real_time_goes_on_with_the_effort_that_acted_where_nobody_had_a_processor(rig):
+    made = rig(PlantNode, plant__pace="realtime", plant__timeout=10.0)
+    states = made.listen(JointState, "joint_states")
+    keep(made, [3.0, 1.0], lambda: states and np.allclose(states[-1].effort, [3.0, 1.0]))
+    count = len(states)
+    time.sleep(0.3)
+    assert made.spin(lambda: len(states) > count + 5)
+    assert np.diff(stamps(states[count - 1:])).max() > 3 * PERIOD
+    assert all(np.allclose(state.effort, [3.0, 1.0]) for state in states[count:])
 
 
 def test_ring_survives_a_reset(rig):

@@ -37,4 +37,4 @@ def test_the_command_has_a_row_for_each(capsys, tmp_path):
 
 def test_unknown_names_are_refused(capsys):
     assert budgets.main(["--only", "reach"]) == 2
-    assert "unknown 'reach'; choose some of lq, pendulum, cart_pole" in capsys.readouterr().err
+    assert "unknown 'reach'; choose from lq, pendulum, cart_pole" in capsys.readouterr().err

@@ -12,7 +12,8 @@ from mbrl_ros.evaluation import coverage as evaluate_coverage
 from mbrl_ros.evaluation import identify as evaluate_identify
 from mbrl_ros.evaluation import measures
 from mbrl_ros.evaluation import reach as evaluate
-from mbrl_ros.evaluation.reach import Run, finite, markdown, parse_seeds, totals
+from mbrl_ros.evaluation.command import finite, parse_seeds
+from mbrl_ros.evaluation.reach import Run, markdown, totals
 from mbrl_ros.planners.ilqr import Ilqr, Lqr
 
 

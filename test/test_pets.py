@@ -120,9 +120,9 @@ def test_rows_of_the_ablation_stand_beside_one_model_without_noise():
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    (["--only", "ablation", "--follow", "all"], "--follow: expected some of mean, resample, member, got all"),
+    (["--only", "ablation", "--follow", "all"], "--follow: unknown 'all'; choose from mean, resample, member"),
     (["--only", "chess"], "--only: unknown 'chess'; choose from cartpole, arm, ablation"),
-    (["--only", "ablation", "--models", "pp"], "--models: expected some of d, p, de, pe, got pp"),
+    (["--only", "ablation", "--models", "pp"], "--models: unknown 'pp'; choose from d, p, de, pe"),
 ])
 def test_mistakes_are_one_line(words, expected, capsys):
     assert study.main(words) == 2

@@ -11,8 +11,8 @@ from mbrl_ros.trainers import pixels
 
 def test_an_unknown_method_is_refused(tmp_path, capsys):
     assert pixels.main(["--only", "state,dreams", "--output", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == ("pixels: --only: expected some of state, single_step, solar, mpc, got "
-                                       "state,dreams\n")
+    assert capsys.readouterr().err == ("pixels: --only: unknown 'dreams'; choose from state, single_step, "
+                                       "solar, mpc\n")
 
 
 def test_a_row_has_the_error_on_the_state_beside_its_own():

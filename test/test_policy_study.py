@@ -69,4 +69,4 @@ def test_a_spread_is_that_of_its_draws():
 def test_mistakes_are_one_line(capsys):
     assert policy_study.main(["--only", "chess"]) == 2
     said = capsys.readouterr().err
-    assert "--only: expected some of cartpole" in said and said.count("\n") == 1
+    assert "--only: unknown 'chess'; choose from cartpole" in said and said.count("\n") == 1

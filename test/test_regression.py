@@ -11,8 +11,8 @@ from arms import make
 from mbrl_ros.models.ensemble import Ensemble, Training
 from mbrl_ros.models.features import Data
 from mbrl_ros.ring.learner import features_of
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.ring.network_policy import View
-from mbrl_ros.ring.policy import LinearPolicy
 from mbrl_ros.trainers.distil import asked, one_model
 from mbrl_ros.trainers.network import PolicyNetwork
 from mbrl_ros.trainers.regression import CLIP, Wanted, clipped, covariance, regress

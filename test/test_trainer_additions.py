@@ -9,7 +9,7 @@ import pytest
 from arms import settings
 
 from mbrl_ros.config import ConfigError, from_mapping, param
-from mbrl_ros.ring.policy import LinearPolicy
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.trainers import TRAINERS
 from mbrl_ros.trainers.__main__ import main, train
 from mbrl_ros.trainers.trainer import Config

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ import numpy as np
 from mbrl_ros import assembly, setup_robot
 from mbrl_ros.config import ConfigError, Names, new_folder, share
 from mbrl_ros.evaluation import measures, reach
+from mbrl_ros.evaluation.command import add_run_options, finite, parse_seeds, write_rows
+from mbrl_ros.evaluation.pool import as_done
 
 ROBOSUITE, DATA = "robosuite", "example-robot-data"
 WHEEL = "robosuite==1.5.2"
@@ -80,6 +82,11 @@ def measure(name: str, model: str, folder: str, seeds: list[int], given: dict[st
             "divergences": of_all["diverged"], "message": "; ".join([*filter(None, [row["message"]]), *faults])}
 
 
+def _measured(folder: str, seeds: list[int], given: dict[str, Any], prior: str, arm: tuple[str, str]) -> dict[str, Any]:
+    """The row of an arm, by its name and the file of its model."""
+    return measure(*arm, folder, seeds, given, prior)
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The rows as a table."""
     lines = ["| | rate | load | within 5 mm | within 20 mm | median | worst | cost | diverged | setup |",
@@ -100,31 +107,28 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.arms",
                                 description=(__doc__ or "").partition("\n")[0])
-    p.add_argument("--seeds", default="0-2")
     p.add_argument("--targets", type=int, default=10)
     p.add_argument("--data-seconds", type=float, default=30.0)
     p.add_argument("--prior", default="ensemble")
     p.add_argument("--only", default="", help="names of arms, or parts of them, with commas between")
-    p.add_argument("--jobs", type=int, default=2)
-    p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
+    add_run_options(p, "0-2")
     a = p.parse_args(arguments)
     try:
         chosen = {name: where for name, where in ARMS.items() if any(part in name for part in a.only.split(","))}
         if not chosen:
             raise ConfigError(f"--only: expected some of {', '.join(ARMS)}, got {a.only}")
         models = {name: str(folder_of(package) / file) for name, (package, file) in chosen.items()}
-        seeds, folder = reach.parse_seeds(a.seeds), new_folder(a.output)
-        given, rows = {"targets": a.targets, "data_seconds": a.data_seconds}, []
-        with ProcessPoolExecutor(a.jobs) as pool:
-            futures = [pool.submit(measure, name, model, str(folder), seeds, given, a.prior)
-                       for name, model in models.items()]
-            for future in futures:
-                rows.append(future.result())
-                print(json.dumps(reach.finite(rows[-1])), flush=True)
+        seeds, folder = parse_seeds(a.seeds), new_folder(a.output)
+        given, done = {"targets": a.targets, "data_seconds": a.data_seconds}, {}
+        of = partial(_measured, str(folder), seeds, given, a.prior)
+        for (name, _), row in as_done(of, list(models.items()), a.jobs):
+            done[name] = row
+            print(json.dumps(finite(row)), flush=True)
+        rows = [done[name] for name in models]
     except ConfigError as error:
         print(f"arms: {error}", file=sys.stderr)
         return 2
-    (folder / "arms.json").write_text(json.dumps(reach.finite(rows), indent=1))
+    write_rows(folder / "arms.json", rows)
     (folder / "arms.md").write_text(markdown(rows) + "\n")
     print(markdown(rows))
     return 0

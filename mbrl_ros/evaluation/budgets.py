@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +18,10 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.evaluation import reach
+from mbrl_ros.evaluation.command import chosen, parse_seeds, write
 from mbrl_ros.evaluation.measures import interval
 from mbrl_ros.evaluation.planners import CART_POLE, LQ, PENDULUM, chain, optimum, simulated
-from mbrl_ros.evaluation.pool import as_done
+from mbrl_ros.evaluation.pool import told
 from mbrl_ros.planners import PLANNERS
 
 PARENT = "cem"
@@ -86,11 +85,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def jobs_of(a: argparse.Namespace) -> list[Job]:
     """What the command line asks for. Raises ConfigError for a problem that is not known."""
-    problems = a.only.split(",")
-    if unknown := [word for word in problems if word not in PROBLEMS]:
-        raise ConfigError(f"--only: unknown {unknown[0]!r}; choose some of {', '.join(PROBLEMS)}")
-    return [Job(problem, variant, seed) for problem in problems for variant in VARIANTS
-            for seed in reach.parse_seeds(a.seeds)]
+    return [Job(problem, variant, seed) for problem in chosen("--only", a.only, PROBLEMS) for variant in VARIANTS
+            for seed in parse_seeds(a.seeds)]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,15 +107,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"budgets: {error}", file=sys.stderr)
         return 2
-    costs, began = {}, time.monotonic()
-    for done, (job, cost) in enumerate(as_done(run, jobs, a.jobs), 1):
-        costs[job] = cost
-        print(f"[{done}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.problem}, {job.variant}, "
-              f"seed {job.seed}: {cost:.4g}", flush=True)
+    *_, costs = told(run, jobs, a.jobs, lambda cost: f"{cost:.4g}")
     rows = rows_of({job: costs[job] for job in jobs})
     print(markdown(rows))
     if a.json:
-        reach.write(a.json, a, rows=rows)
+        write(a.json, a, rows=rows)
     return 0
 
 

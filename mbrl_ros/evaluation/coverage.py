@@ -23,8 +23,8 @@ from scipy.stats import chi2
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, parse_overrides
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import parse_seeds
 from mbrl_ros.evaluation.procedure import Run, Stopped, data_of, excited, set_prior, trial_of
-from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models import MODELS
 from mbrl_ros.models.features import Data

@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import parse_seeds
 from mbrl_ros.evaluation.procedure import Run, Stopped, data_of, trial_of
-from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.models.features import Data
 from mbrl_ros.models.physics import PhysicsModel
 from mbrl_ros.models.prior import fit

@@ -16,8 +16,8 @@ import numpy as np
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, find, merge, parse_overrides, read
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import parse_seeds
 from mbrl_ros.evaluation.procedure import Run, Stopped
-from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models.identify import Estimate
 from mbrl_ros.models.inverse_dynamics import KINDS, Parameters

@@ -32,12 +32,13 @@ from matplotlib.figure import Figure
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, new_folder, parse_overrides
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import chosen, parse_seeds, write
 from mbrl_ros.evaluation.procedure import RESET, Run, Stopped, collect, data_of, trial_of
-from mbrl_ros.evaluation.reach import parse_seeds, write
 from mbrl_ros.models.dynamics import linearize
 from mbrl_ros.ring.controller import REACH
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.ring.mpc import GLOBAL
-from mbrl_ros.ring.policy import LinearPolicy, policy_of
+from mbrl_ros.ring.policy import policy_of
 from mbrl_ros.task.goal import Goal
 from mbrl_ros.types import Array, LinearGaussianDynamics, StateEstimate, TimedPolicy, Trial
 
@@ -190,10 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0: done, 2: a mistake of the user."""
     a = parser().parse_args(arguments)
     try:
-        loops = a.loops.split(",")
-        unknown = [name for name in loops if name not in LOOPS]
-        if unknown:
-            raise ConfigError(f"--loops: unknown {unknown[0]!r}; choose from {', '.join(LOOPS)}")
+        loops = chosen("--loops", a.loops, LOOPS)
         if a.refit_every < 1 or a.trials < 1:
             raise ConfigError("--refit-every, --trials: expected 1 or more")
         over = merge({"plant": {"pace": "lockstep"}}, parse_overrides(a.set))

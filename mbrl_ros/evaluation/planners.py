@@ -31,7 +31,8 @@ from torch import Tensor
 
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, new_folder
-from mbrl_ros.evaluation import measures, reach
+from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import parse_seeds, write
 from mbrl_ros.evaluation.procedure import Run
 from mbrl_ros.evaluation.swing_up import SWING_UPS
 from mbrl_ros.evaluation.tables import HUES
@@ -284,14 +285,14 @@ def main(arguments: list[str] | None = None) -> int:
     a = parser().parse_args(arguments)
     try:
         names, problems = chosen(a.only)
-        seeds = {problem: reach.parse_seeds(a.global_seeds if problem == REACH_GLOBAL else a.seeds)
+        seeds = {problem: parse_seeds(a.global_seeds if problem == REACH_GLOBAL else a.seeds)
                  for problem in problems}
         folder = new_folder(a.output)
         rows = with_baseline(list(_rows(names, seeds, a.robot, a.jobs)))
     except ConfigError as error:
         print(f"planners: {error}", file=sys.stderr)
         return 2
-    reach.write(folder / "planners.json", a, rows=rows)
+    write(folder / "planners.json", a, rows=rows)
     draw(rows).savefig(folder / "planners.png", dpi=110)
     print(markdown(rows))
     print(f"written to {folder}")

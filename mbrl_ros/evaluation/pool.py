@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
@@ -29,6 +30,19 @@ def as_done(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int,
             futures = {pool.submit(run, job): job for job in jobs}
             for future in as_completed(futures):
                 yield futures[future], future.result()
+
+
+def told(run: Callable[[Seeded], Result], jobs: Sequence[Seeded], workers: int, say: Callable[[Result], str],
+         cluster: str = "") -> Iterator[dict[Seeded, Result]]:
+    """All results so far, after every one that is done, of which a line tells: how many there are after how long, of
+    which job, and what came of it."""
+    done: dict[Seeded, Result] = {}
+    began = time.monotonic()
+    for job, result in as_done(run, jobs, workers, cluster):
+        done[job] = result
+        print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {', '.join(map(str, job))}: {say(result)}",
+              flush=True)
+        yield done
 
 
 def alike(jobs: Sequence[Seeded], done: Container[Seeded]) -> list[list[Seeded]]:

@@ -19,8 +19,8 @@ import torch
 from mbrl_ros import assembly
 from mbrl_ros.config import Names, from_mapping, merge, section
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import parse_seeds
 from mbrl_ros.evaluation.procedure import Run, learn
-from mbrl_ros.evaluation.reach import parse_seeds
 from mbrl_ros.ring import guard
 from mbrl_ros.ring.controller import REACH, Controller
 from mbrl_ros.ring.guard import Guard, Limits

@@ -20,6 +20,7 @@ import numpy as np
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures, reach
+from mbrl_ros.evaluation.command import finite, parse_seeds, write_rows
 
 GAINS = ("stiffness", "damping", "inertia")  # of robot.*, what pushes find
 COLUMNS = ("robot", "rate [Hz]", "within 5 mm", "median [mm]", "worst [mm]", "cost", "ratio", "diverged",
@@ -80,19 +81,19 @@ def main(arguments: list[str] | None = None) -> int:
     a = parser().parse_args(arguments)
     given, rows = {"targets": a.targets, "data_seconds": a.data_seconds}, []
     try:
-        seeds, more, rates = reach.parse_seeds(a.seeds), parse_overrides(a.set), [float(r) for r in a.rates.split(",")]
+        seeds, more, rates = parse_seeds(a.seeds), parse_overrides(a.set), [float(r) for r in a.rates.split(",")]
         with ProcessPoolExecutor(a.jobs) as pool:
             futures = [pool.submit(measure, robot, rate, a.prior, seeds, given, more, Path(robot).is_file())
                        for robot in a.robots.split(",") for rate in rates]
             for future in futures:
                 rows.append(future.result())
-                print(json.dumps(reach.finite(rows[-1])), file=sys.stderr, flush=True)
+                print(json.dumps(finite(rows[-1])), file=sys.stderr, flush=True)
     except (ConfigError, ValueError) as error:
         print(f"rates: {error}", file=sys.stderr)
         return 2
     print(markdown(rows))
     if a.json:
-        a.json.write_text(json.dumps(reach.finite(rows), indent=1))
+        write_rows(a.json, rows)
     return 0
 
 

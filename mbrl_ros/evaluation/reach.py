@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ import torch
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import parse_seeds, write
 from mbrl_ros.evaluation.measures import TargetResult
 from mbrl_ros.evaluation.procedure import Run
 
@@ -93,15 +93,6 @@ def markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def parse_seeds(text: str) -> list[int]:
-    """`0-9`, `3`, or `1,4,7`."""
-    first, dash, last = text.partition("-")
-    try:
-        return list(range(int(first), int(last) + 1)) if dash else [int(s) for s in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds: expected a range such as 0-9 or a list such as 1,4,7, got {text!r}") from None
-
-
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python3 -m mbrl_ros.evaluation.reach",
                                 description=(__doc__ or "").partition("\n")[0])
@@ -132,21 +123,6 @@ def main(arguments: list[str] | None = None) -> int:
     if a.json:
         write(a.json, a, all=summaries, seeds=rows)
     return 0
-
-
-def finite(value: Any) -> Any:
-    """The same with null for what is not finite, which JSON has no word for."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def write(path: Path, a: argparse.Namespace, **content: Any) -> None:
-    """A JSON file of the arguments of a command and what came of it."""
-    said = {"arguments": {k: str(v) for k, v in vars(a).items()}, **content}
-    path.write_text(json.dumps(finite(said), indent=1, allow_nan=False))
 
 
 def names_of(a: argparse.Namespace) -> dict[str, Names]:

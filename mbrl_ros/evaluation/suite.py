@@ -9,7 +9,6 @@ runs/<time>/. Seeds to tune on are those from 100 up.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -25,8 +24,9 @@ import yaml
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section, share
 from mbrl_ros.evaluation import measures, tables
+from mbrl_ros.evaluation.command import parse_seeds, write_rows
 from mbrl_ros.evaluation.procedure import Run
-from mbrl_ros.evaluation.reach import ORACLE, finite, parse_seeds, row, totals
+from mbrl_ros.evaluation.reach import ORACLE, row, totals
 from mbrl_ros.simulation.world import World, motor_gain
 
 NONE, FROZEN = "none", " without learning"
@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"suite: {error}", file=sys.stderr)
         return 2
-    (folder / "scenarios.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
+    write_rows(folder / "scenarios.json", rows)
     figures = tables.draw(rows, folder)
     print(tables.table(rows))
     print(f"scenarios.json and {', '.join(path.name for path in figures)} are in {folder}")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mbrl_ros.config import ConfigError
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.reach import parse_seeds
+from mbrl_ros.evaluation.command import parse_seeds
 from mbrl_ros.models.dynamics import predict_mean
 from mbrl_ros.planners.collocation import Collocation
 from mbrl_ros.planners.ilqr import Ilqr

@@ -20,8 +20,8 @@ import numpy as np
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import parse_seeds, write
 from mbrl_ros.evaluation.procedure import Run, Stopped, learn
-from mbrl_ros.evaluation.reach import parse_seeds, write
 from mbrl_ros.ring.controller import REACH
 from mbrl_ros.task.reachable import angle_between
 from mbrl_ros.task.task import Task

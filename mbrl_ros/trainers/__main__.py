@@ -20,8 +20,8 @@ import torch
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, parse_overrides, section
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import write
 from mbrl_ros.evaluation.procedure import Run, Stopped, collect
-from mbrl_ros.evaluation.reach import write
 from mbrl_ros.messages.episode import ABORT, DONE, Episode
 from mbrl_ros.recordings.mcap_file import RecordingError
 from mbrl_ros.ring.controller import POLICY

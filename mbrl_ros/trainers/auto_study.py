@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +22,9 @@ from matplotlib.figure import Figure
 
 from mbrl_ros.config import ConfigError, new_folder
 from mbrl_ros.environments.pendulum import Pendulum
+from mbrl_ros.evaluation.command import add_run_options, parse_seeds, write
 from mbrl_ros.evaluation.measures import interval
 from mbrl_ros.evaluation.pool import as_done
-from mbrl_ros.evaluation.reach import parse_seeds, write
 from mbrl_ros.trainers import auto, sac
 from mbrl_ros.trainers.auto import Auto, Choice, Schedule
 from mbrl_ros.trainers.steps import train
@@ -151,9 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--stages", type=int, default=10, help="of learning (%(default)s)")
     p.add_argument("--runs", type=int, default=10, help="of a stage (%(default)s)")
-    p.add_argument("--seeds", default="0-9", help="to report on (%(default)s)")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
-    p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
+    add_run_options(p, "0-9")
     a = p.parse_args(arguments)
     try:
         seeds, folder = parse_seeds(a.seeds), new_folder(a.output)

@@ -17,8 +17,8 @@ import numpy as np
 
 from mbrl_ros.config import LOGARITHMIC, from_mapping, merge, param, section
 from mbrl_ros.evaluation import measures
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.ring.network_policy import NetworkPolicy, View
-from mbrl_ros.ring.policy import LinearPolicy
 from mbrl_ros.robot import Robot
 from mbrl_ros.simulation import slot
 from mbrl_ros.simulation.world import World

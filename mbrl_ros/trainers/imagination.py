@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -25,8 +24,8 @@ from typing import NamedTuple
 import torch
 
 from mbrl_ros.config import ConfigError, new_folder
-from mbrl_ros.evaluation.pool import as_done
-from mbrl_ros.evaluation.reach import parse_seeds, write
+from mbrl_ros.evaluation.command import add_run_options, chosen, parse_seeds, write
+from mbrl_ros.evaluation.pool import told
 from mbrl_ros.trainers import imagined_study, paper_study, tabular_study
 from mbrl_ros.trainers.compared import Curve, Method, Row, Task, plot, row, table
 
@@ -59,13 +58,12 @@ def run(parts: Path, job: Job) -> Curve:
 
 def jobs_of(a: argparse.Namespace) -> list[Job]:
     """What the command line asks for, seed by seed. Raises ConfigError that names what there is."""
-    tasks, methods = a.only.split(","), a.methods.split(",")
-    for flag, names, known in (("--only", tasks, TASKS), ("--methods", methods, METHODS)):
-        for name in names:
-            if name not in known:
-                raise ConfigError(f"{flag}: unknown {name!r}; choose from {', '.join(known)}")
-    return [Job(task, method, seed) for task in tasks for seed in parse_seeds(a.seeds or TASKS[task].seeds)
+    tasks, methods = chosen("--only", a.only, TASKS), chosen("--methods", a.methods, METHODS)
+    jobs = [Job(task, method, seed) for task in tasks for seed in parse_seeds(a.seeds or TASKS[task].seeds)
             for method in methods if task in METHODS[method].runs]
+    if not jobs:
+        raise ConfigError(f"--methods: none of {a.methods} is for {a.only}")
+    return jobs
 
 
 def rows_of(done: Mapping[Job, Curve]) -> list[Row]:
@@ -84,11 +82,9 @@ def parser() -> argparse.ArgumentParser:
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--only", default=",".join(SHORT), help=f"some of {', '.join(TASKS)} (%(default)s)")
     p.add_argument("--methods", default=",".join(METHODS), help="(%(default)s)")
-    p.add_argument("--seeds", default="", help="such as 0-9 or 1,4,7; empty: those of each task")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
     p.add_argument("--cluster", default="", help="address of the head of a Ray cluster, or local; empty: processes")
     p.add_argument("--resume", type=Path, help="folder of a run to go on with: its tasks, methods and seeds")
-    p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
+    add_run_options(p, "")
     return p
 
 
@@ -117,14 +113,10 @@ def _resumed(a: argparse.Namespace) -> Path:
 
 
 def _run(a: argparse.Namespace, jobs: Sequence[Job], folder: Path) -> int:
-    done: dict[Job, Curve] = {}
-    rows: list[Row] = []
-    began, parts = time.monotonic(), folder / "parts"
+    parts = folder / "parts"
     parts.mkdir(exist_ok=True)
-    for job, curve in as_done(partial(run, parts.resolve()), jobs, a.jobs, a.cluster):
-        done[job] = curve
-        print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.task}, {job.method}, seed {job.seed}: "
-              f"{curve.returns[-1]:.4g} after {curve.steps[-1]} steps", flush=True)
+    say = lambda curve: f"{curve.returns[-1]:.4g} after {curve.steps[-1]} steps"  # noqa: E731
+    for done in told(partial(run, parts.resolve()), jobs, a.jobs, say, a.cluster):
         rows = rows_of(done)
         write(folder / "dyna.json", a, rows=rows)
     plot(rows, TASKS).savefig(folder / "dyna.png", dpi=110)

@@ -24,9 +24,9 @@ import torch
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, new_folder, parse_overrides
 from mbrl_ros.evaluation import measures
+from mbrl_ros.evaluation.command import parse_seeds, write
 from mbrl_ros.evaluation.measures import FAILED, TargetResult
 from mbrl_ros.evaluation.procedure import RESET, Run, Stopped
-from mbrl_ros.evaluation.reach import parse_seeds, write
 from mbrl_ros.ring.controller import POLICY, REACH
 from mbrl_ros.trainers.__main__ import begin, rows_of
 from mbrl_ros.types import Array

@@ -21,7 +21,7 @@ from mbrl_ros.models.trials import fit_steps
 from mbrl_ros.planners.problem import Cost
 from mbrl_ros.planners.stay_close import divergence, expected, improve
 from mbrl_ros.ring.learner import features_of
-from mbrl_ros.ring.policy import LinearPolicy
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.path import FADE, Motion, Turn
 from mbrl_ros.task.task import Task

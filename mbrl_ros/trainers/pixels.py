@@ -4,18 +4,17 @@
 
 A latent model (models/latent.py) is learned from random motion, then trials of 1 s get better by `lqr_flm` in the
 latent space (single_step, solar) or by planning anew in every period (mpc), beside `lqr_flm` on the state (state). The
-error is that of the true tool at the end of trials without noise. Leaves pixels.json, pixels.png, and of the first seed
-what was seen, what was reconstructed and what was predicted ten steps ahead, seen.png, in runs/<time>/.
+error is that of the true tool at the end of trials without noise. Leaves pixels.json, pixels.png, a policy file of
+every seed, which the controller plays from the topic of a camera, and of the first seed what was seen, what was
+reconstructed and what was predicted ten steps ahead, seen.png, in runs/<time>/.
 """
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,13 +26,14 @@ from PIL import Image
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.pool import alike, as_done
+from mbrl_ros.evaluation.command import add_run_options, chosen, parse_seeds, write_rows
+from mbrl_ros.evaluation.pool import alike, told
 from mbrl_ros.evaluation.procedure import Run, collect
-from mbrl_ros.evaluation.reach import finite, parse_seeds
 from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.models.latent import LATENTS, Latent, Sequences, predicted_means
 from mbrl_ros.models.latent import Config as LatentConfig
-from mbrl_ros.ring.policy import LinearPolicy
+from mbrl_ros.ring.linear_policy import LinearPolicy
+from mbrl_ros.ring.policy import write
 from mbrl_ros.trainers.latent import Config, Goal, LatentLqr, LatentMpc, SeenRobot, played
 from mbrl_ros.trainers.lqr_flm import FEEDBACK, LqrFlm, Settings
 from mbrl_ros.trainers.trainer import Config as Trials
@@ -43,13 +43,16 @@ from mbrl_ros.types import Array
 WITHIN = 30.0  # [mm]
 TESTS = 5  # trials without noise, whose errors are averaged
 AHEAD = 10  # steps of prediction that are shown
-RANDOM, TRIALS, UPDATES = 100, 10, 15  # rollouts of random motion, then of each update
+RANDOM, TRIALS, UPDATES = 200, 10, 20  # rollouts of random motion, then of each update
+ANEW = 4  # updates after which the latent model learns from all trials so far
 STATE, MPC = "state", "mpc"
 METHODS = (STATE, *LATENTS, MPC)
 LATENT_OF_MPC = "single_step"
 GIVEN: Mapping[str, Any] = {  # of the robot, on top of its files
-    "trainer": {"trials": TRIALS, "seconds": 1.0}, "lqr_flm": {"kl": 5.0, "kl_most": 10.0, "kl_least": 0.5},
-    "camera": {"width": 32, "color": False}, "plant": {"pace": "lockstep"}}
+    "trainer": {"trials": TRIALS, "seconds": 1.0},
+    "lqr_flm": {"noise": 0.03, "kl": 1.0, "kl_most": 1.5, "kl_least": 0.3},
+    "camera": {"width": 32, "color": False, "spread": 1.0}, "plant": {"pace": "lockstep"}}
+BOLD = {"lqr_flm": {"noise": 0.1, "kl": 5.0, "kl_most": 10.0, "kl_least": 0.5}}  # what the state allows, and z does not
 Row = dict[str, Any]
 
 
@@ -71,6 +74,7 @@ class Learned:
     bounds: list[float] = field(default_factory=list)  # of the latent model after every pass [nats per step]
     seen: Array | None = None  # what was seen, reconstructed, predicted: (3, pictures, H, W, C)
     seconds: float = 0.0
+    policy: Mapping[str, Array] = field(default_factory=dict)  # as a file has it, where it is of a kind that has files
 
 
 def settings_of(job: Job) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def run(job: Job) -> Learned:
 
 def by_state(job: Job) -> Learned:
     """lqr_flm on joints and tool, for as many rollouts."""
-    settings, result = merge(LqrFlm.SETTINGS, settings_of(job)), Learned()
+    settings, result = merge(merge(LqrFlm.SETTINGS, settings_of(job)), BOLD), Learned()
     trials = from_mapping(Trials, section(settings, "trainer"), "trainer")
     ring = Run(settings, measures.Config(data_seconds=trials.seconds), job.seed)
     trainer = LqrFlm(from_mapping(Settings, section(settings, "lqr_flm"), "lqr_flm"), ring.robot, settings, job.seed)
@@ -119,7 +123,7 @@ def by_pictures(job: Job) -> Learned:
     steps, seed = round(trials.seconds / robot.period), 1000 * job.seed
     data, _ = played(sees, [sees.random(config, steps, seed + i) for i in range(RANDOM)], None, steps, seed)
     kind = LATENTS[LATENT_OF_MPC if job.method == MPC else job.method]
-    model = kind(latent, data, robot.effort_limit, job.seed)
+    model = kind.of(latent, data, robot.effort_limit, job.seed)
     result.bounds = model.fit(data, job.seed)
     held_out, _ = played(sees, [sees.random(config, steps, seed + 800)], None, steps, seed + 800)
     result.seen = side_by_side(model, held_out)
@@ -132,8 +136,13 @@ def by_pictures(job: Job) -> Learned:
         result.rollouts.append(RANDOM + (i + 1) * TRIALS)
         result.error.append(1e3 * float(these.distance[:, -1].mean()))
         learner.update(these, z)
+        data = Sequences.together([data, these])
+        if i % ANEW == ANEW - 1 and i < UPDATES - 1:
+            learner.learn_more(data, job.seed + i)
+    learner.settle()
     tests, _ = played(sees, [learner.act(0.0, 0)] * TESTS, model, steps, seed + 900)
     result.final = 1e3 * float(tests.distance[:, -1].mean())
+    result.policy = learner.numbers()
     return result
 
 
@@ -200,10 +209,7 @@ def picture(seen: Mapping[str, Array], enlarge: int = 4) -> Image.Image:
 
 def jobs_of(a: argparse.Namespace) -> list[Job]:
     """What the command line asks for. Raises ConfigError that names what there is."""
-    methods = a.only.split(",")
-    if not set(methods) <= set(METHODS):
-        raise ConfigError(f"--only: expected some of {', '.join(METHODS)}, got {a.only}")
-    return [Job(a.robot, method, seed) for method in methods for seed in parse_seeds(a.seeds)]
+    return [Job(a.robot, method, seed) for method in chosen("--only", a.only, METHODS) for seed in parse_seeds(a.seeds)]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -211,9 +217,7 @@ def parser() -> argparse.ArgumentParser:
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--only", default=",".join(METHODS), help="methods (%(default)s)")
     p.add_argument("--robot", default="planar2", help="(%(default)s)")
-    p.add_argument("--seeds", default="0-4", help="such as 0-2; tune on those from 100 up (%(default)s)")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
-    p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
+    add_run_options(p, "0-4")
     return p
 
 
@@ -226,14 +230,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"pixels: {error}", file=sys.stderr)
         return 2
-    done: dict[Job, Learned] = {}
-    rows: list[Row] = []
-    for job, found in as_done(run, jobs, a.jobs):
-        done[job] = found
-        print(f"[{len(done)}/{len(jobs)}] {job.method}, seed {job.seed}: {found.final:.1f} mm after "
-              f"{found.rollouts[-1]} rollouts", flush=True)
+    for done in told(run, jobs, a.jobs, lambda of: f"{of.final:.1f} mm after {of.rollouts[-1]} rollouts"):
+        job, found = list(done.items())[-1]
+        if found.policy:
+            write(found.policy, folder / f"policy_{job.method}_{job.seed}.npz")
         rows = with_state([summary(group, [done[each] for each in group]) for group in alike(jobs, done)])
-        (folder / "pixels.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
+        write_rows(folder / "pixels.json", rows)
     plot(rows).savefig(folder / "pixels.png", dpi=110)
     shown = {job.method: of.seen for job, of in done.items() if of.seen is not None and job.seed == jobs[0].seed}
     if shown:

@@ -12,7 +12,6 @@ runs/<time>/.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from mbrl_ros.drawing.gradients import Spread, draw_curves, draw_gradients
 from mbrl_ros.environments.cartpole import CartPole
 from mbrl_ros.environments.environment import episode
 from mbrl_ros.environments.ring import RingEnvironment
-from mbrl_ros.evaluation.reach import finite, parse_seeds
+from mbrl_ros.evaluation.command import chosen, parse_seeds, write_rows
 from mbrl_ros.models.gp import GaussianProcess
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
 from mbrl_ros.models.rollout import MEMBER, stepper
@@ -256,16 +255,14 @@ def main(arguments: list[str] | None = None) -> int:
     a = p.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        only, seeds = a.only.split(","), parse_seeds(a.seeds)
-        if not set(only) <= set(known):
-            raise ConfigError(f"--only: expected some of {', '.join(known)}, got {a.only}")
+        only, seeds = chosen("--only", a.only, known), parse_seeds(a.seeds)
         folder = new_folder(a.output)
     except ConfigError as error:
         print(f"policies: {error}", file=sys.stderr)
         return 2
 
     def keep(found: list[Row]) -> None:
-        (folder / "policies.json").write_text(json.dumps(finite(found), indent=1, allow_nan=False))
+        write_rows(folder / "policies.json", found)
         draw_curves(found).savefig(folder / "policies.png", dpi=110)
     found = rows([name for name in only if name in TASKS], seeds, lambda line: print(line, flush=True), keep)
     if "gradients" in only:

@@ -12,7 +12,6 @@ runs/<time>/.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,12 +28,12 @@ from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section
 from mbrl_ros.drawing.report import animate_beside
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.pool import alike, as_done
+from mbrl_ros.evaluation.command import add_run_options, chosen, parse_seeds, write_rows
+from mbrl_ros.evaluation.pool import alike, told
 from mbrl_ros.evaluation.procedure import Run, Stopped, collect
-from mbrl_ros.evaluation.reach import finite, parse_seeds
 from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.ring.controller import REACH
-from mbrl_ros.ring.policy import LinearPolicy
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.robot import Robot
 from mbrl_ros.simulation import world
 from mbrl_ros.trainers.lqr_flm import EXECUTIONS, FEEDBACK, LqrFlm, Settings
@@ -245,10 +244,7 @@ def plot(rows: Sequence[Row]) -> Figure:
 
 def jobs_of(a: argparse.Namespace) -> list[Job]:
     """What the command line asks for. Raises ConfigError that names what there is."""
-    tasks, methods = a.only.split(","), a.methods.split(",")
-    for name, given, known in (("only", tasks, TASKS), ("methods", methods, METHODS)):
-        if not set(given) <= set(known):
-            raise ConfigError(f"--{name}: expected some of {', '.join(known)}, got {','.join(given)}")
+    tasks, methods = chosen("--only", a.only, TASKS), chosen("--methods", a.methods, METHODS)
     return [Job(task, method, seed) for task in tasks for method in methods for seed in parse_seeds(a.seeds)]
 
 
@@ -257,9 +253,7 @@ def parser() -> argparse.ArgumentParser:
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--only", default=",".join(TASKS), help="what to learn (%(default)s)")
     p.add_argument("--methods", default=",".join(METHODS), help="(%(default)s)")
-    p.add_argument("--seeds", default="0-9", help="such as 0-2; tune on those from 100 up (%(default)s)")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
-    p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
+    add_run_options(p, "0-9")
     return p
 
 
@@ -271,14 +265,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"skills: {error}", file=sys.stderr)
         return 2
-    done: dict[Job, Learned] = {}
-    rows: list[Row] = []
-    for job, found in as_done(run, jobs, a.jobs):
-        done[job] = found
-        print(f"[{len(done)}/{len(jobs)}] {job.task}, {job.method}, seed {job.seed}: "
-              f"{' '.join(f'{mm:.1f}' for mm in found.error)} mm", flush=True)
+    for done in told(run, jobs, a.jobs, lambda found: f"{' '.join(f'{mm:.1f}' for mm in found.error)} mm"):
         rows = [summary(group, [done[each] for each in group]) for group in alike(jobs, done)]
-        (folder / "skills.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
+        write_rows(folder / "skills.json", rows)
     plot(rows).savefig(folder / "skills.png", dpi=110)
     for task in dict.fromkeys(job.task for job in jobs):
         _animate([job for job in jobs if job.task == task], done, folder / f"{task}.gif")

@@ -11,12 +11,10 @@ ahead, held against the next trial. Leaves pets.json and pets.png in runs/<time>
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +27,8 @@ from mbrl_ros.config import ConfigError, Names, new_folder
 from mbrl_ros.environments.cartpole import CartPole
 from mbrl_ros.environments.environment import Environment, Episode, episode
 from mbrl_ros.environments.ring import RingEnvironment
-from mbrl_ros.evaluation.pool import alike, as_done
-from mbrl_ros.evaluation.reach import finite, parse_seeds
+from mbrl_ros.evaluation.command import add_run_options, chosen, parse_seeds, write_rows
+from mbrl_ros.evaluation.pool import alike, told
 from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.gaussian import Z95
 from mbrl_ros.models.probabilistic import ProbabilisticEnsemble
@@ -214,19 +212,12 @@ def plot(rows: Sequence[Row]) -> Figure:
 
 def jobs_of(a: argparse.Namespace) -> list[Job]:
     """What the command line asks for. Raises ConfigError that names what there is."""
-    known, seeds, jobs = [*PROBLEMS, "ablation"], parse_seeds(a.seeds), []
-    for name in a.only.split(","):
-        if name not in known:
-            raise ConfigError(f"--only: unknown {name!r}; choose from {', '.join(known)}")
+    seeds, jobs = parse_seeds(a.seeds), []
+    for name in chosen("--only", a.only, [*PROBLEMS, "ablation"]):
         if name in PROBLEMS:
             jobs += [Job(name, "pe", MEMBER, seed, a.trials or PROBLEMS[name].trials, True) for seed in seeds]
             continue
-        models = a.models.split(",")
-        if not set(models) <= set(MODELS):
-            raise ConfigError(f"--models: expected some of {', '.join(MODELS)}, got {a.models}")
-        ways = a.follow.split(",")
-        if not set(ways) <= set(WAYS["pe"]):
-            raise ConfigError(f"--follow: expected some of {', '.join(WAYS['pe'])}, got {a.follow}")
+        models, ways = chosen("--models", a.models, MODELS), chosen("--follow", a.follow, WAYS["pe"])
         jobs += [Job("cartpole", model, way, seed, a.trials or ABLATION, False)
                  for seed in seeds for model in models for way in WAYS[model] if way in ways]
     return jobs
@@ -238,10 +229,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", default="cartpole,arm,ablation", help="what to run (%(default)s)")
     p.add_argument("--models", default=",".join(MODELS), help="of the ablation (%(default)s)")
     p.add_argument("--follow", default=",".join(WAYS["pe"]), help="ways of the ablation (%(default)s)")
-    p.add_argument("--seeds", default="0-4", help="such as 0-9 or 1,4,7; tune on those from 100 up (%(default)s)")
     p.add_argument("--trials", type=int, default=0, help="at most; 0: 10 on the cart-pole, 15 on the arm, 5 to ablate")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
-    p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
+    add_run_options(p, "0-4")
     return p
 
 
@@ -253,17 +242,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"pets: {error}", file=sys.stderr)
         return 2
-    done: dict[Job, Trials] = {}
-    rows: list[Row] = []
-    began = time.monotonic()
-    for job, found in as_done(run, jobs, a.jobs):
-        done[job] = found
-        away = " ".join(f"{1e3 * d:.0f}" for d in found.distance)
-        print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.problem}, {job.model}, {job.follow}, "
-              f"seed {job.seed}: {away} mm", flush=True)
+    for done in told(run, jobs, a.jobs, lambda found: f"{' '.join(f'{1e3 * d:.0f}' for d in found.distance)} mm"):
         rows = paired([summary(group[0], [j.seed for j in group], [done[j] for j in group])
                        for group in alike(jobs, done)])
-        (folder / "pets.json").write_text(json.dumps(finite(rows), indent=1, allow_nan=False))
+        write_rows(folder / "pets.json", rows)
     plot(rows).savefig(folder / "pets.png", dpi=110)
     print(table(rows))
     print(f"pets.json and pets.png are in {folder}")

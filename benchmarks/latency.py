@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 import timeit
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,10 +57,20 @@ class Case(NamedTuple):
     executor: str = ""  # the nodes' default
     priority: int = 0
     seconds: float = 20.0
+    page: bool = False  # `dashboard:=true`
 
     def __str__(self) -> str:
         return (f"{self.robot}, {self.prior}, {self.rate} Hz, {'composed' if self.composed else 'processes'}"
                 f"{', ' * bool(self.executor)}{self.executor}{f', FIFO {self.priority}' if self.priority else ''}")
+
+
+class Ring(NamedTuple):
+    """What runs."""
+
+    robot: Robot
+    settings: Any
+    ids: Callable[[], dict[str, int]]  # of its processes, by name
+    watch: Callable[[], Any]  # starts again what has ended
 
 
 class Figures(NamedTuple):
@@ -122,17 +134,18 @@ def prioritized() -> bool:
     return spin.prioritize(PRIORITY) and spin.prioritize(0)
 
 
-def _start(case: Case) -> tuple[dict[str, int], Any]:
-    """Process ids by name, and what ends them."""
+def _start(case: Case) -> tuple[Callable[[], dict[str, int]], Callable[[], Any], Callable[[], Any]]:
+    """Process ids by name, what starts again those that have ended, and what ends them all."""
     names = Names(robot=case.robot, prior=case.prior)
-    values = bringup.parse([f"{name}:={value}" for name, value in vars(names).items()] + [f"priority:={case.priority}"])
+    values = bringup.parse([f"{name}:={value}" for name, value in vars(names).items()]
+                           + [f"priority:={case.priority}", f"dashboard:={str(case.page).lower()}"])
     extra = {"robot.period": 1 / case.rate, **PATIENT, **({"process.executor": case.executor} if case.executor else {})}
     if not case.composed:
         processes = bringup.Processes(values, extra)
-        return processes.ids(), processes.stop
+        return processes.ids, processes.watch, processes.stop
     child = subprocess.Popen([sys.executable, __file__, "--serve", *bringup.node_arguments(values),
                               *bringup.assigned(extra)])
-    return {"ring": child.pid}, lambda: (child.terminate(), child.wait())
+    return lambda: {"ring": child.pid}, lambda: None, lambda: (child.terminate(), child.wait())
 
 
 def serve(arguments: list[str]) -> int:
@@ -158,19 +171,27 @@ def serve(arguments: list[str]) -> int:
 
 def measure(case: Case) -> Figures:
     """Bring up, excite, fit, reach and listen."""
+    with running(case) as ring:
+        return listen(case, ring)
+
+
+@contextmanager
+def running(case: Case) -> Iterator[Ring]:
+    """A ring that has excited its arm, fitted a model and reaches."""
     os.environ.pop("ROS_DOMAIN_ID", None)
     stay_apart()
     os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="ros_log_")
-    ids, end = _start(case)
+    ids, watch, end = _start(case)
     spin.init([])
     try:
-        return _measure(case, ids)
+        yield Ring(*_prepare(case), ids, watch)
     finally:
         end()
         rclpy.try_shutdown()
 
 
-def _measure(case: Case, ids: dict[str, int]) -> Figures:
+def _prepare(case: Case) -> tuple[Robot, Any]:
+    """The robot and its settings, once it reaches."""
     suited = bringup.suited("realtime")
     settings = assembly.settings(Names(robot=case.robot, prior=case.prior),
                                  unflatten({"robot.period": 1 / case.rate, **suited}))
@@ -194,37 +215,43 @@ def _measure(case: Case, ids: dict[str, int]) -> Figures:
     executor.remove_node(operator)
     operator.destroy_node()
     executor.shutdown()
+    return robot, settings
+
+
+def listen(case: Case, ring: Ring) -> Figures:
+    """Of `case.seconds` in which the tool goes to one target after the other."""
     load = os.getloadavg()[0]
     probe = Probe()
-    sent, cpu = _listen(case, robot, settings, probe, ids)
+    sent, cpu = _listen(case, ring, probe)
     probe.destroy_node()
     return _figures(case, sent, cpu, (load + os.getloadavg()[0]) / 2, probe)
 
 
-def _listen(case: Case, robot: Robot, settings: Any, probe: Probe,
-            ids: dict[str, int]) -> tuple[dict[str, dict[int, int]], dict[str, float]]:
-    """What was sent while the tool went to one target after the other, and shares of one core."""
+def _listen(case: Case, ring: Ring, probe: Probe) -> tuple[dict[str, dict[int, int]], dict[str, float]]:
+    """What was sent, and shares of one core."""
     executor = spin.make_executor("single")  # callbacks with message infos fail in that for events (rclpy 9.1)
     executor.add_node(probe)
-    targets = iter(measures.draw_targets(robot, measures.config_of(settings, {"targets": 100, "seed": 0})))
-    ids = {**ids, "listener": os.getpid()}
+    targets = iter(measures.draw_targets(ring.robot, measures.config_of(ring.settings, {"targets": 100, "seed": 0})))
     while not all(probe.sent.values()):  # discovery takes up to seconds, topic by topic
         executor.spin_once(timeout_sec=0.05)
     began, aimed = time.monotonic() + SETTLE, -np.inf
     before: dict[str, float] = {}
     while time.monotonic() < began + case.seconds:
         now = time.monotonic()
+        ring.watch()
         if now > aimed + NEW_TARGET:
             aimed = now
             probe.aim(next(targets))
         if now >= began and not before:
-            before, started = {name: _cpu(pid) for name, pid in ids.items()}, now
+            ids, started = {**ring.ids(), "listener": os.getpid()}, now
+            before = {name: _cpu(pid) for name, pid in ids.items()}
             for of in probe.sent.values():
                 of.clear()
         executor.spin_once(timeout_sec=0.05)
     passed = time.monotonic() - started
     executor.shutdown()
-    return probe.sent, {name: (_cpu(pid) - before[name]) / passed for name, pid in ids.items()}
+    still = [name for name, pid in ids.items() if Path(f"/proc/{pid}").exists()]
+    return probe.sent, {name: (_cpu(ids[name]) - before[name]) / passed for name in still}
 
 
 def _cpu(pid: int) -> float:
@@ -248,7 +275,7 @@ def _figures(case: Case, sent: dict[str, dict[int, int]], cpu: dict[str, float],
                    cpu, load, probe.mode, probe.stages)
 
 
-def _table(case: Case, f: Figures) -> str:
+def table(case: object, f: Figures) -> str:
     p50, p99 = np.percentile(1e3 * f.latency, (50, 99)) if len(f.latency) else (np.nan, np.nan)
     share = ", ".join(f"{name} {100 * value:.0f}" for name, value in f.cpu.items())
     between = np.diff([0.0] + [1e3 * np.median(f.hops[topic]) if len(f.hops[topic]) else np.nan for topic in HOPS])
@@ -330,7 +357,7 @@ def main() -> int:
         except OperatorError as error:
             print(f"| {case} | {error} |", flush=True)
             continue
-        print(_table(case, figures), flush=True)
+        print(table(case, figures), flush=True)
         if a.stages:
             print(_stages(figures), flush=True)
     return 0

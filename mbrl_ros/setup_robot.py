@@ -90,6 +90,9 @@ def set_up(model: str, ask: Ask = take_proposal, joints: Sequence[str] = (), too
         said.append(f"the tool is {tool}")
     given = {"model": model, "joints": list(joints), "sites": [tool], "home": _middle(made, tree, joints),
              "effort_limit": [1.0] * len(joints), "velocity_limit": [1.0] * len(joints)}
+    if made.root:
+        given["base_frame"] = made.root
+        said.append(f"targets and plans are in the frame {made.root}, the root of the file")
     bare = Robot(from_mapping(Config, given, "robot"))
     heavy = not any(model_file.KINEMATICS in note for note in bare.notes)
     given["effort_limit"], given["velocity_limit"] = _limits(made, bare, heavy, ask, said)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -31,6 +32,7 @@ def test_joints_tool_and_limits_are_those_of_the_file(tmp_path):
     assert made.settings["guard"] == {"gravity": "model"}
     of_urdf = set_up(file_of(tmp_path, urdf(), "arm.urdf"), tool="payload").settings["robot"]
     assert of_urdf["joints"] == ["a", "b"] and of_urdf["velocity_limit"] == [3.0, 4.0]
+    assert of_urdf["base_frame"] == ElementTree.fromstring(urdf()).find("link").get("name")  # its first is its root
 
 
 def test_what_the_file_does_not_say_is_asked_for_by_name(tmp_path):

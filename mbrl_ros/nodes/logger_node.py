@@ -26,6 +26,7 @@ from mbrl_ros.config import ConfigError
 from mbrl_ros.recordings.bags import exact
 from mbrl_ros.recordings.mcap_file import RecordingError
 from mbrl_ros.msg import (
+    Belief,
     EffortCommand,
     Episode,
     LinearGaussianPolicy,
@@ -76,7 +77,8 @@ class LoggerNode(PartNode):
         self.get_logger().info(f"recording into {folder}")
         self._failure = ""  # as it was said
         self._diagnostics = topics.Diagnostics(self)
-        ring = {**RING, topics.PLAN: Plan} if own.plan else RING
+        wanted = {topics.PLAN: (Plan, own.plan), topics.BELIEF: (Belief, own.belief)}
+        ring = {**RING, **{topic: kind for topic, (kind, of) in wanted.items() if of}}
         states = topics.KEEP if self.lockstep() else topics.KEEP_STATES  # as the others hear them
         self._every, self._heard, self._full = own.every, dict.fromkeys(THINNED, 0), FULL
         self._models = Path(folder) / "models"

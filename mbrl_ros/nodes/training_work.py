@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from mbrl_ros.evaluation.reach import finite
+from mbrl_ros.evaluation.command import finite
 from mbrl_ros.nodes.__main__ import PARENT, end_with
 from mbrl_ros.recordings.fit import NICENESS
 from mbrl_ros.trainers.training import Training, opened

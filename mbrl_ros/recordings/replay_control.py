@@ -19,8 +19,8 @@ from mbrl_ros.ring.asked import Asked
 from mbrl_ros.ring.controller import EXCITE, FAULT, IDLE, Controller
 from mbrl_ros.ring.guard import ARMED
 from mbrl_ros.ring.learner import features_of
+from mbrl_ros.ring.linear_policy import LinearPolicy
 from mbrl_ros.ring.mpc import GLOBAL
-from mbrl_ros.ring.policy import LinearPolicy
 from mbrl_ros.robot import Robot
 from mbrl_ros.task.frames import Frames
 from mbrl_ros.task.task import Task

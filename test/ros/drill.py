@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from mbrl_ros.messages.fields import read_stamp
-from mbrl_ros.nodes import domain, topics
+from mbrl_ros.nodes import domain, spin, topics
 from mbrl_ros.ring import baton
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +59,8 @@ class Witness:
 
     def __init__(self):
         self.node = rclpy.create_node("witness")
+        self._executor = spin.make_executor("auto")  # rclpy.spin_once would take a core from the ring
+        self._executor.add_node(self.node)
         self.state, self.reason, self.since = "", "", 0
         self.answered, self.tools, self.speeds = [], [], []
         self._kinds, self._clients = {True: SetBool, False: Trigger}, {}
@@ -78,8 +80,12 @@ class Witness:
     def spin(self, condition=lambda: False, seconds=PATIENT):
         end = time.monotonic() + seconds
         while not (held := condition()) and time.monotonic() < end:
-            rclpy.spin_once(self.node, timeout_sec=0.01)
+            self._executor.spin_once(0.01)
         return held
+
+    def close(self):
+        self._executor.shutdown()
+        self.node.destroy_node()
 
     def call(self, service, data=None):
         """Whether it did what it was asked to; a server may be another one, which has to be found first."""
@@ -190,7 +196,7 @@ class Drill:
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
-        self.witness.node.destroy_node()
+        self.witness.close()
         return code, self.output.read_text()
 
 

@@ -16,7 +16,8 @@ from mbrl_ros.recordings.recording import read_trials
 
 
 def test_recording_gives_the_states_back(rig, tmp_path):
-    made = rig(*RING, LoggerNode, plant__hold_after=0, logger__folder=str(tmp_path / "recording"), logger__plan=True)
+    made = rig(*RING, LoggerNode, plant__hold_after=0, logger__folder=str(tmp_path / "recording"), logger__plan=True,
+               logger__belief=True)
     estimates = made.listen(StateEstimate, topics.STATE)
     assert made.call("controller/excite")[0]
     heard_by = made[EstimatorNode]._estimates.get_subscription_count
@@ -31,7 +32,8 @@ def test_recording_gives_the_states_back(rig, tmp_path):
     both = min(len(trial.x), len(heard()))  # the first may have been said before one of the two was heard of
     assert np.array_equal(trial.x[-both:], np.array(list(heard().values()))[-both:]) and both >= 45
     metadata = (tmp_path / "recording" / "metadata.yaml").read_text()
-    for topic in (topics.JOINTS, topics.MODEL, topics.PASSED, topics.MODE, topics.GUARD, "/diagnostics"):
+    for topic in (topics.JOINTS, topics.MODEL, topics.PASSED, topics.MODE, topics.GUARD, topics.BELIEF,
+                  "/diagnostics"):
         assert topic in metadata
     assert made[ControllerNode].controller.mode == "excite"
 

@@ -14,7 +14,7 @@ from rig import PATIENT, ROOT, UNHEARD, end, launch, node_arguments
 from mbrl_ros.nodes import bringup
 from mbrl_ros.nodes.__main__ import PARENT
 from mbrl_ros.nodes.plant_node import PlantNode
-from mbrl_ros.nodes.spin import PATIENCE, RECORDING
+from mbrl_ros.nodes.spin import PATIENCE, RECORDING, TRANSPORTS
 
 NODES = ("guard", "plant", "estimator", "learner", "controller", "logger")
 
@@ -111,6 +111,16 @@ for module in pkgutil.iter_modules(mbrl_ros.nodes.__path__, "mbrl_ros.nodes."):
     importlib.import_module(module.name)
 sys.exit(state() != before)
 """
+
+
+@pytest.mark.parametrize("chosen", ["", "DEFAULT"])
+def test_nodes_share_no_memory_that_one_could_lock_and_leave_unless_that_is_chosen(chosen):
+    code = ("import rclpy; from mbrl_ros.nodes import spin; spin.init([]); node = rclpy.create_node('alone'); "
+            "print('/dev/shm/fast' in open('/proc/self/maps').read())")
+    environment = {key: value for key, value in os.environ.items() if key != TRANSPORTS}
+    environment |= {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"} | ({TRANSPORTS: chosen} if chosen else {})
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == str(bool(chosen))
 
 
 def test_importing_the_nodes_changes_neither_environment_nor_signal_handlers():

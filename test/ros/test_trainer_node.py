@@ -16,7 +16,7 @@ from mbrl_ros.nodes import topics
 from mbrl_ros.nodes.trainer_node import FINISHED, PAUSED, TrainerNode
 from mbrl_ros.nodes.worker import Next
 from mbrl_ros.recordings.trials import read_recorded
-from mbrl_ros.ring.policy import LinearPolicy
+from mbrl_ros.ring.linear_policy import LinearPolicy
 
 TARGET = [0.35, 0.0, 1.0]  # [m]
 SMALL = {"trainer__seconds": 2.0, "trainer__target": TARGET, "learner__adapt": False}

@@ -139,8 +139,17 @@ def _with_rate(settings: dict[str, Any], tried: Sequence[float], gains: bool, sa
             continue
         said.append("gains, inertia and brakes are found by pushes in the simulation of this file; --probe finds those "
                     "of the robot")
-        return _with_excitation(merge(now, {"robot": gains_of(robot)}), said)
+        return _with_excitation(_with_lines(merge(now, {"robot": gains_of(robot)}), robot, said), said)
     raise AssertionError("at least one rate is tried")
+
+
+def _with_lines(settings: dict[str, Any], robot: Robot, said: list[str]) -> dict[str, Any]:
+    """The settings, for joints so light that the rate is faster than a step, with a linear model as prior."""
+    if robot.stride == 1:
+        return settings
+    said.append("ensemble.steps: 0, linear models without networks: what these take light joints for bends with the "
+                "noise of a step, and plans with it")
+    return merge(settings, {"ensemble": {"steps": 0}})
 
 
 def _with_excitation(settings: dict[str, Any], said: list[str]) -> dict[str, Any]:

@@ -126,10 +126,12 @@ def test_the_rate_is_the_first_that_will_do_and_no_faster_than_the_joint_states(
     monkeypatch.setattr(setup_robot, "_with_excitation", lambda settings, said: settings)  # ten simulations more
     path = file_of(tmp_path, arm(after=MOTORS))
     slow = 50
-    assert set_up(path).settings["robot"]["period"] == 0.02
+    made = set_up(path)
+    assert made.settings["robot"]["period"] == 0.02 and "ensemble" not in made.settings
     slow, tried[:] = 200, []
     made = set_up(path)
     assert tried[:2] == [50, 500] and made.settings["robot"]["period"] == 0.002
+    assert made.settings["ensemble"] == {"steps": 0} and any("ensemble.steps" in line for line in made.assumed)
     assert "robot.period: 50 Hz is too slow for b: expected 9 rad/s, as at 200 Hz" in made.assumed
     tried.clear()
     assert set_up(path, slowest=0.005).settings["robot"]["period"] == 0.005 and tried[:2] == [50, 200]

@@ -25,7 +25,7 @@ from mbrl_ros.config import ConfigError, Names, from_mapping, merge
 from mbrl_ros.model_file import Model
 from mbrl_ros.ring import excitation
 from mbrl_ros.ring.hold import BasePolicy
-from mbrl_ros.robot import Config, Robot, load_model
+from mbrl_ros.robot import STEP, Config, Robot, load_model
 from mbrl_ros.types import Array
 
 # [Hz] that are tried, the first first. An arm too light for 50 Hz is not much better off where a hold is just stable:
@@ -39,6 +39,7 @@ WITHOUT_MASS = 20.0  # [N m or N] proposal for the effort of a joint of which no
 CARRY = 0.7  # [effort limit] that weight and load may take
 EXCITED = (0.6, 0.45, 0.3, 0.2, 0.1)  # [velocity limit] speeds of the excitation that are tried, the first first
 RESTING, TRIED, CALM = 0.5, 15.0, 1.4  # [s] of hold, and of that; velocity limit that no joint goes beyond
+FAST = 0.6  # [steps] periods up to this are those of light joints
 SEEDS = (100, 101)  # of the simulations in which that is tried
 GRAVITY = 9.81  # [m/s^2]
 Ask = Callable[[str, str, float], float]  # name, unit, proposal -> value
@@ -127,7 +128,7 @@ def _with_rate(settings: dict[str, Any], tried: Sequence[float], gains: bool, sa
     """The settings with a period, and where asked for with gains. Raises ConfigError where no rate will do."""
     if not gains:
         said.append("gains of the hold are not known; --probe finds them on the robot")
-        return merge(settings, {"robot": {"period": 1.0 / tried[0]}})
+        return _with_lines(merge(settings, {"robot": {"period": 1.0 / tried[0]}}), said)
     for i, hertz in enumerate(tried):
         now = merge(settings, {"robot": {"period": 1.0 / hertz}})
         try:
@@ -139,13 +140,13 @@ def _with_rate(settings: dict[str, Any], tried: Sequence[float], gains: bool, sa
             continue
         said.append("gains, inertia and brakes are found by pushes in the simulation of this file; --probe finds those "
                     "of the robot")
-        return _with_excitation(_with_lines(merge(now, {"robot": gains_of(robot)}), robot, said), said)
+        return _with_excitation(_with_lines(merge(now, {"robot": gains_of(robot)}), said), said)
     raise AssertionError("at least one rate is tried")
 
 
-def _with_lines(settings: dict[str, Any], robot: Robot, said: list[str]) -> dict[str, Any]:
-    """The settings, for joints so light that the rate is faster than a step, with a linear model as prior."""
-    if robot.stride == 1:
+def _with_lines(settings: dict[str, Any], said: list[str]) -> dict[str, Any]:
+    """The settings, with linear members of the ensemble at a rate faster than a step, as light joints need it."""
+    if settings["robot"]["period"] > FAST * STEP:
         return settings
     said.append("ensemble.steps: 0, linear models without networks: what these take light joints for bends with the "
                 "noise of a step, and plans with it")

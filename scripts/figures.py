@@ -50,6 +50,11 @@ COMMANDS = {
     "changes": f"{SUITE} --against frozen --seeds 0-9 --only payload_1kg,payload_2kg,payload_4kg,swinging_1kg,"
                "damping_x3,friction,weak_motor,wrong_masses,lost_gravity_compensation,eight_payload,sudden_delay_1,"
                "sudden_delay_2,wall",
+    "real_arms": f"{SUITE} --against '' --seeds 0-9 --only "
+                 "elastic,elastic_link_readings,elastic_motor_encoders,elastic_motor_encoders_soft,stiction,cogging,"
+                 "quantised,jitter,lost_states,all_of_these,wrong_lengths,torque_offset,table,contacts",
+    "readings": f"{SUITE} --against '' --seeds 0-9 --only payload_1kg,effort_from_reports,reading_offset,reading_gain,"
+                "reading_weight,reading_noise,readings_delay_1",
     "faults": "python3 test/faults/inject.py --ticks 1000000",
     "soak": "python3 test/faults/soak.py --minutes 60",
 }
@@ -201,7 +206,8 @@ def counts(file: str, kept: Kept) -> list[str]:
 TABLES: dict[str, tuple[list[str], Callable[[Kept], list[str]]]] = {
     "reaching": ([row[1] for row in ROWS], partial(reaching, ROWS)),
     "latency": (["latency"], latency), **{name: ([name], partial(times, name)) for name in SPEED},
-    **{name: ([name], partial(scenarios, name)) for name in ("surroundings", "changes")},
+    **{name: ([name], partial(scenarios, name)) for name in (
+        "surroundings", "changes", "real_arms", "readings")},
     **{name: ([name], partial(counts, name)) for name in ("faults", "soak")},
 }
 

@@ -108,6 +108,8 @@ def test_kinematics_alone_gives_a_robot_without_gains(tmp_path):
     made = set_up(file_of(tmp_path, urdf(inertial=""), "arm.urdf"), tool="payload")
     assert "stiffness" not in made.settings["robot"]
     assert made.assumed[-1] == "gains of the hold are not known; --probe finds them on the robot"
+    quick = set_up(file_of(tmp_path, urdf(inertial=""), "arm.urdf"), tool="payload", rate=500.0)
+    assert quick.settings["ensemble"] == {"steps": 0} and "ensemble" not in made.settings
 
 
 def test_the_rate_is_the_first_that_will_do_and_no_faster_than_the_joint_states(tmp_path, monkeypatch):

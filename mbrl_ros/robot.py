@@ -36,6 +36,9 @@ class Config:
     sites: tuple[str, ...] = param(("tool",), "Names of the sites (or bodies) whose motion is part of x; first: tool")
     tool_offset: tuple[float, ...] = param((), "Where the tool is in the axes of the first site: x, y, z [m], or with "
                                            "roll, pitch, yaw [rad]")
+    link_offsets: tuple[float, ...] = param((), "Where links truly are: x, y, z [m] to add to where the link of every "
+                                            "joint begins in the one before, and then to the tool in its own; what "
+                                            "mbrl_ros.calibrate finds")
     objects: tuple[str, ...] = param((), "Names of what the arm moves, one degree of freedom each, whose position and "
                                      "velocity are part of x: they are in joint_states beside the joints [rad or m]")
     period: float = param(0.02, "Control period [s]", 1e-4, 1.0)
@@ -80,6 +83,9 @@ class Config:
         if len(self.tool_offset) not in (0, 3, 6):
             raise ConfigError("tool_offset: expected x, y, z [m], or x, y, z, roll, pitch, yaw [m, rad], got "
                               f"{len(self.tool_offset)} values")
+        if len(self.link_offsets) not in (0, 3 * (len(self.joints) + 1)):
+            raise ConfigError(f"link_offsets: expected x, y, z [m] for each of {len(self.joints)} joints and the tool, "
+                              f"got {len(self.link_offsets)} values")
         for key in ("effort_limit", "effort_rate_limit", "velocity_limit", "deceleration"):
             if any(value <= 0 for value in getattr(self, key)):
                 raise ConfigError(f"{key}: expected values above 0, got {list(getattr(self, key))}")
@@ -337,12 +343,20 @@ def _prepared(config: Config) -> model_file.Model:
     known = {joint.name for joint in spec.joints}
     if config.joints and known.issuperset(config.joints):  # else whoever asks for them says so
         model_file.hold_others(made, config.joints, [spec.site(name).parent.name for name in config.sites])
+        if config.link_offsets:
+            _move_links(spec, config)
     _add_payload(spec, config.sites[0])
     model_file.part_neighbours(spec)
     steps = np.ceil(config.period / spec.option.timestep - 1e-6)
     if abs(steps * spec.option.timestep - config.period) > 1e-9:
         spec.option.timestep = config.period / steps
     return made
+
+
+def _move_links(spec: mujoco.MjSpec, config: Config) -> None:
+    moved = [*(spec.joint(name).parent for name in config.joints), spec.site(config.sites[0])]
+    for one, offset in zip(moved, np.reshape(config.link_offsets, (-1, 3)), strict=True):
+        one.pos = np.array(one.pos) + offset
 
 
 @lru_cache(maxsize=32)

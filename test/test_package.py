@@ -18,8 +18,8 @@ EXECUTABLES = re.findall(r'^ +(\w+)=(\w+)$', CMAKE, re.MULTILINE)  # (name, modu
 
 # Files and folders of mbrl_ros from the ground up: each imports from itself and from those before it.
 ROOMS = ['types', 'kernels', 'config', 'options', 'gaussian', 'model_file', 'robot', 'messages', 'models', 'task',
-         'planners', 'simulation', 'ring', 'assembly', 'setup_robot', 'recordings', 'evaluation', 'drawing',
-         'environments', 'trainers', 'train', 'dashboard', 'nodes']
+         'planners', 'simulation', 'ring', 'assembly', 'setup_robot', 'calibrate', 'recordings', 'evaluation',
+         'drawing', 'environments', 'trainers', 'train', 'dashboard', 'nodes']
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 GENERATED = re.compile(r'(\w+_(msgs|srvs|interfaces)|mbrl_ros\.(msg|srv|action))(\.|$)')
 

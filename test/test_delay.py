@@ -70,6 +70,13 @@ def test_constant_commands_leave_the_delay_that_was_found():
     assert estimate.hold_gain < 1.0
 
 
+def test_a_hold_is_softened_by_seconds_of_delay_not_by_periods():
+    """20 ms are two periods at 100 Hz and ten at 500: the same hold of the same joints lags by as much."""
+    factors = [Delay(make("arm", period=period), given=0.02 / period).hold_gain for period in (0.01, 0.002)]
+    assert factors[0] == pytest.approx(factors[1]) and 0.1 < factors[0] < 0.2
+    assert Delay(make("arm", period=0.002), given=0.5).hold_gain == 1.0
+
+
 def test_efforts_that_have_nothing_to_do_with_commands_say_nothing():
     """A drive that reports zeros, or noise."""
     robot, rng = make("arm"), np.random.default_rng(0)

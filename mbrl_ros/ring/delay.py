@@ -27,7 +27,7 @@ MEMORY = 0.1  # [s] of the evidence, and in which a delay that changes is found
 BETTER = 9.0  # by how much the log likelihood ratio (times 2) must speak for another d
 QUIET = 1e-3  # [effort limit] changes of effort below this say nothing
 EXPLAINED = 0.25  # of the power of the changes at most is left over, or what is reported is not what was commanded
-TOLERATED = 0.3  # [periods] of delay that the gains of a hold are made for
+TOLERATED = 0.3  # [steps] of delay that the gains of a hold are made for, which a faster rate makes no quicker
 
 
 class Delay:
@@ -53,7 +53,7 @@ class Delay:
     @property
     def hold_gain(self) -> float:
         """Factor on the gains of a hold that does not look ahead: it swings where gain times delay is too large."""
-        return min(1.0, TOLERATED / max(self.periods, 1e-9))
+        return min(1.0, TOLERATED * self.robot.stride / max(self.periods, 1e-9))
 
     @property
     def slowness(self) -> float:

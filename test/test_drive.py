@@ -127,6 +127,17 @@ def test_the_oracle_takes_elastic_joints_for_rigid_ones_and_sees_every_load():
     assert plant.rigid()[0].body_mass.sum() == pytest.approx(model.body_mass.sum() + 1.0)
 
 
+@pytest.mark.parametrize("compensated", [True, False])
+def test_the_effort_at_a_reset_holds_an_elastic_arm(compensated):
+    """What is reported to have held it is what the next period needs: nothing falls, and nothing is thrown."""
+    plant = plant_in(World(windup=0.01, gravity_compensation=compensated), name="arm")
+    held, home = plant.reset(0).effort, plant.robot.home
+    for _ in range(10):
+        plant.step(held)
+    assert np.abs(plant.true_state()[0] - home).max() < (1e-3 if compensated else 0.03)
+    assert (np.abs(held) > 1.0).any() != compensated
+
+
 def test_a_joint_that_becomes_elastic_moves_on():
     plant = plant_in(World(), "arm")
     for _ in range(5):

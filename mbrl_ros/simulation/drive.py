@@ -49,6 +49,13 @@ class Drive:
             effort = effort + passed
         data.qfrc_applied[self.dofs] = effort
 
+    def carried(self, data: mujoco.MjData) -> Array:
+        """The effort (m,) that holds the links at rest where they are; the springs of elastic joints are no part of it,
+        nor need they be wound yet."""
+        passive = data.qfrc_gravcomp if self.elastic else data.qfrc_passive
+        carried: Array = (data.qfrc_bias - passive)[self._link]
+        return carried
+
     def settle(self, data: mujoco.MjData) -> None:
         """Turn the rotors to where the springs carry what the motors compensate, and let them move with their links."""
         if self.elastic:

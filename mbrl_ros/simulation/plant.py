@@ -102,7 +102,7 @@ class MujocoPlant:
         self.drive.settle(self.data)
         worlds.hang(self.model, self.data)
         k = len(self._sensed)
-        carried = (self.data.qfrc_bias - self.data.qfrc_passive)[self._dofs]
+        carried = self.drive.carried(self.data)
         carried = np.where(np.abs(carried) > ROUNDING * self.robot.effort_limit, carried, 0.0)
         held = np.clip(carried, -self.robot.effort_limit, self.robot.effort_limit)
         self._commands.extend([held] * (worlds.LONGEST_DELAY + 2))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 LONGEST = 0.06  # [s] that is looked for, at least a period, and a fraction of a period more
-MEMORY = 0.05  # [s] of the evidence; with twice as much a delay that began in mid-motion was found too late
+MEMORY = 0.1  # [s] of the evidence, and in which a delay that changes is found
 BETTER = 9.0  # by how much the log likelihood ratio (times 2) must speak for another d
 QUIET = 1e-3  # [effort limit] changes of effort below this say nothing
 EXPLAINED = 0.25  # of the power of the changes at most is left over, or what is reported is not what was commanded

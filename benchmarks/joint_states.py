@@ -12,14 +12,13 @@ import argparse
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import rclpy
-from latency import PATIENT, _cpu
+from latency import PATIENT, alone, cpu_time
 from mbrl_ros.msg import EffortCommand, FeedbackCommand
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -31,7 +30,6 @@ from mbrl_ros.config import Names
 from mbrl_ros.messages import ring as messages
 from mbrl_ros.messages.ring import Command
 from mbrl_ros.nodes import bringup, spin, topics
-from mbrl_ros.nodes.domain import stay_apart
 from mbrl_ros.ring.feedback import FED_BACK, Feedback
 from mbrl_ros.robot import Robot
 from mbrl_ros.types import Observation
@@ -103,9 +101,9 @@ def measure(robot: Robot, pid: int, rate: float, feedback: bool, seconds: float)
     while time.monotonic() < ends:
         executor.spin_once(timeout_sec=0.1)
         if began is None and time.monotonic() > ends - seconds:
-            began, before, counts = time.monotonic(), [_cpu(p) for p in of], (peer.sent, peer.answered)
+            began, before, counts = time.monotonic(), [cpu_time(p) for p in of], (peer.sent, peer.answered)
     passed = time.monotonic() - began
-    guards, own = ((_cpu(p) - b) / passed for p, b in zip(of, before, strict=True))
+    guards, own = ((cpu_time(p) - b) / passed for p, b in zip(of, before, strict=True))
     answered = (peer.answered - counts[1]) / (peer.sent - counts[0])
     executor.shutdown()
     peer.destroy_node()
@@ -118,9 +116,7 @@ def main() -> int:
     p.add_argument("--rates", nargs="+", type=float, default=[50.0, 200.0, 1000.0], help="of joint states [Hz]")
     p.add_argument("--seconds", type=float, default=15.0, help="that count (default: %(default)s)")
     a = p.parse_args()
-    os.environ.pop("ROS_DOMAIN_ID", None)
-    stay_apart()
-    os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="ros_log_")
+    alone()
     robot = assembly.make_robot(assembly.settings(Names(robot=a.robot)))
     print("| joint states | gains between plans | guard, of a core | states answered | robot and controller |\n"
           "|---|---|---|---|---|")

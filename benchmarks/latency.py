@@ -175,12 +175,17 @@ def measure(case: Case) -> Figures:
         return listen(case, ring)
 
 
-@contextmanager
-def running(case: Case) -> Iterator[Ring]:
-    """A ring that has excited its arm, fitted a model and reaches."""
+def alone() -> None:
+    """In a domain that nobody else has, with logs in a folder of their own."""
     os.environ.pop("ROS_DOMAIN_ID", None)
     stay_apart()
     os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="ros_log_")
+
+
+@contextmanager
+def running(case: Case) -> Iterator[Ring]:
+    """A ring that has excited its arm, fitted a model and reaches."""
+    alone()
     ids, watch, end = _start(case)
     spin.init([])
     try:
@@ -244,17 +249,17 @@ def _listen(case: Case, ring: Ring, probe: Probe) -> tuple[dict[str, dict[int, i
             probe.aim(next(targets))
         if now >= began and not before:
             ids, started = {**ring.ids(), "listener": os.getpid()}, now
-            before = {name: _cpu(pid) for name, pid in ids.items()}
+            before = {name: cpu_time(pid) for name, pid in ids.items()}
             for of in probe.sent.values():
                 of.clear()
         executor.spin_once(timeout_sec=0.05)
     passed = time.monotonic() - started
     executor.shutdown()
     still = [name for name, pid in ids.items() if Path(f"/proc/{pid}").exists()]
-    return probe.sent, {name: (_cpu(ids[name]) - before[name]) / passed for name in still}
+    return probe.sent, {name: (cpu_time(ids[name]) - before[name]) / passed for name in still}
 
 
-def _cpu(pid: int) -> float:
+def cpu_time(pid: int) -> float:
     """[s] in user and system mode."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK

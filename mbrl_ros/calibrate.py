@@ -27,6 +27,7 @@ import mujoco
 import numpy as np
 
 from mbrl_ros.config import ConfigError, Names, from_mapping, section
+from mbrl_ros.models.kinematics import chain_of
 from mbrl_ros.robot import Config, Robot
 from mbrl_ros.types import Array
 
@@ -71,14 +72,14 @@ def calibrate(robot: Robot, q: Array, tool: Array, noise: float = NOISE, spread:
     return Calibration(offsets, np.linalg.norm(error, axis=-1), held_out)
 
 
-def positions(robot: Robot, q: Array) -> tuple[Array, Array]:
-    """Of the tool (N, 3) [m] at q (N, m), and its derivative (N, 3, 3 (m + 1)) by robot.link_offsets."""
-    model, data = robot.model, mujoco.MjData(robot.model)
-    site = model.site(robot.sites[0])
-    carrier = int(site.bodyid[0])
-    above = _ancestors(model, carrier)
-    before = [int(model.body_parentid[body]) if body in above else -1
-              for body in (int(model.jnt_bodyid[model.joint(name).id]) for name in robot.joints)]
+def positions(robot: Robot, q: Array, model: mujoco.MjModel | None = None) -> tuple[Array, Array]:
+    """Of the tool (N, 3) [m] at q (N, m), and its derivative (N, 3, 3 (m + 1)) by robot.link_offsets; by the robot's
+    own model, or another of the same joints."""
+    model = robot.model if model is None else model
+    data, site = mujoco.MjData(model), model.site(robot.sites[0])
+    carrier, moving = int(site.bodyid[0]), set(chain_of(robot, robot.sites[0]).index.tolist())
+    before = [int(model.body_parentid[model.jnt_bodyid[model.joint(name).id]]) if i in moving else -1
+              for i, name in enumerate(robot.joints)]
     there, A = np.empty((len(q), 3)), np.zeros((len(q), 3, 3 * (robot.m + 1)))
     for i, posture in enumerate(q):
         data.qpos[robot.qpos] = posture
@@ -88,15 +89,6 @@ def positions(robot: Robot, q: Array) -> tuple[Array, Array]:
             if body >= 0:
                 A[i, :, 3 * k : 3 * k + 3] = data.xmat[body].reshape(3, 3)
     return there, A
-
-
-def _ancestors(model: mujoco.MjModel, body: int) -> set[int]:
-    """This body and those that carry it."""
-    found = {body}
-    while body:
-        body = int(model.body_parentid[body])
-        found.add(body)
-    return found
 
 
 def _offsets(A: Array, error: Array, strength: float) -> Array:

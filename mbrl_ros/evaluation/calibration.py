@@ -11,7 +11,6 @@ import argparse
 import sys
 from dataclasses import replace
 
-import mujoco
 import numpy as np
 
 from mbrl_ros import assembly
@@ -25,16 +24,6 @@ WRONG, SPREAD = 0.01, 1.0  # of the lengths; [rad or m] that postures are about 
 POSTURES = 200
 
 
-def true_tools(model: mujoco.MjModel, robot: Robot, q: Array) -> Array:
-    """Positions (N, 3) [m] of the robot's tool at q (N, m), by another model of it."""
-    data, found = mujoco.MjData(model), np.empty((len(q), 3))
-    for i, posture in enumerate(q):
-        data.qpos[robot.qpos] = posture
-        mujoco.mj_kinematics(model, data)
-        found[i] = data.site(robot.sites[0]).xpos
-    return found
-
-
 def measure(name: str, seed: int, counts: list[int], noise: float) -> dict[int, Array]:
     """Errors (POSTURES,) [m] after so many readings; 0: before."""
     settings = assembly.settings(Names(robot=name), {"world": {"length_error": WRONG, "length_seed": seed}})
@@ -43,8 +32,8 @@ def measure(name: str, seed: int, counts: list[int], noise: float) -> dict[int, 
     low, high = (np.clip(end, robot.home - SPREAD, robot.home + SPREAD)
                  for end in (robot.position_low, robot.position_high))
     q, fresh = (rng.uniform(low, high, (n, robot.m)) for n in (max(counts), POSTURES))
-    tool = true_tools(truth, robot, q) + noise * rng.standard_normal((len(q), 3))
-    there = true_tools(truth, robot, fresh)
+    tool = positions(robot, q, truth)[0] + noise * rng.standard_normal((len(q), 3))
+    there = positions(robot, fresh, truth)[0]
     found = {0: np.linalg.norm(there - positions(robot, fresh)[0], axis=-1)}
     for n in counts:
         offsets = calibrate(robot, q[:n], tool[:n], noise).offsets

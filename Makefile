@@ -84,7 +84,7 @@ dyna dyna-paper:
 		$(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(RESUME),--resume $(RESUME))
 
-pixels: bootstrap ## reaching by what a camera sees, one of two seeds within 30 mm so far: two hours; ONLY= SEEDS= JOBS=
+pixels: bootstrap ## reaching by what a camera sees, three ways and on the state beside: hours; ONLY=solar SEEDS=0: ten minutes; JOBS=
 	@$(use) && OMP_NUM_THREADS=1 python3 -m mbrl_ros.trainers.pixels $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 

@@ -92,7 +92,7 @@ def test_the_bound_is_made_of_its_parts(fitted):
             model._noise.manual_seed(3)
             assert (less > 0).all()
         else:
-            z = model.code(seen)
+            z = model.differences(seen)
             w = torch.cat([z[:, :-1], u, torch.ones(3, STEPS, 1)], -1)
             less = -Normal(w @ model.F.mT, model.log_scale[2].exp()).log_prob(z[:, 1:]).sum((-2, -1))
         wanted = model.pictures.in_units(seen[:, 1:]).double()

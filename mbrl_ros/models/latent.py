@@ -2,20 +2,22 @@
 
 z = [p, v]: places p that one picture says, and v how fast they change, which takes more than one.
 
-`single_step`  p = g(o), deterministic, and v the difference to that of the picture before. The sum of the
-    log-likelihoods of the picture given p, of z' given z and u, and of the distance given p is what encoder, decoder,
-    dynamics and distance ascend. p has variance one over every batch, or the likelihood of z' would grow without bound
-    as z shrinks.
+`single_step`  p = g(o), deterministic, and while it is learned v is the difference to that of the picture before. The
+    sum of the log-likelihoods of the picture given p, of z' given z and u, and of the distance given p is what encoder,
+    decoder, dynamics and distance ascend. p has variance one over every batch, or the likelihood of z' would grow
+    without bound as z shrinks. A code is rough from picture to picture, and differences are rougher: after the last
+    pass, expectation maximisation tells apart what of it is motion and what is not.
 `solar`  the posterior of z given a whole sequence of pictures (Zhang et al. 2019; Johnson et al. 2016): the encoder
     says N(m, diag s) of p at each, the prior of z is a linear dynamical system that is not known exactly (lds.py), and
     the posterior is its smoother, in closed form. Ascended is the bound E_q[log p(o, distance | z)] - beta KL(q || p);
     belief about the dynamics follows in closed form after every pass through the data.
 
-Either gives a filter, so that a posterior given what was seen so far is there at every step; dynamics and distance are
-affine in z, so that planning is a linear-quadratic problem: |C p + c| is the distance.
+Either says N(p, diag s) of one picture, so that a filter gives the posterior of z given what was seen so far at every
+step; dynamics and distance are affine in z, so that planning is a linear-quadratic problem: |C p + c| is the distance.
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 LEAST = 1e-4  # variance of what the encoder says, and of z' [1]
 ROUND = 1e-6  # [of the mean distance], by which the distance is smooth at the goal
 SPACE = 3  # rows of C: distance is in space
+REPEATS = 20  # of expectation maximisation
 QUICK = 10.0  # steps in the unit of time of v, for p and v to be of one size
 
 
@@ -79,7 +82,7 @@ class Config:
     clip: float = param(5.0, "Largest gradient", 1e-3, 1e6, scale=LOGARITHMIC)
 
 
-class Latent(nn.Module):
+class Latent(nn.Module, ABC):
     """What both kinds have in common."""
 
     told = 1  # numbers that the encoder says of each in p
@@ -102,6 +105,8 @@ class Latent(nn.Module):
         self.c = nn.Parameter(torch.zeros(SPACE, dtype=torch.float64))
         self.log_scale = nn.Parameter(torch.zeros(3, dtype=torch.float64))  # of pictures, distance, and z'
         self.belief = vague(config.size, shape.m)
+        eye = torch.eye(2 * config.size, dtype=torch.float64)
+        self.start = Gaussian(0.0 * eye[0], eye)  # what is believed before a first picture
 
     @classmethod
     def of(cls, config: Config, data: Sequences, limit: Float[Array, " m"], seed: int) -> Latent:
@@ -113,28 +118,59 @@ class Latent(nn.Module):
         model.unit = torch.as_tensor(data.distance.mean())
         return model
 
+    @abstractmethod
     def bound(self, seen: Tensor, u: Tensor, distance: Tensor, beta: float) -> Tensor:
         """Of each sequence [nats] (N,): pictures (N, T + 2, C, H, W), the first being the one before, and efforts and
         distances in units."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def potentials(self, seen: Float[Tensor, "*b K H W"]) -> Potentials:
+        """What each picture says of p."""
+
+    @torch.no_grad()
+    def said(self, data: Sequences) -> tuple[Potentials, Tensor]:
+        """What the pictures say of p, encoded a trial at a time, and the efforts in units."""
+        each = [self.potentials(bright(one)) for one in data.pictures]
+        psi = Potentials(*(torch.stack(parts) for parts in zip(*each, strict=True)))
+        return psi, self.in_units(torch.as_tensor(data.u))
 
     def believe(self, data: Sequences) -> None:
         """The belief about the dynamics, in closed form."""
-        raise NotImplementedError
+        self._believe(*self.said(data))
+
+    @torch.no_grad()
+    def _believe(self, psi: Potentials, u: Tensor) -> Gaussian:
+        """q(z) that it is by."""
+        q = lds.smooth(self.start, self.belief.expected, u, psi)
+        yy, yw, ww = (part.sum((0, 1)) for part in lds.moments(q, u))
+        self.belief = vague(self.config.size, u.shape[-1]).posterior(yy, yw, ww, u.shape[0] * u.shape[1])
+        mean = q.z.mean.mean((0, 1))  # a window may begin anywhere
+        away = q.z.mean - mean
+        self.start = Gaussian(mean, (q.z.cov + away.unsqueeze(-1) * away.unsqueeze(-2)).mean((0, 1)))
+        return q.z
 
     def begin(self, picture: Array) -> Gaussian:
         """The belief about z after a first picture (H, W, C)."""
-        return self.seen(None, np.stack([picture, picture]))
+        return self._seen(self.start, picture)
 
-    def step(self, z: Gaussian, u: Float[Array, " m"], pictures: Array) -> Gaussian:
-        """The belief a step later, after an effort and the pictures before and after it (2, H, W, C)."""
-        with torch.no_grad():
-            ahead = lds.predicted(z, self.in_units(torch.as_tensor(u)), self.belief.expected)
-        return self.seen(ahead, pictures)
+    def step(self, z: Gaussian, u: Float[Array, " m"], picture: Array) -> Gaussian:
+        """The belief a step later, after an effort and a picture."""
+        return self._seen(lds.predicted(z, self.in_units(torch.as_tensor(u)), self.belief.expected), picture)
 
-    def seen(self, ahead: Gaussian | None, pictures: Array) -> Gaussian:
-        """What is believed once the second of two pictures was seen, `ahead` being what was before."""
-        raise NotImplementedError
+    @torch.no_grad()
+    def _seen(self, expected: Gaussian, picture: Array) -> Gaussian:
+        return lds.measured(expected, *self.potentials(bright(picture)))[0]
+
+    @torch.no_grad()
+    def filtered(self, data: Sequences) -> Float[Tensor, "N steps d"]:
+        """Means of what is believed step by step, as at run time."""
+        (psi, u), means = self.said(data), []
+        z = Gaussian(self.start.mean.expand(len(u), -1), self.start.cov.expand(len(u), -1, -1))
+        for t in range(u.shape[1] + 1):
+            z, _ = lds.measured(z, psi.m[:, t], psi.v[:, t])
+            means.append(z.mean)
+            z = lds.predicted(z, u[:, t], self.belief.expected) if t < u.shape[1] else z
+        return torch.stack(means, 1)
 
     def in_units(self, u: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
         """Efforts in units of the limits, about their mean."""
@@ -190,49 +226,52 @@ class Latent(nn.Module):
             history.append(total / N / u.shape[1])
         return history
 
-    @torch.no_grad()
-    def filtered(self, data: Sequences) -> Float[Tensor, "N steps d"]:
-        """Means of what is believed step by step, as at run time."""
-        raise NotImplementedError
-
 
 class SingleStep(Latent):
-    """See above; the belief about the dynamics is that of a regression on all z."""
+    """See above."""
+
+    noise: Tensor
 
     def __init__(self, config: Config, shape: Shape, seed: int):
         super().__init__(config, shape, seed)
         self.spread = nn.BatchNorm1d(config.size, affine=False, dtype=torch.float64)
         self.F = nn.Parameter(self.belief.M.clone())
+        self.register_buffer("noise", torch.ones(config.size, dtype=torch.float64))  # variance of a code
 
-    def code(self, seen: Float[Tensor, "*b pictures C H W"]) -> Float[Tensor, "*b steps d"]:
-        """z of all pictures but the first."""
+    def code(self, seen: Float[Tensor, "*b K H W"]) -> Float[Tensor, "*b size"]:
+        """p of each picture."""
         m = self.pictures.encode(seen)
-        p = self.spread(m.reshape(-1, m.shape[-1])).reshape(m.shape)
+        p: Tensor = self.spread(m.reshape(-1, m.shape[-1]))
+        return p.reshape(m.shape)
+
+    def differences(self, seen: Float[Tensor, "*b pictures C H W"]) -> Float[Tensor, "*b steps d"]:
+        """z of all pictures but the first, as it is learned."""
+        p = self.code(seen)
         return torch.cat([p[..., 1:, :], QUICK * (p[..., 1:, :] - p[..., :-1, :])], -1)
+
+    def potentials(self, seen: Float[Tensor, "*b K H W"]) -> Potentials:
+        """See Latent."""
+        p = self.code(seen)
+        return Potentials(p, self.noise.expand_as(p))
 
     def bound(self, seen: Tensor, u: Tensor, distance: Tensor, beta: float) -> Tensor:
         """The sum of the log-likelihoods; `beta` weighs that of z'."""
-        z = self.code(seen)
+        z = self.differences(seen)
         w = torch.cat([z[:, :-1], u, torch.ones_like(u[..., :1])], -1)
         moved = _log_normal(z[:, 1:] - w @ self.F.mT, self.log_scale[2].clamp(min=0.5 * np.log(LEAST)))
         return self.log_likelihood(z, seen[:, 1:], distance) + beta * moved.sum((-2, -1))
 
     @torch.no_grad()
     def believe(self, data: Sequences) -> None:
-        """See Latent."""
-        z, u = self.filtered(data), self.in_units(torch.as_tensor(data.u))
-        self.belief = vague(self.config.size, u.shape[-1]).posterior(*sums(z, u))
-
-    @torch.no_grad()
-    def filtered(self, data: Sequences) -> Tensor:
-        """See Latent."""
-        return torch.stack([self.code(seen) for seen in self.tensors(data)[0]])
-
-    @torch.no_grad()
-    def seen(self, ahead: Gaussian | None, pictures: Array) -> Gaussian:
-        """The picture alone counts."""
-        z = self.code(bright(pictures))[-1]
-        return Gaussian(z, LEAST * torch.eye(len(z), dtype=z.dtype))
+        """Dynamics and the noise of codes by expectation maximisation, from a regression on differences."""
+        seen, u, _ = self.tensors(data)
+        z, k = torch.stack([self.differences(one) for one in seen]), self.config.size
+        self.belief = vague(k, u.shape[-1]).posterior(*sums(z, u))
+        self.noise = LEAST + 0.5 * self.belief.expected.Sigma.diagonal()[:k]  # of two codes in a row
+        self.start = Gaussian(z.mean((0, 1)), z.flatten(end_dim=1).mT.cov())
+        for _ in range(REPEATS):
+            psi = Potentials(z[..., :k], self.noise.expand_as(z[..., :k]))
+            self.noise = LEAST + psi.spread(self._believe(psi, u)).mean((0, 1))
 
 
 class Solar(Latent):
@@ -242,12 +281,10 @@ class Solar(Latent):
 
     def __init__(self, config: Config, shape: Shape, seed: int):
         super().__init__(config, shape, seed)
-        eye = torch.eye(2 * config.size, dtype=torch.float64)
-        self.start = Gaussian(0.0 * eye[0], eye)  # what is believed before a first picture
         self._noise = torch.Generator().manual_seed(seed)
 
     def potentials(self, seen: Float[Tensor, "*b K H W"]) -> Potentials:
-        """What the encoder says of each picture."""
+        """See Latent."""
         m, s = self.pictures.encode(seen).chunk(2, -1)
         return Potentials(m, LEAST + nn.functional.softplus(s - 3.0))
 
@@ -258,41 +295,6 @@ class Solar(Latent):
         noise = torch.randn(q.z.mean.shape, generator=self._noise, dtype=torch.float64)
         z = q.z.mean + (torch.linalg.cholesky(q.z.cov) @ noise.unsqueeze(-1)).squeeze(-1)
         return self.log_likelihood(z, seen[:, 1:], distance) - beta * lds.divergence(q, psi)
-
-    @torch.no_grad()
-    def smoothed(self, data: Sequences) -> tuple[lds.Smoothed, Tensor]:
-        """q(z), and the efforts in units."""
-        u = self.in_units(torch.as_tensor(data.u))
-        each = [self.potentials(bright(one)) for one in data.pictures]
-        psi = Potentials(torch.stack([of.m for of in each]), torch.stack([of.v for of in each]))
-        return lds.smooth(self.start, self.belief.expected, u, psi), u
-
-    def believe(self, data: Sequences) -> None:
-        """See Latent."""
-        q, u = self.smoothed(data)
-        yy, yw, ww = (part.sum((0, 1)) for part in lds.moments(q, u))
-        self.belief = vague(self.config.size, u.shape[-1]).posterior(yy, yw, ww, u.shape[0] * u.shape[1])
-        mean = q.z.mean.mean((0, 1))  # a window may begin anywhere
-        away = q.z.mean - mean
-        self.start = Gaussian(mean, (q.z.cov + away.unsqueeze(-1) * away.unsqueeze(-2)).mean((0, 1)))
-
-    @torch.no_grad()
-    def filtered(self, data: Sequences) -> Tensor:
-        """See Latent."""
-        u, means = self.in_units(torch.as_tensor(data.u)), []
-        psi = [self.potentials(bright(one)) for one in data.pictures]
-        z = Gaussian(self.start.mean.expand(len(u), -1), self.start.cov.expand(len(u), -1, -1))
-        for t in range(u.shape[1] + 1):
-            z, _ = lds.measured(z, torch.stack([of.m[t] for of in psi]), torch.stack([of.v[t] for of in psi]))
-            means.append(z.mean)
-            z = lds.predicted(z, u[:, t], self.belief.expected) if t < u.shape[1] else z
-        return torch.stack(means, 1)
-
-    @torch.no_grad()
-    def seen(self, ahead: Gaussian | None, pictures: Array) -> Gaussian:
-        """What the encoder says, and what was expected."""
-        psi = self.potentials(bright(pictures)[-1])
-        return lds.measured(ahead or self.start, psi.m, psi.v)[0]
 
 
 LATENTS: dict[str, type[Latent]] = {"single_step": SingleStep, "solar": Solar}

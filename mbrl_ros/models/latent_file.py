@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.models.latent import LATENTS, Config, Latent, Shape, Solar
+from mbrl_ros.models.latent import LATENTS, Config, Latent, Shape
 from mbrl_ros.models.lds import MatrixNormalInverseWishart
 from mbrl_ros.types import Array, Gaussian
 
@@ -18,8 +18,7 @@ WEIGHT, BELIEF, START = "weight/", "belief/", "start/"  # in front of names
 def numbers(model: Latent) -> dict[str, Array]:
     """All that it is at run time; how it was learned is not among it."""
     name = next(name for name, kind in LATENTS.items() if type(model) is kind)
-    parts = {WEIGHT: model.state_dict(), BELIEF: vars(model.belief),
-             START: vars(model.start) if isinstance(model, Solar) else {}}
+    parts = {WEIGHT: model.state_dict(), BELIEF: vars(model.belief), START: vars(model.start)}
     return {"latent": np.array(name), "size": np.array(model.config.size), "shape": np.array(model.shape),
             **{prefix + key: value.detach().numpy() for prefix, of in parts.items() for key, value in of.items()}}
 
@@ -41,6 +40,5 @@ def of_numbers(arrays: Mapping[str, Array]) -> Latent:
     except RuntimeError as error:
         raise ConfigError(f"expected the weights of {dataclasses.asdict(model.config)}: {error}") from error
     model.belief = MatrixNormalInverseWishart(**under(BELIEF))
-    if isinstance(model, Solar):
-        model.start = Gaussian(**under(START))
+    model.start = Gaussian(**under(START))
     return model.eval()

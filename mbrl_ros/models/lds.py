@@ -34,9 +34,12 @@ class Potentials(NamedTuple):
 
     def expected(self, z: Gaussian) -> Float[Tensor, " *b"]:
         """E[sum_t log psi_t] over z with mean (*b, T + 1, d)."""
+        return -0.5 * (LOG_2PI + self.v.log() + self.spread(z) / self.v).sum((-2, -1))
+
+    def spread(self, z: Gaussian) -> Float[Tensor, "*b steps k"]:
+        """E[(m - z)^2]."""
         k = self.m.shape[-1]
-        spread = z.cov.diagonal(dim1=-2, dim2=-1)[..., :k] + (self.m - z.mean[..., :k]).square()
-        return -0.5 * (LOG_2PI + self.v.log() + spread / self.v).sum((-2, -1))
+        return z.cov.diagonal(dim1=-2, dim2=-1)[..., :k] + (self.m - z.mean[..., :k]).square()
 
 
 class Dynamics(NamedTuple):

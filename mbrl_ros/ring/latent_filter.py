@@ -3,8 +3,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mbrl_ros.models.latent import Latent
 from mbrl_ros.types import Array, Gaussian, Picture, StateEstimate
 
@@ -43,7 +41,7 @@ class LatentFilter:
             z = self.model.begin(picture.pixels)
             self._episode, self._step = self._episode + (last is not None), 0
         else:
-            z = self.model.step(last[1], picture.effort, np.stack([last[0].pixels, picture.pixels]))
+            z = self.model.step(last[1], picture.effort, picture.pixels)
             self._step += 1
         self._last = picture, z
         belief = Gaussian(z.mean.numpy(), z.cov.numpy())

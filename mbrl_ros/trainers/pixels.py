@@ -47,7 +47,7 @@ RANDOM, TRIALS, UPDATES = 200, 10, 20  # rollouts of random motion, then of each
 ANEW = 4  # updates after which the latent model learns from all trials so far
 STATE, MPC = "state", "mpc"
 METHODS = (STATE, *LATENTS, MPC)
-LATENT_OF_MPC = "single_step"
+LATENT_OF_MPC = "solar"
 GIVEN: Mapping[str, Any] = {  # of the robot, on top of its files
     "trainer": {"trials": TRIALS, "seconds": 1.0},
     "lqr_flm": {"noise": 0.03, "kl": 1.0, "kl_most": 1.5, "kl_least": 0.3},

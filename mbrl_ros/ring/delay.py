@@ -6,13 +6,13 @@ With a delay of d + phi periods, d whole and 0 <= phi < 1, what acts on average 
 
 whether a command arrives in mid-period (phi: computation and transport) or queues for whole periods (d). For every d
 the best phi is a least-squares fit to the changes of e over the last few periods (torque readings may be off by
-friction); d changes where another explains them much better than noise would allow. The planner then starts from the
-state predicted over d periods, and its model acts with the blend: x' = A x + B ((1 - phi) u + phi u_before) + f, where
-u_before is in x (the state augmented by the previous effort).
+friction); d changes where another explains them, or the newest of them alone, much better than noise would allow. The
+planner then starts from the state predicted over d periods, and its model acts with the blend:
+x' = A x + B ((1 - phi) u + phi u_before) + f, where u_before is in x (the state augmented by the previous effort).
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,11 +23,23 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 LONGEST = 0.06  # [s] that is looked for, at least a period, and a fraction of a period more
-MEMORY = 0.1  # [s] of the evidence, and in which a delay that changes is found
+MEMORY = (0.1, 0.04)  # [s] of the evidence, and of its newest part, which finds a delay that changed
 BETTER = 9.0  # by how much the log likelihood ratio (times 2) must speak for another d
+CHANGED, APART = 50.0, 0.5  # likewise for another delay by the newest part, and how far that must be away [periods]
 QUIET = 1e-3  # [effort limit] changes of effort below this say nothing
 EXPLAINED = 0.25  # of the power of the changes at most is left over, or what is reported is not what was commanded
-TOLERATED = 0.3  # [steps] of delay that the gains of a hold are made for, which a faster rate makes no quicker
+TOLERATED = 0.3  # [steps] of delay that the gains of a hold are made for, which a faster rate makes no quicker,
+SAMPLED = 0.15  # with this much for an effort that is held over a period [steps]
+LATEST = 0.5  # [s] over which it is remembered that commands came later, as those that come irregularly do
+
+
+class _Fit(NamedTuple):
+    """For every d; what is left over [effort limit^2]."""
+
+    phi: Array
+    error: Array
+    best: int
+    noise: float  # of a joint in a period
 
 
 class Delay:
@@ -38,10 +50,11 @@ class Delay:
         self.robot = robot
         self._whole, self._part = 0, 0.0
         self._longest = max(1, round(LONGEST / robot.period))  # [periods]
-        self._keep = max(0.0, 1 - robot.period / MEMORY)  # of the evidence per period
-        self._sums = np.zeros((self._longest + 1, 2, 2))  # for every d: [s's s'r; r's r'r] (see observe)
-        self._power = 0.0  # of the changes of effort
+        self._keep = np.maximum(0.0, 1 - robot.period / np.array(MEMORY))  # of the evidence per period
+        self._sums = np.zeros((2, self._longest + 1, 2, 2))  # for every d: [s's s'r; r's r'r] (see compare)
+        self._power = np.zeros(2)  # of the changes of effort
         self._commands = np.zeros((self._longest + 2 + max(1, robot.stride), robot.m))  # newest first
+        self._latest = 0.0  # [periods]
         self._last: StateEstimate | None = None
         self.given = given
 
@@ -53,7 +66,8 @@ class Delay:
     @property
     def hold_gain(self) -> float:
         """Factor on the gains of a hold that does not look ahead: it swings where gain times delay is too large."""
-        return min(1.0, TOLERATED * self.robot.stride / max(self.periods, 1e-9))
+        latest = max(self._latest, self.periods) / self.robot.stride
+        return min(1.0, TOLERATED / (latest + SAMPLED))
 
     @property
     def slowness(self) -> float:
@@ -79,7 +93,7 @@ class Delay:
 
     def forget(self) -> None:
         """What was observed; what was found from it stands until there is more."""
-        self._sums[:], self._power = 0.0, 0.0
+        self._sums[:], self._power[:] = 0.0, 0.0
 
     def restart(self, effort: Array) -> None:
         """A new stream of commands, which begins with what was commanded (m,) for a while."""
@@ -103,23 +117,38 @@ class Delay:
         sr = np.empty((2, self._longest + 1, self.robot.m))  # left over with phi = 0 (r), and its slope by phi (s)
         np.subtract(c[1:], c[:-1], out=sr[0])
         np.subtract(e, c[:-1], out=sr[1])
-        self._sums = self._keep * self._sums + np.einsum("adm,bdm->dab", sr, sr)
-        self._power = self._keep * self._power + float(e @ e)
+        now = np.einsum("adm,bdm->dab", sr, sr)
+        self._sums = self._keep[:, None, None, None] * self._sums + now
+        self._power = self._keep * self._power + e @ e
         self._estimate()
 
     def _estimate(self) -> None:
+        found = self._fit(1)
+        if found is not None:
+            (ss, sr), (_, rr) = self._sums[1, self._whole]
+            as_it_was = rr - 2 * self._part * sr + self._part**2 * ss
+            apart = abs(found.best + found.phi[found.best] - self._whole - self._part)
+            if apart > APART and as_it_was - found.error[found.best] > CHANGED * found.noise:
+                self._whole = found.best
+                self._sums[0], self._power[0] = self._sums[1], self._power[1]  # what was before is no longer true
+        found = self._fit(0)
+        if found is not None:
+            if found.best != self._whole and found.error[self._whole] - found.error[found.best] > BETTER * found.noise:
+                self._whole = found.best
+            self._part = float(found.phi[self._whole])
+        forgotten = self.robot.period / LATEST * (self._latest - self.periods)
+        self._latest = max(self.periods, self._latest - forgotten)
+
+    def _fit(self, which: int) -> _Fit | None:
+        """To the evidence of this memory; None where no delay explains it."""
         weight = QUIET**2  # pulls towards the phi of before where nothing moves
-        phi, error = [], []  # for every d; numbers, for which numpy is slow
-        for (ss, sr), (_, rr) in self._sums.tolist():
-            phi.append(min(max((sr + weight * self._part) / (ss + weight), 0.0), 1.0))
-            error.append(rr - 2 * phi[-1] * sr + phi[-1] ** 2 * ss)
-        best, count = error.index(min(error)), self.robot.m / (1 - self._keep)
-        noise = max(error[best] / count, QUIET**2)
-        if not error[best] < EXPLAINED * self._power:
-            return
-        if best != self._whole and error[self._whole] - error[best] > BETTER * noise:
-            self._whole = best
-        self._part = phi[self._whole]
+        ss, sr, rr = self._sums[which, :, 0, 0], self._sums[which, :, 0, 1], self._sums[which, :, 1, 1]
+        phi = np.minimum(np.maximum((sr + weight * self._part) / (ss + weight), 0.0), 1.0)
+        error = rr - 2 * phi * sr + phi**2 * ss
+        best, count = int(error.argmin()), self.robot.m / (1 - self._keep[which])
+        if not error[best] < EXPLAINED * self._power[which]:
+            return None
+        return _Fit(phi, error, best, max(error[best] / count, QUIET**2))
 
     def _by_step(self, count: int) -> Array:
         """Means over the last steps (count, m) of the commands, newest first."""

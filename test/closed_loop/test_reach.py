@@ -58,8 +58,8 @@ def test_the_global_model_reaches_and_what_has_changed_since_is_corrected(planne
     how = {"targets": 2, "seconds": 8.0, "ensemble": QUICK["ensemble"],
            "controller": {"planner": planner, "model": "global"}}
     sampled = getattr(PLANNERS[planner], "samples_model", False)
-    if sampled:
-        how |= {planner: {"samples": 32, "iterations": 2}, "targets": 1}
+    if sampled:  # of one draw in a period 32 candidates are luck: 1 to 450 mm by the seed; 400 are within 2 mm
+        how |= {planner: {"samples": 400 if planner == "random" else 32, "iterations": 2}, "targets": 1}
     most = 1.5 if getattr(PLANNERS[planner], "gives_covariance", False) and not sampled else 30.0
     assert max(r.median_mm for r in run("planar2", "ensemble", **how)) < (6.0 if sampled else most)
     if planner == "ilqr":

@@ -48,8 +48,8 @@ COMMANDS = {
     "surroundings": f"{SUITE} --against '' --seeds 0-9 --only "
                     "power_on,data_2s,data_5s,eight_0.25hz,no_gravity_compensation,delay_2,noise_x5",
     "changes": f"{SUITE} --against frozen --seeds 0-9 --only payload_1kg,payload_2kg,payload_4kg,swinging_1kg,"
-               "damping_x3,friction,weak_motor,wrong_masses,lost_gravity_compensation,eight_payload,sudden_delay_1,"
-               "sudden_delay_2,wall",
+               "damping_x3,friction,weak_motor,wrong_masses,lost_gravity_compensation,eight_payload,wall",
+    "sudden_delays": f"{SUITE} --against frozen --seeds 0-9 --only sudden_delay_1,sudden_delay_2",
     "real_arms": f"{SUITE} --against '' --seeds 0-9 --only "
                  "elastic,elastic_link_readings,elastic_motor_encoders,elastic_motor_encoders_soft,stiction,cogging,"
                  "quantised,jitter,lost_states,all_of_these,wrong_lengths,torque_offset,table,contacts",
@@ -207,7 +207,7 @@ TABLES: dict[str, tuple[list[str], Callable[[Kept], list[str]]]] = {
     "reaching": ([row[1] for row in ROWS], partial(reaching, ROWS)),
     "latency": (["latency"], latency), **{name: ([name], partial(times, name)) for name in SPEED},
     **{name: ([name], partial(scenarios, name)) for name in (
-        "surroundings", "changes", "real_arms", "readings")},
+        "surroundings", "changes", "sudden_delays", "real_arms", "readings")},
     **{name: ([name], partial(counts, name)) for name in ("faults", "soak")},
 }
 

@@ -73,6 +73,17 @@ def test_noisy_torque_readings_do_not_make_the_delay_jump():
     assert np.abs(found[20:] - 1.0).max() < 0.4 and abs(found[20:].mean() - 1.0) < 0.1
 
 
+def test_the_first_command_after_another_hold_is_no_delay():
+    """What held the arm before, its weight, is in none of the commands that are remembered."""
+    robot, rng, weight = make("arm"), np.random.default_rng(0), 0.2
+    estimate, commands = Delay(robot), [weight * make("arm").effort_limit]
+    for k in range(20):
+        estimate.observe(state_of(robot, k, commands[-1]))
+        assert estimate.periods == pytest.approx(0.0, abs=0.01)
+        commands.append((weight + 0.02 * rng.standard_normal(robot.m)) * robot.effort_limit)
+        estimate.record(commands[-1])
+
+
 def test_states_that_did_not_come_are_no_delay():
     assert np.allclose(listen(make("arm"), [0.0] * 60, skip=(20, 31, 32, 45)), 0.0, atol=0.01)
 

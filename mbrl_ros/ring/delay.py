@@ -80,10 +80,10 @@ class Delay:
         self._commands = np.concatenate([effort[None], self._commands[:-1]])
 
     def observe(self, state: StateEstimate) -> None:
-        """The effort that acted over the last period; a new episode forgets what was found before."""
+        """The effort that acted over the last period; a new episode begins with what has acted until now."""
         last, self._last = self._last, state
         if last is None or state.episode != last.episode:
-            self.forget()
+            self.restart(np.nan_to_num(state.effort))
             return
         skipped = state.step - last.step - 1
         for _ in range(min(skipped, self._longest + 3)):  # states that nobody answered
@@ -91,13 +91,10 @@ class Delay:
         if not skipped:
             self.compare(state.effort - last.effort)
 
-    def forget(self) -> None:
-        """What was observed; what was found from it stands until there is more."""
-        self._sums[:], self._power[:] = 0.0, 0.0
-
     def restart(self, effort: Array) -> None:
-        """A new stream of commands, which begins with what was commanded (m,) for a while."""
-        self.forget()
+        """A new stream of commands, which begins with what was commanded (m,) for a while; what was found before stands
+        until there is evidence again."""
+        self._sums[:], self._power[:] = 0.0, 0.0
         self._commands[:] = effort
 
     @property

@@ -1,13 +1,14 @@
 """Jobs in processes and on a Ray cluster: all of them, each once, whoever does them."""
 from __future__ import annotations
 
+import importlib
 import os
 from typing import NamedTuple
 
 import pytest
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.evaluation.pool import LOCAL, alike, as_done
+from mbrl_ros.evaluation.pool import LOCAL, alike, as_done, in_order
 
 
 def square(job):
@@ -56,3 +57,17 @@ class TestRay:
         with pytest.raises(ConfigError, match=r"--cluster: no Ray at 127\.0\.0\.1:1") as error:
             list(as_done(square, [1], 1, "127.0.0.1:1"))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_results_come_in_the_order_of_the_jobs(workers):
+    assert list(in_order(divmod, [(7, 2), (9, 4), (5, 5)], workers)) == [(3, 1), (2, 1), (1, 0)]
+    assert list(in_order(divmod, [], workers)) == []
+
+
+@pytest.mark.parametrize("module", ["budgets", "loops", "planners", "rates", "reach", "suite"])
+def test_less_than_no_processes_are_refused_by_every_command(module, capsys):
+    command = importlib.import_module(f"mbrl_ros.evaluation.{module}")
+    with pytest.raises(SystemExit):
+        command.parser().parse_args(["--jobs", "-1"])
+    assert "expected a number from 0 on, got '-1'" in capsys.readouterr().err

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mbrl_ros.config import ConfigError
-from mbrl_ros.evaluation.command import chosen, parse_seeds, write
+from mbrl_ros.evaluation.command import add_jobs, chosen, parse_seeds, write
 from mbrl_ros.evaluation.measures import interval
 from mbrl_ros.evaluation.planners import CART_POLE, LQ, PENDULUM, chain, optimum, simulated
 from mbrl_ros.evaluation.pool import told
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
                                 description=(__doc__ or "").partition("\n")[0])
     p.add_argument("--only", default=",".join(PROBLEMS), help="problems (%(default)s)")
     p.add_argument("--seeds", default="0-9", help="tune on those from 100 up (%(default)s)")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
+    add_jobs(p)
     p.add_argument("--json", type=Path, help="where to write the rows")
     return p
 

@@ -33,8 +33,19 @@ def add_run_options(p: argparse.ArgumentParser, seeds: str) -> None:
     """Seeds, how many runs at a time, and where to."""
     p.add_argument("--seeds", default=seeds, help="such as 0-9 or 1,4,7; tune on those from 100 up "
                                                   f"({seeds or 'those of each task'})")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time; 0: in this process (%(default)s)")
+    add_jobs(p)
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
+
+
+def add_jobs(p: argparse.ArgumentParser) -> None:
+    """How many runs at a time."""
+    p.add_argument("--jobs", type=_count, default=2, help="how many at a time; 0: in this process (%(default)s)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
+    return int(text)
 
 
 def finite(value: Any) -> Any:

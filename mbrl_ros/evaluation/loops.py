@@ -19,7 +19,6 @@ import argparse
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +31,8 @@ from matplotlib.figure import Figure
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, new_folder, parse_overrides
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.command import chosen, parse_seeds, write
+from mbrl_ros.evaluation.command import add_jobs, chosen, parse_seeds, write
+from mbrl_ros.evaluation.pool import in_order
 from mbrl_ros.evaluation.procedure import RESET, Run, Stopped, collect, data_of, trial_of
 from mbrl_ros.models.dynamics import linearize
 from mbrl_ros.ring.controller import REACH
@@ -182,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--refit-every", type=int, default=1, help="trials, in the loops that refit (%(default)s)")
     p.add_argument("--data-seconds", type=float, default=10.0, help="of excitation (%(default)s)")
     p.add_argument("--set", default="{}", help="more settings, as YAML")
-    p.add_argument("--jobs", type=int, default=2)
+    add_jobs(p)
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
     return p
 
@@ -198,13 +198,12 @@ def main(arguments: list[str] | None = None) -> int:
         settings = assembly.settings(Names(a.robot, a.task, prior=a.prior), over)
         config = measures.config_of(settings, {"data_seconds": a.data_seconds})
         folder, rows = new_folder(a.output), []
-        with ProcessPoolExecutor(a.jobs) as pool:
-            futures = [pool.submit(run_case, settings, loop, how, config, a.seconds, a.trials, a.refit_every, seed)
-                       for loop, how in cases(loops) for seed in parse_seeds(a.seeds)]
-            for future in futures:
-                rows.append(future.result())
-                print("  ".join([f"{rows[-1]['loop']} {rows[-1]['execution']:8s} seed {rows[-1]['seed']}  costs",
-                                 *(f"{cost:.4f}" for cost in rows[-1]["costs"])]), flush=True)
+        jobs = [(settings, loop, how, config, a.seconds, a.trials, a.refit_every, seed)
+                for loop, how in cases(loops) for seed in parse_seeds(a.seeds)]
+        for row in in_order(run_case, jobs, a.jobs):
+            rows.append(row)
+            print("  ".join([f"{row['loop']} {row['execution']:8s} seed {row['seed']}  costs",
+                             *(f"{cost:.4f}" for cost in row["costs"])]), flush=True)
     except (ConfigError, Stopped) as error:
         print(f"loops: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,6 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +31,8 @@ from torch import Tensor
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, new_folder
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.command import parse_seeds, write
+from mbrl_ros.evaluation.command import add_jobs, parse_seeds, write
+from mbrl_ros.evaluation.pool import as_done
 from mbrl_ros.evaluation.procedure import Run
 from mbrl_ros.evaluation.swing_up import SWING_UPS
 from mbrl_ros.evaluation.tables import HUES
@@ -135,6 +135,14 @@ def measure(name: str, problem: str, seed: int, robot: str) -> Result:
     if problem in (REACH_LOCAL, REACH_GLOBAL):
         return _reach(name, problem, seed, robot)
     return simulated(name, problem, seed)
+
+
+def _tried(task: tuple[str, str, int, str]) -> Result | str:
+    """`measure`, or why not."""
+    try:
+        return measure(*task)
+    except ConfigError as error:
+        return str(error)
 
 
 def chain(seed: int, masses: int = 4, T: int = 20) -> Problem:
@@ -276,7 +284,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", default="0-4")
     p.add_argument("--global-seeds", default="0-1", help="of reach_global, where a plan takes long")
     p.add_argument("--robot", default="planar2", help="that reaches")
-    p.add_argument("--jobs", type=int, default=2)
+    add_jobs(p)
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
     return p
 
@@ -313,19 +321,13 @@ def _rows(names: list[str], seeds: Mapping[str, list[int]], robot: str, jobs: in
     """One for each problem and planner, in order; prints a line as each seed ends."""
     results: dict[tuple[str, str], dict[int, Result | str]] = {(p, n): {} for p in seeds for n in names}
     began = time.perf_counter()
-    with ProcessPoolExecutor(jobs) as pool:
-        tasks = {pool.submit(measure, name, problem, seed, robot): (problem, name, seed)
-                 for problem in reversed(list(seeds)) for name in names for seed in seeds[problem]}  # the longest first
-        for done, future in enumerate(as_completed(tasks), 1):
-            problem, name, seed = tasks[future]
-            try:
-                result: Result | str = future.result()
-            except ConfigError as error:
-                result = str(error)
-            results[problem, name][seed] = result
-            said = result if isinstance(result, str) else f"success {result.success:.2f}  cost {result.cost:.4g}"
-            print(f"{done}/{len(tasks)}  {time.perf_counter() - began:5.0f} s  {problem} {name} seed {seed}: {said}",
-                  flush=True)
+    tasks = [(name, problem, seed, robot)  # the longest first
+             for problem in reversed(list(seeds)) for name in names for seed in seeds[problem]]
+    for done, ((name, problem, seed, _), result) in enumerate(as_done(_tried, tasks, jobs), 1):
+        results[problem, name][seed] = result
+        said = result if isinstance(result, str) else f"success {result.success:.2f}  cost {result.cost:.4g}"
+        print(f"{done}/{len(tasks)}  {time.perf_counter() - began:5.0f} s  {problem} {name} seed {seed}: {said}",
+              flush=True)
     for (problem, name), of in results.items():
         yield row(name, problem, of)
 

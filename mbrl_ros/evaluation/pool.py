@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import starmap
 from typing import Any, TypeVar
 
 from mbrl_ros.config import ConfigError
@@ -14,6 +15,15 @@ Result = TypeVar("Result")
 Seeded = TypeVar("Seeded", bound=Any)
 LOCAL = "local"  # a cluster of this machine
 REACHED = 10.0  # [s] in which the head of a cluster answers
+
+
+def in_order(run: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+    """run(*job) of all jobs, in their order; without workers one after the other, here."""
+    if workers == 0:
+        yield from starmap(run, jobs)
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            yield from pool.map(run, *zip(*jobs, strict=True))
 
 
 def as_done(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import numpy as np
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures, reach
-from mbrl_ros.evaluation.command import finite, parse_seeds, write_rows
+from mbrl_ros.evaluation.command import add_jobs, finite, parse_seeds, write_rows
+from mbrl_ros.evaluation.pool import in_order
 
 GAINS = ("stiffness", "damping", "inertia")  # of robot.*, what pushes find
 COLUMNS = ("robot", "rate [Hz]", "within 5 mm", "median [mm]", "worst [mm]", "cost", "ratio", "diverged",
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data-seconds", type=float, default=10.0)
     p.add_argument("--prior", default="ensemble")
     p.add_argument("--set", default="{}", help="more settings, as YAML")
-    p.add_argument("--jobs", type=int, default=2)
+    add_jobs(p)
     p.add_argument("--json", type=Path, help="where to write the rows")
     return p
 
@@ -82,12 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
     given, rows = {"targets": a.targets, "data_seconds": a.data_seconds}, []
     try:
         seeds, more, rates = parse_seeds(a.seeds), parse_overrides(a.set), [float(r) for r in a.rates.split(",")]
-        with ProcessPoolExecutor(a.jobs) as pool:
-            futures = [pool.submit(measure, robot, rate, a.prior, seeds, given, more, Path(robot).is_file())
-                       for robot in a.robots.split(",") for rate in rates]
-            for future in futures:
-                rows.append(future.result())
-                print(json.dumps(finite(rows[-1])), file=sys.stderr, flush=True)
+        jobs = [(robot, rate, a.prior, seeds, given, more, Path(robot).is_file())
+                for robot in a.robots.split(",") for rate in rates]
+        for row in in_order(measure, jobs, a.jobs):
+            rows.append(row)
+            print(json.dumps(finite(row)), file=sys.stderr, flush=True)
     except (ConfigError, ValueError) as error:
         print(f"rates: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,6 @@ import itertools
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ import torch
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, merge, parse_overrides
 from mbrl_ros.evaluation import measures
-from mbrl_ros.evaluation.command import parse_seeds, write
+from mbrl_ros.evaluation.command import add_jobs, parse_seeds, write
 from mbrl_ros.evaluation.measures import TargetResult
+from mbrl_ros.evaluation.pool import in_order
 from mbrl_ros.evaluation.procedure import Run
 
 Settings = Mapping[str, Any]
@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--variation", type=float, default=0.0, help="scale the robot at random; each seed its own robot")
     p.add_argument("--no-adapt", action="store_true", help="learning off after the excitation")
     p.add_argument("--set", default="{}", help="more settings, as YAML: '{ilqr: {horizon: 0.3}}'")
-    p.add_argument("--jobs", type=int, default=2)
+    add_jobs(p)
     p.add_argument("--json", type=Path, help="where to write the rows")
     return p
 
@@ -142,18 +142,16 @@ def _rows(a: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     given = {"targets": a.targets, "data_seconds": a.data_seconds}
     config = measures.config_of(assembly.settings(next(iter(names.values()))), given)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    with ProcessPoolExecutor(a.jobs) as pool:
-        futures = []
-        for seed in parse_seeds(a.seeds):
-            robot = {"robot": {"variation": a.variation, "variation_seed": seed}}
-            cases = {name: assembly.settings(of, merge(more, robot)) for name, of in names.items()}
-            futures.append(pool.submit(run_seed, cases, config, seed))
-        for future in futures:
-            for name, row in future.result().items():
-                rows.setdefault(name, []).append(row)  # of the oracle, too
-                shown = [f"{k} {row[k]:.3g}" if isinstance(row[k], (int, float)) else f"{k} {row[k]}"
-                         for k in SHOWN if row[k] != ""]
-                print(f"{name:{max(map(len, rows))}s}", "  ".join(shown), flush=True)
+    jobs = []
+    for seed in parse_seeds(a.seeds):
+        robot = {"robot": {"variation": a.variation, "variation_seed": seed}}
+        jobs.append(({name: assembly.settings(of, merge(more, robot)) for name, of in names.items()}, config, seed))
+    for found in in_order(run_seed, jobs, a.jobs):
+        for name, row in found.items():
+            rows.setdefault(name, []).append(row)  # of the oracle, too
+            shown = [f"{k} {row[k]:.3g}" if isinstance(row[k], (int, float)) else f"{k} {row[k]}"
+                     for k in SHOWN if row[k] != ""]
+            print(f"{name:{max(map(len, rows))}s}", "  ".join(shown), flush=True)
     return rows
 
 

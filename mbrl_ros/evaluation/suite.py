@@ -12,7 +12,6 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ import yaml
 from mbrl_ros import assembly
 from mbrl_ros.config import ConfigError, Names, from_mapping, merge, new_folder, section, share
 from mbrl_ros.evaluation import measures, tables
-from mbrl_ros.evaluation.command import parse_seeds, write_rows
+from mbrl_ros.evaluation.command import add_jobs, parse_seeds, write_rows
+from mbrl_ros.evaluation.pool import in_order
 from mbrl_ros.evaluation.procedure import Run
 from mbrl_ros.evaluation.reach import ORACLE, row, totals
 from mbrl_ros.simulation.world import World, motor_gain
@@ -125,23 +125,15 @@ def summary(job: Job, prior: str, rows: list[Row]) -> Row:
 
 def run_all(jobs: list[Job], workers: int) -> list[Row]:
     """The rows of all scenarios, robots and methods; prints a line whenever a job is done."""
-    done: dict[int, dict[str, Row]] = {}
-    with ProcessPoolExecutor(workers) as pool:
-        futures = {pool.submit(run_job, job): i for i, job in enumerate(jobs)}
-        began = time.monotonic()
-        for future in as_completed(futures):
-            i = futures[future]
-            done[i] = future.result()
-            stopped = [name for name, r in done[i].items() if r["fault"]]
-            print(f"[{len(done)}/{len(jobs)}, {time.monotonic() - began:.0f} s] {jobs[i].scenario.name} on "
-                  f"{jobs[i].robot}, seed {jobs[i].seed}" + (f": stopped: {', '.join(stopped)}" if stopped else ""),
-                  flush=True)
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    for i, job in enumerate(jobs):
-        for method in done[i]:
-            groups.setdefault((job.scenario.name, job.robot, method), []).append(i)
-    return [summary(jobs[members[0]], method, [done[i][method] for i in members])
-            for (_, _, method), members in groups.items()]
+    groups: dict[tuple[str, str, str], list[tuple[Job, Row]]] = {}
+    began = time.monotonic()
+    for i, (job, rows) in enumerate(zip(jobs, in_order(run_job, [(job,) for job in jobs], workers), strict=True), 1):
+        stopped = [name for name, r in rows.items() if r["fault"]]
+        print(f"[{i}/{len(jobs)}, {time.monotonic() - began:.0f} s] {job.scenario.name} on {job.robot}, seed "
+              f"{job.seed}" + (f": stopped: {', '.join(stopped)}" if stopped else ""), flush=True)
+        for method, figures in rows.items():
+            groups.setdefault((job.scenario.name, job.robot, method), []).append((job, figures))
+    return [summary(members[0][0], method, [row for _, row in members]) for (_, _, method), members in groups.items()]
 
 
 def plan(a: argparse.Namespace) -> list[Job]:
@@ -181,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", help="such as 0-9 or 1,4,7")
     p.add_argument("--against", default="frozen,none", help="what to run beside the priors and the oracle: frozen (the "
                    "same without learning after the fit), none (no prior)")
-    p.add_argument("--jobs", type=int, default=2, help="how many at a time")
+    add_jobs(p)
     p.add_argument("--output", type=Path, default=Path("runs"), help="a folder for this run is made in it")
     return p
 

@@ -124,6 +124,7 @@ def test_its_policy_is_played_from_a_file_as_it_was_learned(of_ring, tmp_path):
     policy, robot = load(tmp_path / "policy.npz", run.robot), run.robot
     policy.target = trainer.target
     learned, x = trainer.policy(), np.zeros(robot.n)
+    assert all(np.abs(policy.arrays[name]).max() > 1e-6 for name in ("weights", "linear", "bias"))
     for step in range(6):
         q = robot.home + 0.1 + 0.02 * step
         x[robot.slice("joint/position")] = q

@@ -1,6 +1,6 @@
 """A policy of radial basis functions, as PILCO makes it, played by the ring without torch.
 
-    u = unit squash(W exp(-1/2 |rate o - centre_i|^2))
+    u = unit squash(W exp(-1/2 |rate o - centre_i|^2) + linear o + bias)
 
 `mean` and `spread` are of the o that it was made for, none of which was further than TRAINED of those spreads.
 """
@@ -27,12 +27,13 @@ class RadialPolicyOfRing(JointPolicy):
     def shapes(self, arrays: Mapping[str, Array]) -> Shapes:
         """See JointPolicy."""
         M, m, k = len(np.atleast_1d(arrays["centres"])), self.robot.m, len(self.view.own)
-        return {"centres": (M, k), "rate": (k,), "weights": (m, M), "unit": (m,), "mean": (k,), "spread": (k,)}
+        return {"centres": (M, k), "rate": (k,), "weights": (m, M), "linear": (m, k), "bias": (m,), "unit": (m,),
+                "mean": (k,), "spread": (k,)}
 
     def at(self, o: Float[Array, " k"]) -> tuple[Float[Array, " m"], None]:
         """See JointPolicy."""
         a = self.arrays
-        z = a["weights"] @ np.exp(-0.5 * np.square(a["rate"] * o - a["centres"]).sum(-1))
+        z = a["weights"] @ np.exp(-0.5 * np.square(a["rate"] * o - a["centres"]).sum(-1)) + a["linear"] @ o + a["bias"]
         effort: Array = a["unit"] * (9 * np.sin(z) + np.sin(3 * z)) / 8
         return effort, None
 

@@ -5,7 +5,8 @@ models/integrated.py), and the parameters of a squashed radial-basis policy are 
 
     sum_t E[1 - exp(-|away(x_t)|^2 / (2 width^2))],
 
-by L-BFGS from the policy before and from fresh ones. The expectation is taken in one of two ways:
+halved with that of a width four times as large, since the one is flat where a policy begins, by L-BFGS from the policy
+before and from fresh ones. The expectation is taken in one of two ways:
 
     moments    x_t is Gaussian, by the exact moments of every link (models/moments.py); for what is to be away from its
                goal linearly in coordinates, sines and cosines, as the tip of a pole
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 WAYS = MOMENTS, PARTICLES = ("moments", "particles")
 FLAT = 1e-9  # of slopes and gains, at which there is nothing to be had; costs saturate far from the goal
+WIDTHS = 1.0, 4.0  # of the cost, in `width`
 ROUND = 0.7  # deviation of a sine over all angles
 WORST = 1e6  # of an expected cost that is not finite
 
@@ -124,12 +126,13 @@ class Agent:
         known, config, regression = self.known, self.config, self.regression
         assert regression is not None
         n, m, at = known.n, known.m, list(known.angles)
+        widths = [config.width * wider for wider in WIDTHS]
         k, half = len(at), known.n // 2
         joint = n + 2 * k  # rows before the policy: x, sines, cosines
         sine, cosine = [*range(n, n + k)], [*range(n + k, joint)]
         w = [sine[at.index(i)] if i in at else i for i in range(n)] + cosine
         acted = [*range(joint + m, joint + 2 * m)]
-        eye, W = torch.eye(n, dtype=torch.float64), torch.eye(len(known.GOAL), dtype=torch.float64) / config.width**2
+        eye, sharp = torch.eye(n, dtype=torch.float64), torch.eye(len(known.GOAL), dtype=torch.float64)
         L = torch.zeros(n, joint + 2 * m + half, dtype=torch.float64)  # x' of everything, in which y is last
         L[:, :n] = eye
         L[:half, half:n] += known.period * eye[:half, :half]
@@ -145,9 +148,10 @@ class Agent:
                 full = append(full, [*w, *acted], lambda g: processes(regression.speeds, g))
                 cov = L @ full.cov @ L.mT
                 full = append(Gaussian(L @ full.mean, 0.5 * (cov + cov.mT)), at, sines)
-                total = total + saturating(Gaussian(known.TIP @ full.mean[:joint],
-                                                    known.TIP @ full.cov[:joint, :joint] @ known.TIP.mT), known.GOAL, W)
-            return total / config.horizon
+                tip = Gaussian(known.TIP @ full.mean[:joint], known.TIP @ full.cov[:joint, :joint] @ known.TIP.mT)
+                for width in widths:
+                    total = total + saturating(tip, known.GOAL, sharp / width**2)
+            return total / (config.horizon * len(widths))
         return cost
 
     def _by_particles(self, mean: Tensor) -> Callable[[RadialPolicy], Tensor]:
@@ -156,6 +160,7 @@ class Agent:
         draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
         assert regression is not None
         moving, P = 2 * (len(known.learned) // 2), config.particles
+        widths = [config.width * wider for wider in WIDTHS]
         start = mean.repeat(P, 1)
         start[:, :moving] += config.start * draw(P, moving)
         noise = draw(config.horizon, P, moving // 2)
@@ -167,8 +172,9 @@ class Agent:
                 a = policy(known.seen(z))
                 z = model.next_state(z, a, regression.outcome(model.w(z, a), noise[t]))
                 square = known.away(z).square().sum(-1)
-                total = total + (1 - (-0.5 * square / config.width**2).exp()).mean()
-            return total / config.horizon
+                for width in widths:
+                    total = total + (1 - (-0.5 * square / width**2).exp()).mean()
+            return total / (config.horizon * len(widths))
         return cost
 
 
@@ -207,7 +213,8 @@ class Pilco(OnRobot):
         mean, spread = spread_of(self.agent.seen)
         return RadialPolicyOfRing({**names_of(robot), "every": np.array(robot.stride), "unit": self.known.scale,
                                    "centres": (of.centres * rate).numpy(), "rate": (rate / of.scale).numpy(),
-                                   "weights": of.weights.numpy(), "mean": mean, "spread": spread}, robot)
+                                   "weights": of.weights.numpy(), "linear": (of.linear / of.scale).numpy(),
+                                   "bias": of.bias.numpy(), "mean": mean, "spread": spread}, robot)
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """See Agent.learn."""

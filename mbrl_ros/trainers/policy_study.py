@@ -95,12 +95,13 @@ def _backprop(**settings: Any) -> Callable[[Any, int], value_gradients.Agent]:
                                                      ProbabilisticEnsemble.Config(), seed)
 
 
+ARMS = {"horizon": 40, "particles": 250, "width": 0.12, "start": 0.02}  # behind a shorter horizon nothing holds
 TASKS = {
     "cartpole": Task(lambda _: CartPole(40, period=0.1),
                      _pilco(way=pilco.MOMENTS, horizon=40, width=0.42), tip_distance, 0.1, 40, 12, 0.1),
-    "particles2": Task(_ring("planar2", 0.1, 40, 0.25), _pilco(horizon=25, width=0.12, start=0.02), tool_distance, 0.1,
+    "particles2": Task(_ring("planar2", 0.1, 40, 0.25), _pilco(**ARMS), tool_distance, 0.1,
                        40, 5, 0.02),
-    "particles7": Task(_ring("arm", 0.1, 40, 0.25), _pilco(horizon=25, width=0.12, start=0.02), tool_distance, 0.1, 40,
+    "particles7": Task(_ring("arm", 0.1, 40, 0.25), _pilco(**ARMS), tool_distance, 0.1, 40,
                        5, 0.02),
     "pendulum": Task(_gym_pendulum, _backprop(horizon=40), _upright, 0.05, 200, 6,
                      mpc=pets.Settings(horizon=25, knots=8, noise=0.5)),

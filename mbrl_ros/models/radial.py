@@ -36,12 +36,12 @@ class RadialPolicy:
 
     @classmethod
     def drawn(cls, seen: Float[Tensor, "N ds"], m: int, bases: int, rng: np.random.Generator,
-              least: Float[Tensor, " ds"]) -> RadialPolicy:
-        """With centres that were seen, a lengthscale of as much as they are apart, at least of `least`, and small
-        weights."""
+              least: Float[Tensor, " ds"], lengthscale: float = 1.0) -> RadialPolicy:
+        """With centres that were seen, a lengthscale of so much of what they are apart, which is at least `least`, and
+        small weights."""
         scale = torch.maximum(torch.as_tensor(scale_of(seen.numpy())[1]), least)
         rows, ds = torch.as_tensor(rng.choice(len(seen), bases, replace=len(seen) < bases)), seen.shape[-1]
-        return cls(seen[rows] / scale, torch.full((ds,), -0.5 * float(np.log(ds))).double(),
+        return cls(seen[rows] / scale, torch.full((ds,), -float(np.log(lengthscale * ds**0.5))).double(),
                    torch.as_tensor(CALM * rng.standard_normal((m, bases))), torch.zeros(m, ds).double(),
                    torch.zeros(m).double(), scale)
 

@@ -56,6 +56,8 @@ class Settings:
     horizon: int = param(30, "Steps that are looked ahead, from the start of a trial", 1, 1000)
     particles: int = param(400, "Draws of a trial, where they are drawn", 1, 100_000)
     bases: int = param(20, "Radial basis functions", 1, 1000)
+    lengthscale: float = param(1.0, "Of theirs at first, part of what states that were seen are apart; what swings up "
+                               "and then holds needs less", 0.01, 10.0, scale=LOGARITHMIC)
     iterations: int = param(40, "Of L-BFGS, at most, from the best of the starts, after half as many from each", 1,
                             10_000)
     restarts: int = param(2, "Starts of L-BFGS: from the policy before, and from fresh ones", 1, 100)
@@ -112,7 +114,8 @@ class Agent:
         at = list(getattr(self.known, "angles", ()))
         least[[*at, *range(self.known.n, self.known.n + len(at))]] = ROUND  # though only some angles were seen yet
         while len(tries) < self.config.restarts:
-            tries.append(RadialPolicy.drawn(seen, self.known.m, self.config.bases, self._rng, least))
+            tries.append(RadialPolicy.drawn(seen, self.known.m, self.config.bases, self._rng, least,
+                                            self.config.lengthscale))
         found = [descend(cost, policy, -(-self.config.iterations // 2)) for policy in tries]
         expected, self.policy = descend(cost, min(found, key=lambda pair: pair[0])[1], self.config.iterations)
         return {"transitions": float(len(self.data.w)), "expected": expected}

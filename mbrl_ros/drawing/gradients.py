@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mbrl_ros.evaluation.tables import HUES
@@ -63,4 +64,5 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axhline(r["bound_mm"], color="0.6", lw=0.8)
         axes.set(title=f"{r['method']}: {r['task']}", xlabel="trial", yscale="log",
                  ylabel="distance in the last second [mm]")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

@@ -61,6 +61,7 @@ class Settings:
     iterations: int = param(40, "Of L-BFGS, at most, from the best of the starts, after half as many from each", 1,
                             10_000)
     restarts: int = param(2, "Starts of L-BFGS: from the policy before, and from fresh ones", 1, 100)
+    anew: bool = param(False, "From fresh policies alone: one that swings up and falls stays what it is")
     width: float = param(0.25, "Distance from the goal at which the cost is two fifths of the most [m]", 1e-4, 10.0,
                          scale=LOGARITHMIC)
     start: float = param(0.1, "Deviation of the state at which a trial begins", 1e-6, 10.0, scale=LOGARITHMIC)
@@ -109,7 +110,7 @@ class Agent:
         visited = self.known.seen(torch.as_tensor(z)).numpy()
         self.seen = visited if old is None else np.concatenate([self.seen, visited])
         cost = self.expected_cost()
-        tries = [] if self.policy is None else [self.policy]
+        tries = [] if self.policy is None or self.config.anew else [self.policy]
         seen, least = torch.as_tensor(self.seen), torch.zeros(self.seen.shape[-1], dtype=torch.float64)
         at = list(getattr(self.known, "angles", ()))
         least[[*at, *range(self.known.n, self.known.n + len(at))]] = ROUND  # though only some angles were seen yet

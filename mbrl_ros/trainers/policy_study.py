@@ -95,11 +95,11 @@ def _backprop(**settings: Any) -> Callable[[Any, int], value_gradients.Agent]:
                                                      ProbabilisticEnsemble.Config(), seed)
 
 
-ARMS = {"horizon": 40, "particles": 250, "width": 0.12, "start": 0.02}  # behind a shorter horizon nothing holds
+ARMS = {"horizon": 25, "width": 0.12, "start": 0.02}
 TASKS = {
     "cartpole": Task(lambda _: CartPole(40, period=0.1),
-                     _pilco(way=pilco.MOMENTS, horizon=40, width=0.42, bases=40, lengthscale=0.45, iterations=80,
-                            restarts=1), tip_distance, 0.1, 40, 12, 0.1),
+                     _pilco(way=pilco.MOMENTS, horizon=40, width=0.42, bases=40, lengthscale=0.45, anew=True,
+                            iterations=140, restarts=1), tip_distance, 0.1, 40, 12, 0.1),
     "particles2": Task(_ring("planar2", 0.1, 40, 0.25), _pilco(**ARMS), tool_distance, 0.1,
                        40, 5, 0.02),
     "particles7": Task(_ring("arm", 0.1, 40, 0.25), _pilco(**ARMS), tool_distance, 0.1, 40,

@@ -124,7 +124,7 @@ def summary(job: Job, prior: str, rows: list[Row]) -> Row:
 
 
 def run_all(jobs: list[Job], workers: int) -> list[Row]:
-    """The rows of all scenarios, robots and methods; prints a line whenever a job is done."""
+    """The rows of all scenarios, robots and methods; prints a line for each job, in their order."""
     groups: dict[tuple[str, str, str], list[tuple[Job, Row]]] = {}
     began = time.monotonic()
     for i, (job, rows) in enumerate(zip(jobs, in_order(run_job, [(job,) for job in jobs], workers), strict=True), 1):

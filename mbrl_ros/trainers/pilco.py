@@ -66,6 +66,11 @@ class Settings:
                          scale=LOGARITHMIC)
     start: float = param(0.1, "Deviation of the state at which a trial begins", 1e-6, 10.0, scale=LOGARITHMIC)
 
+    @property
+    def widths(self) -> list[float]:
+        """Of the costs whose mean it is [m]."""
+        return [self.width * wider for wider in WIDTHS]
+
 
 class Agent:
     """Learns from transitions of an environment, and acts in it: at random, as long as there is no model.
@@ -130,13 +135,13 @@ class Agent:
         known, config, regression = self.known, self.config, self.regression
         assert regression is not None
         n, m, at = known.n, known.m, list(known.angles)
-        widths = [config.width * wider for wider in WIDTHS]
         k, half = len(at), known.n // 2
         joint = n + 2 * k  # rows before the policy: x, sines, cosines
         sine, cosine = [*range(n, n + k)], [*range(n + k, joint)]
         w = [sine[at.index(i)] if i in at else i for i in range(n)] + cosine
         acted = [*range(joint + m, joint + 2 * m)]
-        eye, sharp = torch.eye(n, dtype=torch.float64), torch.eye(len(known.GOAL), dtype=torch.float64)
+        eye = torch.eye(n, dtype=torch.float64)
+        weights = [torch.eye(len(known.GOAL), dtype=torch.float64) / width**2 for width in config.widths]
         L = torch.zeros(n, joint + 2 * m + half, dtype=torch.float64)  # x' of everything, in which y is last
         L[:, :n] = eye
         L[:half, half:n] += known.period * eye[:half, :half]
@@ -153,9 +158,9 @@ class Agent:
                 cov = L @ full.cov @ L.mT
                 full = append(Gaussian(L @ full.mean, 0.5 * (cov + cov.mT)), at, sines)
                 tip = Gaussian(known.TIP @ full.mean[:joint], known.TIP @ full.cov[:joint, :joint] @ known.TIP.mT)
-                for width in widths:
-                    total = total + saturating(tip, known.GOAL, sharp / width**2)
-            return total / (config.horizon * len(widths))
+                for W in weights:
+                    total = total + saturating(tip, known.GOAL, W)
+            return total / (config.horizon * len(weights))
         return cost
 
     def _by_particles(self, mean: Tensor) -> Callable[[RadialPolicy], Tensor]:
@@ -164,7 +169,6 @@ class Agent:
         draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
         assert regression is not None
         moving, P = 2 * (len(known.learned) // 2), config.particles
-        widths = [config.width * wider for wider in WIDTHS]
         start = mean.repeat(P, 1)
         start[:, :moving] += config.start * draw(P, moving)
         noise = draw(config.horizon, P, moving // 2)
@@ -176,9 +180,9 @@ class Agent:
                 a = policy(known.seen(z))
                 z = model.next_state(z, a, regression.outcome(model.w(z, a), noise[t]))
                 square = known.away(z).square().sum(-1)
-                for width in widths:
+                for width in config.widths:
                     total = total + (1 - (-0.5 * square / width**2).exp()).mean()
-            return total / (config.horizon * len(widths))
+            return total / (config.horizon * len(config.widths))
         return cost
 
 

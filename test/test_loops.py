@@ -10,8 +10,8 @@ from mbrl_ros.evaluation import loops
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loops")
-    assert loops.main(["--robot", "planar2", "--prior", "gaussian", "--seeds", "100", "--trials", "2", "--data-seconds",
-                       "5", "--jobs", "1", "--output", str(folder)]) == 0
+    assert loops.main(["--robot", "planar2", "--prior", "gaussian", "--seeds", "100", "--trials", "2", "--seconds", "1",
+                       "--data-seconds", "5", "--jobs", "1", "--output", str(folder)]) == 0
     written = next(folder.glob("*/loops.json"))
     assert (written.parent / "loops.png").stat().st_size > 10_000
     return {(row["loop"], row["execution"]): row["costs"] for row in json.loads(written.read_text())["rows"]}

@@ -76,13 +76,13 @@ def test_every_learner_brings_a_point_to_zero(name):
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(name, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     keep = tmp_path / "deeper" / "run.checkpoint"
-    whole = train(Point(), LEARNERS[name](Point()), 3, 260, 100, 20)
-    for last in (130, 60):
+    whole = train(Point(), LEARNERS[name](Point()), 3, 160, 80, 20)
+    for last in (110, 40):
         environment = Killed(last)
         with pytest.raises(KeyboardInterrupt):
-            train(environment, LEARNERS[name](environment), 3, 260, 100, 20, keep=keep)
+            train(environment, LEARNERS[name](environment), 3, 160, 80, 20, keep=keep)
     environment = Point()
-    again = train(environment, LEARNERS[name](environment), 3, 260, 100, 20, keep=keep)
+    again = train(environment, LEARNERS[name](environment), 3, 160, 80, 20, keep=keep)
     assert (again.steps, again.returns, again.figures) == (whole.steps, whole.returns, whole.figures)
 
 

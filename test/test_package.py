@@ -179,3 +179,10 @@ def test_a_path_that_is_not_ascii_is_refused_before_anything_is_loaded(tmp_path)
                           env={k: v for k, v in os.environ.items() if not k.startswith('MBRL_ROS_')})
     assert done.returncode == 1 and done.stderr.count('\n') == 1 and 'not ASCII' in done.stderr
     assert not list(folder.parent.glob('.venv*'))
+
+
+def test_what_nodes_import_needs_no_extra():
+    """Drawing is one, and took a tenth of the time in which a node started."""
+    code = ('import sys, mbrl_ros.assembly, mbrl_ros.trainers; '
+            'sys.exit(" ".join({"matplotlib", "gpytorch", "viser", "ray", "gymnasium"} & set(sys.modules)) or 0)')
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

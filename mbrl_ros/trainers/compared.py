@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from mbrl_ros.evaluation.measures import interval
-from mbrl_ros.evaluation.tables import HUES
 from mbrl_ros.types import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 
@@ -116,6 +116,10 @@ def between(r: Row, name: str) -> str:
 def plot(rows: Sequence[Row], tasks: Mapping[str, Task]) -> Figure:
     """Returns over steps, or trials: a panel for each task, a hue for each method; its median, and every seed as a thin
     line."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # trainers are imported by nodes, which draw nothing
+    from matplotlib.figure import Figure
+
+    from mbrl_ros.evaluation.tables import HUES
     names = list(dict.fromkeys(r["task"] for r in rows))
     figure = Figure(figsize=(6.4 * len(names), 4.4), layout="constrained")
     FigureCanvasAgg(figure)

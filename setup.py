@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 TRAINING, DASHBOARD, DOCS = ['gymnasium'], ['viser==1.1.1'], ['sphinx', 'myst-parser', 'furo', 'latex2mathml']
 # viser is pinned: what keeps the page to this machine replaces parts of it that it promises nobody
 # (mbrl_ros/dashboard/server.py); tests hold it to that.
-GP, PLOTS, CLUSTER = ['gpytorch'], ['matplotlib', 'pillow'], ['ray']
+GP, PLOTS, CLUSTER = ['gpytorch'], ['matplotlib'], ['ray']
 
 
 def data():
@@ -29,7 +29,7 @@ setup(
     python_requires='>=3.11',
     # Without bounds: over a ROS distribution its own NumPy has to stay. Tested versions: requirements.txt.
     install_requires=['numpy', 'scipy', 'numba', 'torch', 'mujoco', 'pyyaml', 'rosbags', 'mcap', 'zstandard',
-                      'jaxtyping'],
+                      'jaxtyping', 'pillow'],
     extras_require={'gp': GP, 'plots': PLOTS, 'training': TRAINING, 'dashboard': DASHBOARD, 'docs': DOCS,
                     'cluster': CLUSTER, 'all': [*GP, *PLOTS, *TRAINING, *DASHBOARD]},
 )
